@@ -1,0 +1,47 @@
+# Every target stands alone: what it needs is built first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV_VERSION := 0.13.8
+UV := $(BIN)/uv
+COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml
+
+.PHONY: demo test lint types bench lock clean
+
+demo: $(VENV)/.demo-installed ## a small real catalogue, served with nothing but Python
+	@$(BIN)/gateway demo $(ARGS)
+
+test: $(VENV)/.dev-installed ## the tests, against real PostgreSQL and Valkey
+	$(BIN)/pytest $(ARGS)
+
+lint: $(VENV)/.dev-installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev-installed
+	$(BIN)/mypy
+
+bench: $(VENV)/.dev-installed ## 1 GiB beside nginx's sendfile; needs nginx, best as root
+	$(BIN)/python -m benchmarks.large_file $(ARGS)
+
+lock: $(UV) ## the lock files anew from pyproject.toml
+	$(COMPILE) -o requirements.lock
+	$(COMPILE) --extra demo -o requirements-demo.lock
+	$(COMPILE) --extra demo --group dev -o requirements-dev.lock
+
+clean:
+	rm -rf $(VENV)
+
+$(UV):
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+$(VENV)/.demo-installed: requirements-demo.lock pyproject.toml | $(UV)
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements-demo.lock
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps -e .
+	@touch $@
+
+$(VENV)/.dev-installed: requirements-dev.lock pyproject.toml | $(UV)
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements-dev.lock
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@ $(VENV)/.demo-installed

@@ -1,0 +1,1 @@
+"""Tenants, datasets, products, files and copies: looking them up and taking them in."""

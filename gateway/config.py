@@ -1,0 +1,280 @@
+"""Settings of the gateway: one TOML file, then environment variables over it.
+
+An environment variable is named ``GATEWAY_`` and the path to the setting with ``__`` between its parts, in capitals:
+``GATEWAY_DATABASE__DSN`` is ``dsn`` of ``[database]``. ``config.example.toml`` shows every setting.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from gateway.errors import ConfigurationError
+
+ENVIRONMENT_PREFIX = "GATEWAY_"
+
+HMAC_SECRET_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
+"""Shortest secret of each algorithm in bytes: that of its hash (RFC 7518 §3.2)."""
+
+Seconds = Annotated[float, Field(gt=0)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+def _prefix(value: str) -> str:
+    if value and (not value.startswith("/") or value.endswith("/") or "//" in value):
+        raise ValueError("must be empty or start with '/' and not end with one, like '/api/v1/rs-catalog'")
+    return value
+
+
+Prefix = Annotated[str, AfterValidator(_prefix)]
+
+
+def _dsn(*schemes: str) -> AfterValidator:
+    def check(value: SecretStr) -> SecretStr:
+        if urlsplit(value.get_secret_value()).scheme not in schemes:
+            raise ValueError(f"must be a URL that starts with {' or '.join(f'{s}://' for s in schemes)}")
+        return value
+
+    return AfterValidator(check)
+
+
+class Section(BaseModel):
+    """A table of the TOML file; a name it does not know is refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Server(Section):
+    """``[server]``: where the gateway listens."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: Port = 8080
+    """TCP port; 0 takes a free one."""
+    shutdown_timeout: Seconds = 30
+    """Seconds that running downloads get to end after SIGTERM, before they are cut."""
+
+
+class Database(Section):
+    """``[database]``: PostgreSQL, which holds the catalogue, rights, licences and limits."""
+
+    dsn: Annotated[SecretStr, _dsn("postgresql", "postgres")]
+    """``postgresql://user:password@host:port/name``."""
+    pool_size: Annotated[int, Field(ge=1, le=1000)] = 8
+    """Connections of one gateway process."""
+    timeout: Seconds = 2
+    """Seconds that a look-up may take, waiting for a free connection included; then the answer is 503."""
+
+
+class Redis(Section):
+    """``[redis]``: Redis 7 or Valkey, which holds the quota counters."""
+
+    url: Annotated[SecretStr, _dsn("redis", "rediss", "unix")]
+    """``redis://user:password@host:port/db``; ``rediss://`` for TLS, ``unix:///path`` for a socket."""
+    pool_size: Annotated[int, Field(ge=1, le=1000)] = 16
+    """Connections of one gateway process."""
+    timeout: Seconds = 0.5
+    """Seconds that a reservation may take, waiting for a free connection included; then the answer is 503."""
+
+
+class JwtKey(Section):
+    """``[[identity.jwt]]``: one key that bearer tokens may be signed with, and the algorithms it is pinned to."""
+
+    algorithms: Annotated[list[Literal["HS256", "HS384", "HS512", "RS256"]], Field(min_length=1)]
+    """The only values of a token's ``alg`` that this key verifies."""
+    secret: SecretStr | None = None
+    """For HS algorithms: the shared secret, at least as long as the hash (32, 48, 64 bytes)."""
+    public_key_file: Path | None = None
+    """For RS algorithms: PEM file with the public key."""
+    issuer: str | None = None
+    """Required value of ``iss``; not looked at when absent (REGARDS sets none)."""
+    audience: str | None = None
+    """Required value of ``aud``; not looked at when absent."""
+
+    @model_validator(mode="after")
+    def _one_key_of_the_right_kind(self) -> Self:
+        kinds = {algorithm[:2] for algorithm in self.algorithms}
+        if kinds == {"HS"}:
+            if self.secret is None or self.public_key_file is not None:
+                raise ValueError("HS algorithms need 'secret' and no 'public_key_file'")
+            length = len(self.secret.get_secret_value().encode())
+            shortest = max(HMAC_SECRET_BYTES[algorithm] for algorithm in self.algorithms)
+            if length < shortest:
+                raise ValueError(
+                    f"'secret' has {length} bytes; {', '.join(self.algorithms)} need at least {shortest} "
+                    "(openssl rand -base64 48 makes a good one)"
+                )
+        elif kinds == {"RS"}:
+            if self.public_key_file is None or self.secret is not None:
+                raise ValueError("RS algorithms need 'public_key_file' and no 'secret'")
+        else:
+            raise ValueError("'algorithms' mixes HS and RS: give each its own [[identity.jwt]]")
+        return self
+
+
+class Identity(Section):
+    """``[identity]``: how callers show who they are."""
+
+    jwt: Annotated[list[JwtKey], Field(min_length=1)]
+    """Keys of bearer tokens; the first that fits a token's ``alg`` and verifies it is taken."""
+    leeway: Annotated[float, Field(ge=0, le=60)] = 10
+    """Seconds that the clocks of token issuers may differ from ours."""
+
+
+class Api(Section):
+    """``[api]``: where each API family stands."""
+
+    public_url: str | None = None
+    """Base of every absolute link, like ``https://data.example.org``; absent, links take the request's Host."""
+    regards_prefix: Prefix = ""
+    """Before ``/downloads/…``; REGARDS itself has ``/api/v1/rs-catalog``."""
+    stac_prefix: Prefix = ""
+    """Before ``/collections/…``."""
+
+    @field_validator("public_url")
+    @classmethod
+    def _absolute(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
+            raise ValueError("must be an absolute http or https URL without query, like 'https://data.example.org'")
+        return value.rstrip("/")
+
+
+class Delivery(Section):
+    """``[delivery]``: how bytes leave."""
+
+    send_timeout: Seconds = 60
+    """Seconds that a client may take no byte at all before its connection is cut."""
+
+
+class Quotas(Section):
+    """``[quotas]``: how downloads are counted."""
+
+    window: Annotated[int, Field(ge=1)] = 3600
+    """Seconds in which ranges, resumes and retries of the same file by the same caller count as one download."""
+    lease_ttl: Annotated[int, Field(ge=60)] = 86400
+    """Seconds after which a reservation that was never settled (its process died) stays charged in full."""
+
+
+class StorageLocation(BaseModel):
+    """``[[storage]]``: one storage location. Settings not named here are options of its plug-in."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    """Name by which copies refer to it; never change it once files are ingested."""
+    plugin: str
+    """Name of the installed plug-in (entry point group ``gateway.storage``)."""
+    type: Literal["ONLINE", "NEARLINE", "OFFLINE"] = "ONLINE"
+    """ONLINE serves at once, NEARLINE after a restore, OFFLINE never."""
+    priority: int = 0
+    """Of several copies the one at the lowest number is served."""
+
+    @property
+    def options(self) -> dict[str, object]:
+        """The options of the plug-in, by name."""
+        return dict(self.model_extra or {})
+
+
+class Config(BaseSettings):
+    """All settings. Made by `load`; a Config that exists is valid."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENVIRONMENT_PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+    )
+
+    server: Server = Server()
+    database: Database
+    redis: Redis
+    identity: Identity
+    api: Api = Api()
+    delivery: Delivery = Delivery()
+    quotas: Quotas = Quotas()
+    storage: Annotated[list[StorageLocation], Field(min_length=1)]
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is pydantic-settings'
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment goes before what `load` read from the file."""
+        return env_settings, init_settings
+
+    @field_validator("storage")
+    @classmethod
+    def _names_differ(cls, value: list[StorageLocation]) -> list[StorageLocation]:
+        names = [location.name for location in value]
+        if len(set(names)) != len(names):
+            raise ValueError("two storage locations have the same name")
+        return value
+
+
+def load(file: Path | None) -> Config:
+    """Read the settings from ``file`` (TOML; None for no file) and the environment.
+
+    Raises:
+        ConfigurationError: one line for each setting that is missing or wrong, naming it and what would be right.
+    """
+    values: dict[str, object] = {}
+    if file is not None:
+        try:
+            values = tomllib.loads(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigurationError(f"{file}: cannot be read: {error.strerror}") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigurationError(f"{file}: is not TOML: {error}") from error
+    return from_values(values)
+
+
+def from_values(values: dict[str, object]) -> Config:
+    """As `load`, from the tables of a TOML file.
+
+    Raises:
+        ConfigurationError: as `load`.
+    """
+    try:
+        return Config(**values)  # type: ignore[arg-type]
+    except ValidationError as error:
+        lines = [_complaint(entry["loc"], entry["type"], entry["msg"]) for entry in error.errors()]
+        raise ConfigurationError("\n".join(lines)) from error
+
+
+_REMEDIES = {
+    "database": 'set dsn of [database] (or GATEWAY_DATABASE__DSN) to your PostgreSQL, "postgresql://user:password@host/name"',
+    "redis": 'set url of [redis] (or GATEWAY_REDIS__URL) to your Redis or Valkey, "redis://host:6379/0"',
+    "identity": "give the key of your tokens as an [[identity.jwt]] table",
+    "storage": "give at least one [[storage]] table with name, plugin and the plug-in's options",
+}
+
+
+def _complaint(path: tuple[int | str, ...], kind: str, message: str) -> str:
+    name = ".".join(str(part) for part in path)
+    if kind == "missing":
+        remedy = _REMEDIES.get(str(path[0]))
+        return f"{name}: is missing" + (f"; {remedy}" if remedy else "")
+    if kind == "extra_forbidden":
+        return f"{name}: no such setting; config.example.toml shows them all"
+    return f"{name}: {message.removeprefix('Value error, ')}"

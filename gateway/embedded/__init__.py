@@ -1,0 +1,1 @@
+"""Throw-away PostgreSQL and Valkey for the demo and the tests."""

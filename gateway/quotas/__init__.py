@@ -1,0 +1,1 @@
+"""Reservations and settlements of downloads, atomic in Redis."""

@@ -1,0 +1,1 @@
+"""Groups, access levels and licences, as one SQL predicate."""

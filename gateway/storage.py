@@ -1,0 +1,149 @@
+"""What a storage can do, and how its plug-in is found.
+
+One Protocol per capability: a plug-in implements those it has, and callers ask with ``isinstance``. Plug-ins are
+classes announced under the entry point group ``gateway.storage``; the gateway imports none of them by name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from typing import Protocol, Self, runtime_checkable
+
+from gateway.errors import ConfigurationError
+
+ENTRY_POINT_GROUP = "gateway.storage"
+
+
+class StorageError(Exception):
+    """A storage could not do what was asked. The message is for operators: it may hold paths and keys."""
+
+
+class CopyNotFoundError(StorageError):
+    """Nothing lies at the location, or what lies there is no regular file."""
+
+
+class CopyUnavailableError(StorageError):
+    """The storage cannot be reached or does not answer now; a later try may succeed."""
+
+
+class CopyChangedError(StorageError):
+    """What lies at the location is not what the catalogue describes: it was changed since it was ingested."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Stat:
+    """What a storage says of the bytes at a location."""
+
+    size: int
+    """Bytes."""
+    modified: datetime.datetime | None
+    """When the bytes last changed, with a timezone; None if the storage does not know."""
+    version: str
+    """The storage's own tag of these very bytes: another tag means other bytes. Never empty."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OpenFile:
+    """A file on a local disk, open for reading. Its owner closes ``descriptor`` by ``OnDisk.close``."""
+
+    descriptor: int
+    stat: Stat
+    """Of the open descriptor, so that it describes the bytes that will be read."""
+
+
+class Storage(Protocol):
+    """What every plug-in has. ``name`` is that of its ``[[storage]]`` table."""
+
+    name: str
+
+    @classmethod
+    def from_options(cls, name: str, options: Mapping[str, object]) -> Self:
+        """Make the storage from the options of its ``[[storage]]`` table that the gateway itself does not read.
+
+        Raises:
+            ConfigurationError: an option is unknown, missing or wrong; the message names it.
+        """
+        ...
+
+    def locate(self, href: str) -> str | None:
+        """Turn an absolute href of a catalogue (``/path``, ``file://…``, ``s3://…``, ``https://…``) into a location.
+
+        Returns None if this storage does not hold it. It looks at the text only and does no I/O.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Give back all that the storage holds: threads, descriptors, connections."""
+        ...
+
+
+@runtime_checkable
+class CanStat(Protocol):
+    """A storage that can describe a copy without opening it."""
+
+    async def stat(self, location: str) -> Stat:
+        """Describe the bytes at ``location``.
+
+        Raises:
+            CopyNotFoundError, CopyUnavailableError: see these.
+        """
+        ...
+
+
+@runtime_checkable
+class OnDisk(Protocol):
+    """A storage whose copies are files of this machine, so that bytes can leave by sendfile.
+
+    Every call runs in threads of this storage alone: a mount that hangs stalls no other storage.
+    """
+
+    async def open(self, location: str) -> OpenFile:
+        """Open the copy at ``location``.
+
+        Raises:
+            CopyNotFoundError, CopyUnavailableError: see these.
+        """
+        ...
+
+    async def read(self, file: OpenFile, offset: int, count: int) -> bytes:
+        """Up to ``count`` bytes from ``offset``, fewer only at the end of the file.
+
+        Raises:
+            CopyUnavailableError: the disk could not be read.
+        """
+        ...
+
+    async def sendfile(self, file: OpenFile, offset: int, count: int, socket: int) -> int:
+        """Move up to ``count`` bytes from ``offset`` into the non-blocking descriptor ``socket``.
+
+        Returns the bytes that the kernel accepted: fewer than ``count`` when the socket is full or the file ended.
+
+        Raises:
+            CopyUnavailableError: the disk could not be read.
+            ConnectionError: the peer is gone.
+        """
+        ...
+
+    async def close_file(self, file: OpenFile) -> None:
+        """Close the file, after any call on it that is still running has ended."""
+        ...
+
+
+def load_plugin(name: str) -> type[Storage]:
+    """The plug-in class announced as ``name``.
+
+    Raises:
+        ConfigurationError: no installed package announces it, or it cannot be imported.
+    """
+    found = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
+    if name not in found:
+        known = ", ".join(sorted(found)) or "none; is the gateway installed?"
+        raise ConfigurationError(f"storage plug-in {name!r} is not installed; installed are: {known}")
+    try:
+        plugin: type[Storage] = found[name].load()
+    except ImportError as error:
+        raise ConfigurationError(f"storage plug-in {name!r} cannot be imported: {error}") from error
+    return plugin

@@ -1,0 +1,146 @@
+-- Schema of the download gateway (PostgreSQL 15 or later).
+--
+-- Idempotent: running the whole file again changes nothing. Versioned: the last statement records the version that
+-- this file brings a database to, and the gateway refuses to serve from a database with another version.
+-- Names are the field's: a dataset is a STAC Collection, a product is a STAC Item (REGARDS: a feature or AIP),
+-- a file is a STAC Asset, a copy is a file at one storage location.
+
+CREATE TABLE IF NOT EXISTS schema_version (
+    version     integer PRIMARY KEY,
+    applied_at  timestamptz NOT NULL DEFAULT now()
+);
+
+-- Whoever shares this gateway with others: REGARDS' project. Nothing is visible across tenants.
+CREATE TABLE IF NOT EXISTS tenants (
+    tenant_id   integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name        text NOT NULL UNIQUE CHECK (name <> ''),
+    created_at  timestamptz NOT NULL DEFAULT now()
+);
+
+-- Terms that must be accepted before private files of a dataset are delivered. A new version asks everyone again.
+CREATE TABLE IF NOT EXISTS licences (
+    licence_id  integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    tenant_id   integer NOT NULL REFERENCES tenants ON DELETE CASCADE,
+    name        text NOT NULL,
+    version     integer NOT NULL DEFAULT 1 CHECK (version > 0),
+    url         text NOT NULL,
+    UNIQUE (tenant_id, name)
+);
+
+-- Who accepted which version, and when; kept for ever, as a proof.
+CREATE TABLE IF NOT EXISTS licence_acceptances (
+    licence_id  integer NOT NULL REFERENCES licences ON DELETE CASCADE,
+    email       text NOT NULL,
+    version     integer NOT NULL,
+    accepted_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (licence_id, email, version)
+);
+
+CREATE TABLE IF NOT EXISTS datasets (
+    dataset_id     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    tenant_id      integer NOT NULL REFERENCES tenants ON DELETE CASCADE,
+    collection_id  text NOT NULL,              -- id of the STAC Collection
+    urn            text NOT NULL,              -- URN:AIP:DATASET:…, REGARDS' name of the same thing
+    title          text,
+    body           jsonb NOT NULL,             -- the STAC Collection as it came
+    licence_id     integer REFERENCES licences,
+    created_at     timestamptz NOT NULL DEFAULT now(),
+    updated_at     timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (tenant_id, collection_id),
+    UNIQUE (tenant_id, urn)
+);
+
+CREATE TABLE IF NOT EXISTS products (
+    product_id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    tenant_id       integer NOT NULL REFERENCES tenants ON DELETE CASCADE,
+    dataset_id      bigint NOT NULL REFERENCES datasets ON DELETE CASCADE,
+    urn             text NOT NULL,             -- URN:FEATURE:DATA:{tenant}:{uuid}:V{n}: {aip_id} of a download
+    provider_id     text NOT NULL,             -- id of the STAC Item, providerId of REGARDS
+    properties      jsonb NOT NULL,
+    geometry        jsonb,                     -- GeoJSON geometry
+    west            double precision,          -- bbox in degrees, third dimension dropped; west > east crosses 180°
+    south           double precision,
+    east            double precision,
+    north           double precision,
+    start_datetime  timestamptz,               -- equals end_datetime where the item has a plain datetime
+    end_datetime    timestamptz,
+    body            jsonb NOT NULL,            -- the entity as it came, without properties, geometry and assets
+    created_at      timestamptz NOT NULL DEFAULT now(),
+    updated_at      timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (tenant_id, urn),
+    UNIQUE (dataset_id, provider_id)
+);
+
+CREATE TABLE IF NOT EXISTS files (
+    file_id             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    product_id          bigint NOT NULL REFERENCES products ON DELETE CASCADE,
+    asset_key           text NOT NULL,         -- key in the STAC Item's assets
+    data_type           text NOT NULL CHECK (data_type IN ('RAWDATA', 'QUICKLOOK_SD', 'QUICKLOOK_MD', 'QUICKLOOK_HD',
+                            'DOCUMENT', 'THUMBNAIL', 'OTHER', 'AIP', 'DESCRIPTION')),
+    checksum            text,                  -- hexadecimal, as the catalogue writes it; compared without case
+    checksum_algorithm  text CHECK (checksum_algorithm IN ('MD5', 'SHA-1', 'SHA-256', 'SHA-384', 'SHA-512')),
+    size                bigint CHECK (size >= 0),                     -- bytes
+    crc32               bigint CHECK (crc32 BETWEEN 0 AND 4294967295),
+    mime_type           text,
+    file_name           text NOT NULL,         -- what the user's copy is called
+    reference           boolean NOT NULL DEFAULT false, -- held by somebody else: only its URL is known
+    body                jsonb NOT NULL,        -- the STAC Asset or REGARDS file as it came
+    UNIQUE (product_id, asset_key),
+    CHECK ((checksum IS NULL) = (checksum_algorithm IS NULL))
+);
+CREATE INDEX IF NOT EXISTS files_by_checksum ON files (product_id, lower(checksum));
+
+-- A file at one storage location. size, modified and version are what the storage said when the copy was ingested:
+-- a copy that differs from them later is not the file the catalogue describes, and is not served as such.
+CREATE TABLE IF NOT EXISTS copies (
+    copy_id    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    file_id    bigint NOT NULL REFERENCES files ON DELETE CASCADE,
+    storage    text NOT NULL,                  -- name of a [[storage]] of the configuration
+    location   text NOT NULL,                  -- local: path below the storage's root; else the URI
+    state      text NOT NULL DEFAULT 'ONLINE' CHECK (state IN ('ONLINE', 'NEARLINE', 'OFFLINE', 'LOST')),
+    size       bigint CHECK (size >= 0),       -- bytes
+    modified   timestamptz,                    -- Last-Modified of these bytes
+    version    text,                           -- the storage's own tag of these bytes (local: mtime, size and inode)
+    UNIQUE (file_id, storage, location)
+);
+
+-- REGARDS' access groups. A public group reaches everyone, anonymous callers included.
+CREATE TABLE IF NOT EXISTS groups (
+    group_id   integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    tenant_id  integer NOT NULL REFERENCES tenants ON DELETE CASCADE,
+    name       text NOT NULL CHECK (name <> ''),
+    is_public  boolean NOT NULL DEFAULT false,
+    UNIQUE (tenant_id, name)
+);
+
+CREATE TABLE IF NOT EXISTS group_members (
+    group_id   integer NOT NULL REFERENCES groups ON DELETE CASCADE,
+    email      text NOT NULL,
+    PRIMARY KEY (group_id, email)
+);
+CREATE INDEX IF NOT EXISTS group_members_by_email ON group_members (email, group_id);
+
+-- What a group may do with a dataset; no row, no access (REGARDS: AccessLevel and FileAccessLevel).
+CREATE TABLE IF NOT EXISTS access_rights (
+    dataset_id      bigint NOT NULL REFERENCES datasets ON DELETE CASCADE,
+    group_id        integer NOT NULL REFERENCES groups ON DELETE CASCADE,
+    metadata_level  text NOT NULL DEFAULT 'NO_ACCESS'
+                    CHECK (metadata_level IN ('NO_ACCESS', 'RESTRICTED_ACCESS', 'CUSTOM_ACCESS', 'FULL_ACCESS')),
+    file_level      text NOT NULL DEFAULT 'NO_ACCESS'
+                    CHECK (file_level IN ('NO_ACCESS', 'INHERITED_ACCESS', 'CUSTOM_ACCESS')),
+    PRIMARY KEY (dataset_id, group_id)
+);
+
+-- Limits on metered downloads (RAWDATA), -1 unlimited, 0 forbidden. The row of the very user applies, else the tenant's
+-- 'default' (users) or 'anonymous' (all callers without a token together). Without any row users are unlimited and
+-- anonymous callers are refused, as in REGARDS.
+CREATE TABLE IF NOT EXISTS quota_limits (
+    tenant_id      integer NOT NULL REFERENCES tenants ON DELETE CASCADE,
+    kind           text NOT NULL CHECK (kind IN ('user', 'default', 'anonymous')),
+    email          text NOT NULL DEFAULT '' CHECK ((kind = 'user') = (email <> '')),
+    max_downloads  bigint NOT NULL DEFAULT -1 CHECK (max_downloads >= -1), -- in all, for ever: REGARDS' maxQuota
+    max_bytes      bigint NOT NULL DEFAULT -1 CHECK (max_bytes >= -1),     -- in all, for ever
+    PRIMARY KEY (tenant_id, kind, email)
+);
+
+INSERT INTO schema_version (version) VALUES (1) ON CONFLICT DO NOTHING;

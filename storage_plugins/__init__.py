@@ -1,0 +1,1 @@
+"""Storage plug-ins that come with the gateway: each implements capabilities of gateway.storage."""
