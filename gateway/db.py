@@ -49,6 +49,14 @@ class Database:
         except NEIGHBOUR_ERRORS as error:
             raise _no_answer() from error
 
+    async def ping(self) -> None:
+        """Ask PostgreSQL for a sign of life.
+
+        Raises:
+            GatewayError: 503.
+        """
+        await self.fetch_row("SELECT 1")
+
 
 def _no_answer() -> GatewayError:
     return unavailable("The catalogue does not answer at the moment; try again.", code="CatalogUnavailable")

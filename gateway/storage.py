@@ -12,7 +12,7 @@ import datetime
 import os
 from collections.abc import Mapping
 from importlib.metadata import entry_points
-from typing import Any, Protocol, Self, runtime_checkable
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 from gateway.errors import ConfigurationError
 
@@ -135,7 +135,7 @@ class CanStat(Protocol):
 
 
 @runtime_checkable
-class OnDisk(Protocol):
+class OnDisk(CanStat, Protocol):
     """A storage whose copies are files of this machine, so that bytes can leave by sendfile.
 
     Every call runs in threads of this storage alone: a mount that hangs stalls no other storage.
@@ -168,6 +168,16 @@ class OnDisk(Protocol):
             ConnectionError: the peer is gone.
         """
         ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Location:
+    """A storage and what its ``[[storage]]`` table says of it."""
+
+    storage: Storage
+    type: Literal["ONLINE", "NEARLINE", "OFFLINE"]
+    priority: int
+    """Of several copies the one at the lowest number is served."""
 
 
 def load_plugin(name: str) -> type[Storage]:

@@ -6,6 +6,8 @@ import dataclasses
 import datetime
 from typing import Literal
 
+from gateway.storage import Stat
+
 PUBLIC_DATA_TYPES = frozenset({"QUICKLOOK_SD", "QUICKLOOK_MD", "QUICKLOOK_HD", "THUMBNAIL", "DESCRIPTION"})
 """Data types that whoever sees the product may download: no licence, no file right (REGARDS)."""
 
@@ -48,6 +50,13 @@ class Copy:
     """Bytes."""
     modified: datetime.datetime | None
     version: str | None
+
+    @property
+    def recorded(self) -> Stat | None:
+        """What the storage said of these bytes at ingest, if it was asked."""
+        if self.size is None or self.version is None:
+            return None
+        return Stat(self.size, self.modified, self.version)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
