@@ -140,11 +140,11 @@ async def _grant(connection: asyncpg.Connection, tenant: int, group: str, collec
 
 
 async def _licence(connection: asyncpg.Connection, tenant: int) -> None:
-    licence, version = await connection.fetchrow(
+    licence: int = await connection.fetchval(
         """
         INSERT INTO licences (tenant_id, name, url) VALUES ($1, $2, $3)
         ON CONFLICT (tenant_id, name) DO UPDATE SET url = EXCLUDED.url
-        RETURNING licence_id, version
+        RETURNING licence_id
         """,
         tenant,
         LICENCE,
@@ -158,9 +158,14 @@ async def _licence(connection: asyncpg.Connection, tenant: int) -> None:
         LICENSED,
         timeout=TIMEOUT,
     )
-    await connection.executemany(
-        "INSERT INTO licence_acceptances (licence_id, email, version) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-        [(licence, account.email, version) for account in LICENCE_ACCEPTED],
+    await connection.execute(
+        """
+        INSERT INTO licence_acceptances (licence_id, email, version)
+        SELECT licence_id, unnest($2::text[]), version FROM licences WHERE licence_id = $1
+        ON CONFLICT DO NOTHING
+        """,
+        licence,
+        [account.email for account in LICENCE_ACCEPTED],
         timeout=TIMEOUT,
     )
 

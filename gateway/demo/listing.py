@@ -67,14 +67,13 @@ async def list_files(connection: asyncpg.Connection, root: Path) -> list[DemoFil
         ARCHIVE,
         timeout=TIMEOUT,
     )
-    base = root.absolute()
-    return [await _demo_file(row, base / row["location"]) for row in rows]
+    return [await _demo_file(row, root) for row in rows]
 
 
-async def _demo_file(row: asyncpg.Record, path: Path) -> DemoFile:
-    size: int | None = row["size"]
-    if row["checksum_algorithm"] == "SHA-256" and size is not None:
-        sha256 = row["checksum"].lower()
+async def _demo_file(row: asyncpg.Record, root: Path) -> DemoFile:
+    path = _absolute(root, row["location"])
+    if row["checksum_algorithm"] == "SHA-256" and row["size"] is not None:
+        size, sha256 = row["size"], row["checksum"].lower()
     else:
         size, sha256 = await asyncio.to_thread(_measure, path)
     return DemoFile(
@@ -91,6 +90,10 @@ async def _demo_file(row: asyncpg.Record, path: Path) -> DemoFile:
     )
 
 
+def _absolute(root: Path, location: str) -> Path:
+    return (root / location).absolute()
+
+
 def _measure(path: Path) -> tuple[int, str]:
     """Bytes of the file, and its SHA-256."""
     with path.open("rb") as file:
@@ -103,6 +106,7 @@ def to_json(
     tenant: str,
     tokens: Mapping[str, str],
     files: Iterable[DemoFile],
+    *,
     regards_prefix: str,
     stac_prefix: str,
 ) -> dict[str, object]:
