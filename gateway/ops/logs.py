@@ -66,7 +66,7 @@ def _add_fields(_: object, __: str, event: structlog.types.EventDict) -> structl
 
 
 @contextlib.contextmanager
-def json_logs(level: int = logging.INFO) -> Iterator[None]:
+def json_logs(level: str = "INFO") -> Iterator[None]:
     """Write all logs of the process to standard error as JSON lines, until the block ends."""
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[
