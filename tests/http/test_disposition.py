@@ -125,6 +125,7 @@ def test_safe_filename(name: str, safe: str) -> None:
         pytest.param("a\uff0fb", "a_b", id="full-width solidus"),
         pytest.param("\u2024\u2024\u2044x", "___x", id="dots and a slash by compatibility"),
         pytest.param("℀.txt", "_.txt", id="a ligature that holds a slash"),
+        pytest.param("½.txt", "_.txt", id="a fraction that would become 12"),
         pytest.param("%４１", "_41", id="percent-encoded by compatibility"),
     ],
 )
