@@ -12,7 +12,7 @@ MAX_BYTES = 255
 FALLBACK_NAME = "download"
 """The filename when nothing of the stored one is left."""
 
-_PATH_CHARACTERS = frozenset('/\\:*?"<>|')
+_PATH_CHARACTERS = re.compile(r'[/\\:*?"<>|]')
 _JOINERS = frozenset("\u200c\u200d")
 """Invisible, but needed to spell several languages, and harmless."""
 _RESERVED = re.compile(r"(?:CON|PRN|AUX|NUL|COM[0-9¹²³]|LPT[0-9¹²³]|CONIN\$|CONOUT\$) *(?:\.|\Z)", re.IGNORECASE)
@@ -43,15 +43,18 @@ def safe_filename(name: str) -> str:
     format characters (those that reverse the reading direction among them) are taken out, as are dots and spaces at
     either end. A device name of Windows gets a ``_`` before it. A name too long is cut before its extension.
     """
-    safe = _shortened("".join(map(_safe_character, name)).strip(" ."))
+    safe = _PATH_CHARACTERS.sub("_", name)
+    if not safe.isprintable():
+        safe = "".join(map(_visible, safe))
+    safe = _shortened(safe.strip(" ."))
     if not safe:
         return FALLBACK_NAME
     return _shortened(f"_{safe}") if _RESERVED.match(safe) else safe
 
 
-def _safe_character(character: str) -> str:
+def _visible(character: str) -> str:
     category = unicodedata.category(character)
-    if character in _PATH_CHARACTERS or category == "Cs":
+    if category == "Cs":
         return "_"
     if category in ("Cc", "Cf", "Zl", "Zp") and character not in _JOINERS:
         return ""
@@ -62,7 +65,7 @@ def _shortened(name: str) -> str:
     if len(name.encode()) <= MAX_BYTES:
         return name
     stem, dot, extension = name.rpartition(".")
-    if not stem or len(extension.encode()) > _LONGEST_EXTENSION:
+    if len(extension.encode()) > _LONGEST_EXTENSION:  # so has a name without a dot
         stem, dot, extension = name, "", ""
     room = MAX_BYTES - len((dot + extension).encode())
     return stem.encode()[:room].decode(errors="ignore").rstrip(" .") + dot + extension
@@ -70,7 +73,7 @@ def _shortened(name: str) -> str:
 
 def _ascii(name: str) -> str:
     """``name`` in ASCII: letters without their accents, any other character as ``_``, nothing that looks encoded."""
-    plain = "".join(map(_ascii_character, unicodedata.normalize("NFC", name)))
+    plain = name if name.isascii() else "".join(map(_ascii_character, unicodedata.normalize("NFC", name)))
     return safe_filename(_PERCENT_ENCODED.sub("_", plain))
 
 
