@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Mapping
 from typing import cast
+from urllib.parse import quote
 
 from gateway.demo.accounts import ADMIN, LIMITED, LIMITED_DOWNLOADS, OUTSIDER, SCIENTIST, UNLICENSED, Account
 from gateway.demo.catalogue import LICENSED, OPEN
@@ -32,7 +33,7 @@ def curl_lines(listing: Mapping[str, object]) -> str:
     free = _first(data, lambda file: file["collection"] == OPEN)
     if free is not None:
         lines += _anonymous(free, str(listing["tenant"]))
-    if data:
+    if data and data[-1]["size"] != 1:
         lines += _resume(data[-1])
     lines += _quota([file for file in data if file["collection"] != LICENSED])
     return "\n".join(lines) + "\n"
@@ -74,7 +75,7 @@ def _head(file: File) -> list[str]:
 def _stac(file: File) -> list[str]:
     return [
         "",
-        "# The same file by its STAC address; the digest is that of the catalogue.",
+        "# The same file by its STAC address, and whether all of it came.",
         _curl("-sS -o stac.download", SCIENTIST, str(file["stac_url"])),
         _check(file, "stac.download"),
     ]
@@ -92,7 +93,7 @@ def _anonymous(file: File, tenant: str) -> list[str]:
     return [
         "",
         "# Open data without an account: the tenant stands in the query.",
-        _curl("-sS -OJ", None, f"{_address(file)}?scope={tenant}"),
+        _curl("-sS -OJ", None, f"{_address(file)}?scope={quote(tenant, safe='')}"),
     ]
 
 
@@ -101,14 +102,15 @@ def _resume(file: File) -> list[str]:
     return [
         "",
         "# A download that broke in the middle goes on where it stopped.",
-        _curl(f"-sS -r 0-{half} -o resumed.download", SCIENTIST, _address(file)),
+        _curl(f"-sS -r 0-{half - 1} -o resumed.download", SCIENTIST, _address(file)),
         _curl("-sS -C - -o resumed.download", SCIENTIST, _address(file)),
         _check(file, "resumed.download"),
     ]
 
 
 def _check(file: File, name: str) -> str:
-    return f"echo '{file['sha256']}  {name}' | sha256sum -c"
+    line = shlex.quote(f"{file['sha256']}  {name}")
+    return f"echo {line} | sha256sum -c"
 
 
 def _quota(files: list[File]) -> list[str]:
