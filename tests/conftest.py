@@ -1,0 +1,99 @@
+"""Real PostgreSQL and Redis for every test that asks for them, started once a session."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import threading
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+import redis
+
+from gateway.embedded import Services, run_services
+
+SCHEMA = Path(__file__).parents[1] / "schema.sql"
+
+
+@pytest.fixture(scope="session")
+def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    """The neighbours GATEWAY_TEST_POSTGRES_DSN (a role with CREATEDB) and GATEWAY_TEST_REDIS_URL (emptied by the
+    tests!), else embedded ones.
+    """
+    dsn, url = os.environ.get("GATEWAY_TEST_POSTGRES_DSN"), os.environ.get("GATEWAY_TEST_REDIS_URL")
+    if dsn and url:
+        yield Services(dsn, url, tmp_path_factory.mktemp("services"))
+    else:
+        with run_services() as embedded:
+            yield Services(dsn or embedded.postgres_dsn, url or embedded.redis_url, embedded.directory)
+
+
+@pytest.fixture(scope="session")
+def template_database(services: Services) -> Iterator[str]:
+    """The name of a database with the schema, for copying."""
+    name = f"gateway_template_{secrets.token_hex(4)}"
+    _execute(services.postgres_dsn, f"CREATE DATABASE {name}")
+    try:
+        _execute(_database_dsn(services.postgres_dsn, name), SCHEMA.read_text(encoding="utf-8"))
+        yield name
+    finally:
+        _execute(services.postgres_dsn, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def database(services: Services, template_database: str) -> Iterator[str]:
+    """The DSN of a fresh database with the schema and nothing else, for one test."""
+    name = f"gateway_test_{secrets.token_hex(4)}"
+    _execute(services.postgres_dsn, f"CREATE DATABASE {name} TEMPLATE {template_database} STRATEGY file_copy")
+    try:
+        yield _database_dsn(services.postgres_dsn, name)
+    finally:
+        _execute(services.postgres_dsn, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def redis_url(services: Services) -> str:
+    """The URL of an emptied logical database; each worker of pytest-xdist has its own."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    parts = urlsplit(services.redis_url)
+    url = parts._replace(path=f"/{worker.removeprefix('gw')}").geturl() if worker else services.redis_url
+    with redis.Redis.from_url(url) as client:
+        client.flushdb()
+    return url
+
+
+def _database_dsn(dsn: str, name: str) -> str:
+    parts = urlsplit(dsn)
+    return f"{parts.scheme}://{parts.netloc}/{name}" + (f"?{parts.query}" if parts.query else "")
+
+
+def _execute(dsn: str, statement: str) -> None:
+    async def execute() -> None:
+        connection = await asyncpg.connect(dsn, timeout=10)
+        try:
+            await connection.execute(statement, timeout=30)
+        finally:
+            await connection.close(timeout=10)
+
+    _run_in_thread(execute())
+
+
+def _run_in_thread(work: Coroutine[object, object, None]) -> None:
+    """Run ``work`` on a loop of its own, wherever the fixture is asked for: the test's loop is left alone."""
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            asyncio.run(work)
+        except BaseException as error:  # noqa: BLE001 - raised again below
+            failures.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    if failures:
+        raise failures[0]

@@ -1,0 +1,35 @@
+"""The fixtures of conftest.py, which the tests of all other packages stand on."""
+
+from __future__ import annotations
+
+import asyncpg
+import pytest
+import redis.asyncio
+
+
+@pytest.mark.parametrize("turn", [1, 2])
+async def test_each_test_has_its_own_database_with_the_schema(database: str, turn: int) -> None:
+    connection = await asyncpg.connect(database)
+    try:
+        assert await connection.fetchval("SELECT version FROM schema_version") == 1
+        assert await connection.fetchval("SELECT count(*) FROM tenants") == 0
+        await connection.execute("INSERT INTO tenants (name) VALUES ('ours')")
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize("turn", [1, 2])
+async def test_each_test_has_an_empty_redis(redis_url: str, turn: int) -> None:
+    async with redis.asyncio.Redis.from_url(redis_url) as client:
+        assert await client.dbsize() == 0
+        await client.set("key", turn)
+
+
+async def test_a_database_is_dropped_though_a_connection_is_left_open(
+    request: pytest.FixtureRequest, template_database: str
+) -> None:
+    # Asked for from within a running loop, which is the harder way.
+    dsn = request.getfixturevalue("database")
+    connection = await asyncpg.connect(dsn)
+    request.addfinalizer(connection.terminate)
+    assert await connection.fetchval("SELECT 1") == 1
