@@ -6,7 +6,7 @@ import asyncio
 import os
 import secrets
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,6 +15,7 @@ import pytest
 import redis
 
 from gateway.embedded import Services, run_services
+from tests.harness import SCIENCE, RunningGateway, config_for, running_gateway
 
 SCHEMA = Path(__file__).parents[1] / "schema.sql"
 
@@ -97,3 +98,15 @@ def _run_in_thread(work: Coroutine[object, object, None]) -> None:
     thread.join()
     if failures:
         raise failures[0]
+
+
+@pytest.fixture
+async def gateway(database: str, redis_url: str, tmp_path: Path) -> AsyncIterator[RunningGateway]:
+    """A running gateway: group ``science`` may download the collection ``restricted``, everyone ``open``."""
+    root = tmp_path / "archive"
+    root.mkdir()
+    async with running_gateway(config_for(database, redis_url, root), root) as running:
+        catalogue = running.catalogue
+        await catalogue.grant("restricted", await catalogue.group(SCIENCE))
+        await catalogue.grant("open", await catalogue.group("everyone", public=True))
+        yield running

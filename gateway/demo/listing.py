@@ -60,7 +60,7 @@ async def list_files(connection: asyncpg.Connection, root: Path) -> list[DemoFil
         JOIN products p USING (dataset_id)
         JOIN files f USING (product_id)
         JOIN copies c USING (file_id)
-        WHERE t.name = $1 AND c.storage = $2 AND c.state = 'ONLINE'
+        WHERE t.name = $1 AND c.storage = $2 AND c.version IS NOT NULL
         ORDER BY d.collection_id, p.provider_id, f.asset_key, c.copy_id
         """,
         TENANT,

@@ -1,0 +1,188 @@
+"""The command ``gateway``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from gateway import __version__
+from gateway.config import Config, load
+from gateway.errors import ConfigurationError
+
+_CONFIG = click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="GATEWAY_CONFIG",
+    help="TOML file with the settings; see config.example.toml. [env: GATEWAY_CONFIG]",
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="gateway")
+def main() -> None:
+    """Async streaming download gateway for archives of Earth-observation and science data."""
+
+
+@main.command()
+@_CONFIG
+def serve(config_file: Path | None) -> None:
+    """Serve downloads until SIGTERM or Ctrl-C."""
+    from gateway.app import create_app  # noqa: PLC0415 - each command loads only what it needs
+    from gateway.ops.logs import json_logs  # noqa: PLC0415
+    from gateway.server import serving, until_stopped  # noqa: PLC0415
+
+    async def run(config: Config) -> None:
+        async with serving(create_app(config), config.server) as base_url:
+            click.echo(f"serving on {base_url}", err=True)
+            await until_stopped()
+
+    with _plain_errors():
+        config = load(config_file)
+        with json_logs():
+            asyncio.run(run(config))
+
+
+@main.command()
+@_CONFIG
+def migrate(config_file: Path | None) -> None:
+    """Bring the database to this gateway's schema; doing it again changes nothing."""
+    from gateway.db import SCHEMA_VERSION, apply_schema, one_connection  # noqa: PLC0415
+
+    async def run(config: Config) -> None:
+        async with one_connection(config.database) as connection:
+            await apply_schema(connection)
+        click.echo(f"the database has schema version {SCHEMA_VERSION}")
+
+    with _plain_errors():
+        asyncio.run(run(load(config_file)))
+
+
+@main.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@_CONFIG
+@click.option("--tenant", required=True, help="Tenant that the entries belong to; made if it is new.")
+@click.option("--collection", help="Collection of the Items and products that name none.")
+@click.option("--checksum", is_flag=True, help="Read local files: compute or verify their checksums.")
+def ingest(
+    paths: tuple[Path, ...], config_file: Path | None, tenant: str, collection: str | None, *, checksum: bool
+) -> None:
+    """Take STAC Collections, Items, ItemCollections, NDJSON or REGARDS products into the catalogue.
+
+    PATHS are files or directories of them. All is written in one transaction: an ingest that is interrupted leaves
+    nothing. Ends with status 1 if any entry was rejected.
+    """
+    from gateway.app import storage_locations  # noqa: PLC0415
+    from gateway.catalog.ingest import ingest as take_in  # noqa: PLC0415
+    from gateway.catalog.ingest.events import IngestError, Summary  # noqa: PLC0415
+    from gateway.cli_report import Report  # noqa: PLC0415
+    from gateway.db import check_schema, one_connection  # noqa: PLC0415
+
+    async def run(config: Config, report: Report) -> Summary:
+        await check_schema(config.database)
+        async with (
+            storage_locations(config.storage) as locations,
+            one_connection(config.database) as connection,
+        ):
+            return await take_in(
+                connection,
+                tenant=tenant,
+                paths=paths,
+                storages=[location.storage for location in locations.values()],
+                default_collection=collection,
+                compute_checksums=checksum,
+                on_event=report.hear,
+            )
+
+    with _plain_errors():
+        config = load(config_file)
+        report = Report(time.monotonic)
+        try:
+            summary = asyncio.run(run(config, report))
+        except IngestError as error:
+            raise click.ClickException(str(error)) from error
+        report.end(summary)
+        if summary.rejected:
+            sys.exit(1)
+
+
+@main.command()
+@_CONFIG
+@click.option("--tenant", required=True)
+@click.option("--email", required=True, help="Who quotas, licences and memberships are bound to.")
+@click.option("--subject", help="Login; the e-mail address unless given.")
+@click.option("--role", default="REGISTERED_USER", show_default=True, help="A role of REGARDS.")
+@click.option("--group", "groups", multiple=True, help="An access group; may be given several times.")
+@click.option("--hours", default=12.0, show_default=True, type=click.FloatRange(min=0, min_open=True, max=24 * 366))
+def token(
+    *,
+    config_file: Path | None,
+    tenant: str,
+    email: str,
+    subject: str | None,
+    role: str,
+    groups: tuple[str, ...],
+    hours: float,
+) -> None:
+    """Sign a token for development, with the first HS key of the configuration."""
+    from gateway.identity.jwt import sign  # noqa: PLC0415
+    from gateway.identity.principal import Principal  # noqa: PLC0415
+
+    with _plain_errors():
+        keys = [key for key in load(config_file).identity.jwt if key.secret is not None]
+        if not keys or keys[0].secret is None:
+            raise ConfigurationError("identity.jwt: no key with a secret: only HS tokens can be signed here")
+        principal = Principal(tenant, subject or email, email, role, groups)
+        lifetime, now = datetime.timedelta(hours=hours), datetime.datetime.now(datetime.UTC)
+        click.echo(
+            sign(keys[0].secret.get_secret_value(), keys[0].algorithms[0], principal, now=now, lifetime=lifetime)
+        )
+
+
+@main.command()
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 takes a free one.")
+@click.option(
+    "--ready-file", type=click.Path(path_type=Path, dir_okay=False), help="Write what is served there, as JSON."
+)
+@click.option("--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Keep the product files there.")
+@click.option("--large", metavar="SIZE", help="Add a file of SIZE bytes, like 1GiB.")
+@click.option(
+    "--catalog",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Serve the STAC files found there, with their local asset files, instead.",
+)
+def demo(
+    *, host: str, port: int, ready_file: Path | None, data_dir: Path | None, large: str | None, catalog: Path | None
+) -> None:
+    """Serve a small real catalogue, with PostgreSQL and Valkey of its own that are gone afterwards."""
+    from gateway.cli_report import Report  # noqa: PLC0415
+    from gateway.demo.server import DemoOptions, run_demo  # noqa: PLC0415
+    from gateway.demo.sizes import parse_size  # noqa: PLC0415
+    from gateway.ops.logs import json_logs  # noqa: PLC0415
+
+    if catalog is not None and (large is not None or data_dir is not None):
+        raise click.UsageError("--catalog serves what is there: --large and --data-dir do not go with it")
+    try:
+        size = None if large is None else parse_size(large)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--large") from error
+    options = DemoOptions(host, port, ready_file, data_dir, size, catalog)
+    with _plain_errors(), json_logs(level="WARNING"):
+        asyncio.run(run_demo(options, Report(time.monotonic).hear))
+
+
+@contextlib.contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Say what is wrong with the configuration in plain lines, without a traceback."""
+    try:
+        yield
+    except ConfigurationError as error:
+        raise click.ClickException(str(error)) from error

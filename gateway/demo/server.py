@@ -1,0 +1,157 @@
+"""``gateway demo``: the catalogue, its neighbours and the gateway, in one process that leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import datetime
+import json
+import os
+import secrets
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import aiofiles
+
+from gateway.app import create_app, storage_locations
+from gateway.catalog.ingest import ingest
+from gateway.catalog.ingest.events import Event
+from gateway.config import Config, Server, from_values
+from gateway.db import apply_schema, one_connection
+from gateway.demo.accounts import ACCOUNTS, TENANT, Account, grant_all, seed
+from gateway.demo.catalogue import write_catalogue
+from gateway.demo.examples import curl_lines
+from gateway.demo.listing import ARCHIVE, list_files, to_json
+from gateway.embedded import Services, run_services
+from gateway.errors import ConfigurationError
+from gateway.identity.jwt import sign
+from gateway.identity.principal import Principal
+from gateway.server import serving, until_stopped
+
+SHUTDOWN_SECONDS = 1.0
+"""What running downloads get after Ctrl-C, so that the demo ends within three seconds."""
+TOKEN_LIFETIME = datetime.timedelta(days=7)
+ALGORITHM = "HS512"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DemoOptions:
+    """The options of ``gateway demo``."""
+
+    host: str
+    port: int
+    ready_file: Path | None
+    """Where to write, once requests are accepted, what the demo holds."""
+    data_dir: Path | None
+    """Where to write the product files and keep them; None for a directory that is removed at the end."""
+    large: int | None
+    """Bytes of an additional large file."""
+    catalog: Path | None
+    """Serve the STAC files found there and their local asset files instead."""
+
+
+async def run_demo(options: DemoOptions, report: Callable[[Event], None]) -> None:
+    """Serve the demo until the process is told to stop; ``report`` hears what ingesting its catalogue tells.
+
+    Raises:
+        ConfigurationError: the embedded servers are not installed, or an option cannot be used.
+    """
+    secret = secrets.token_urlsafe(64)
+    with _data_directory(options) as directory, run_services() as services:
+        config = _config(options, services, directory, secret)
+        await _fill(config, options, directory, report)
+        async with serving(create_app(config), config.server) as base_url:
+            listing = await _listing(config, base_url, directory, secret)
+            print(curl_lines(listing), flush=True)
+            print(f"# serving on {base_url} until Ctrl-C", flush=True)
+            if options.ready_file is not None:
+                await _write_whole(options.ready_file, json.dumps(listing, ensure_ascii=False, indent=2))
+            await until_stopped()
+
+
+@contextlib.contextmanager
+def _data_directory(options: DemoOptions) -> Iterator[Path]:
+    if options.catalog is not None:
+        yield options.catalog.resolve()
+    elif options.data_dir is not None:
+        options.data_dir.mkdir(parents=True, exist_ok=True)
+        yield options.data_dir.resolve()
+    else:
+        with tempfile.TemporaryDirectory(prefix="gateway-demo-") as directory:
+            yield Path(directory).resolve()
+
+
+def _config(options: DemoOptions, services: Services, directory: Path, secret: str) -> Config:
+    return from_values(
+        {
+            "server": Server(host=options.host, port=options.port, shutdown_timeout=SHUTDOWN_SECONDS),
+            "database": {"dsn": services.postgres_dsn},
+            "redis": {"url": services.redis_url},
+            "identity": {"jwt": [{"algorithms": [ALGORITHM], "secret": secret}]},
+            "storage": [{"name": ARCHIVE, "plugin": "local", "root": str(directory)}],
+        }
+    )
+
+
+async def _fill(config: Config, options: DemoOptions, directory: Path, report: Callable[[Event], None]) -> None:
+    """Write the catalogue, ingest it, and give out rights."""
+    if options.catalog is not None:
+        paths: Sequence[Path] = [directory]
+    else:
+        paths = await asyncio.to_thread(write_catalogue, directory, large=options.large)
+    async with (
+        one_connection(config.database) as connection,
+        storage_locations(config.storage) as locations,
+    ):
+        await apply_schema(connection)
+        summary = await ingest(
+            connection,
+            tenant=TENANT,
+            paths=paths,
+            storages=[location.storage for location in locations.values()],
+            default_collection=options.catalog and "catalog",
+            compute_checksums=options.catalog is not None,
+            on_event=report,
+        )
+        if not summary.items.accepted:
+            raise ConfigurationError(f"--catalog: no STAC Item was found in {directory} that could be ingested")
+        await seed(connection)
+        if options.catalog is not None:
+            await grant_all(connection)
+
+
+async def _listing(config: Config, base_url: str, directory: Path, secret: str) -> dict[str, object]:
+    async with one_connection(config.database) as connection:
+        files = await list_files(connection, directory)
+    now = datetime.datetime.now(datetime.UTC)
+    tokens = {
+        account.name: sign(secret, ALGORITHM, _principal(account), now=now, lifetime=TOKEN_LIFETIME)
+        for account in ACCOUNTS
+    }
+    prefixes = config.api
+    return to_json(
+        base_url,
+        TENANT,
+        tokens,
+        files,
+        regards_prefix=prefixes.regards_prefix,
+        stac_prefix=prefixes.stac_prefix,
+    )
+
+
+def _principal(account: Account) -> Principal:
+    return Principal(TENANT, account.name, account.email, account.role, account.groups)
+
+
+async def _write_whole(file: Path, text: str) -> None:
+    """Write ``file`` so that whoever waits for it never reads half of it. It holds tokens, so only its owner may."""
+    beside = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    async with aiofiles.open(beside, "x", encoding="utf-8", opener=_private) as output:
+        await output.write(text)
+    await asyncio.to_thread(beside.replace, file)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

@@ -1,0 +1,250 @@
+"""A gateway on a real socket, before a real PostgreSQL and a real Redis, with a catalogue made by hand."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime
+import hashlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import quote
+
+import aiohttp
+import asyncpg
+
+from gateway.app import create_app
+from gateway.config import Config, from_values
+from gateway.identity.jwt import sign
+from gateway.identity.principal import Principal, anonymous
+from gateway.quotas.service import connect as connect_quotas
+from gateway.server import serving
+
+SECRET = "s" * 64
+TENANT = "esa"
+SCIENCE = "science"
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A file as the test put it there."""
+
+    product: str
+    checksum: str
+    collection: str
+    item: str
+    asset: str
+    path: Path
+    content: bytes
+
+    @property
+    def regards(self) -> str:
+        return f"/downloads/{quote(self.product, safe='')}/files/{self.checksum}"
+
+    @property
+    def stac(self) -> str:
+        parts = (quote(part, safe="") for part in (self.collection, self.item, self.asset))
+        return "/collections/{}/items/{}/download/{}".format(*parts)
+
+
+def principal(
+    name: str, *groups: str, role: str = "REGISTERED_USER", tenant: str = TENANT, email: str | None = None
+) -> Principal:
+    return Principal(tenant, name, email or f"{name}@example.org", role, groups)
+
+
+SCIENTIST = principal("scientist", SCIENCE)
+OUTSIDER = principal("outsider")
+ADMIN = principal("admin", role="PROJECT_ADMIN")
+
+
+def token(who: Principal, *, lifetime: float = 600, secret: str = SECRET, algorithm: str = "HS256") -> str:
+    now = datetime.datetime.now(datetime.UTC)
+    return sign(secret, algorithm, who, now=now, lifetime=datetime.timedelta(seconds=lifetime))
+
+
+def bearer(who: Principal) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token(who)}"}
+
+
+class Catalogue:
+    """Writes rows and files."""
+
+    def __init__(self, connection: asyncpg.Connection, root: Path) -> None:
+        self.connection = connection
+        self.root = root
+
+    async def tenant(self, name: str = TENANT) -> int:
+        await self.connection.execute("INSERT INTO tenants (name) VALUES ($1) ON CONFLICT DO NOTHING", name)
+        value: int = await self.connection.fetchval("SELECT tenant_id FROM tenants WHERE name = $1", name)
+        return value
+
+    async def group(self, name: str, *, public: bool = False, tenant: str = TENANT) -> int:
+        value: int = await self.connection.fetchval(
+            "INSERT INTO groups (tenant_id, name, is_public) VALUES ($1, $2, $3) ON CONFLICT (tenant_id, name) "
+            "DO UPDATE SET is_public = $3 RETURNING group_id",
+            await self.tenant(tenant),
+            name,
+            public,
+        )
+        return value
+
+    async def dataset(self, collection: str, *, tenant: str = TENANT) -> int:
+        value: int = await self.connection.fetchval(
+            "INSERT INTO datasets (tenant_id, collection_id, urn, body) VALUES ($1, $2, $3, '{}') "
+            "ON CONFLICT (tenant_id, collection_id) DO UPDATE SET title = '' RETURNING dataset_id",
+            await self.tenant(tenant),
+            collection,
+            f"URN:AIP:DATASET:{tenant}:{collection}:V1",
+        )
+        return value
+
+    async def grant(
+        self, collection: str, group: int, metadata: str = "FULL_ACCESS", files: str = "INHERITED_ACCESS"
+    ) -> None:
+        await self.connection.execute(
+            "INSERT INTO access_rights (dataset_id, group_id, metadata_level, file_level) VALUES ($1, $2, $3, $4) "
+            "ON CONFLICT (dataset_id, group_id) DO UPDATE SET metadata_level = $3, file_level = $4",
+            await self.dataset(collection),
+            group,
+            metadata,
+            files,
+        )
+
+    async def licence(self, collection: str, url: str = "https://example.org/licence") -> int:
+        licence: int = await self.connection.fetchval(
+            "INSERT INTO licences (tenant_id, name, url) VALUES ($1, $2, $3) RETURNING licence_id",
+            await self.tenant(),
+            f"licence of {collection}",
+            url,
+        )
+        await self.connection.execute(
+            "UPDATE datasets SET licence_id = $1 WHERE dataset_id = $2", licence, await self.dataset(collection)
+        )
+        return licence
+
+    async def limit(self, kind: str, email: str = "", *, downloads: int = -1, octets: int = -1) -> None:
+        await self.connection.execute(
+            "INSERT INTO quota_limits (tenant_id, kind, email, max_downloads, max_bytes) VALUES ($1, $2, $3, $4, $5) "
+            "ON CONFLICT (tenant_id, kind, email) DO UPDATE SET max_downloads = $4, max_bytes = $5",
+            await self.tenant(),
+            kind,
+            email,
+            downloads,
+            octets,
+        )
+
+    async def file(
+        self,
+        content: bytes,
+        *,
+        collection: str = "restricted",
+        item: str = "item",
+        asset: str = "data",
+        name: str | None = None,
+        data_type: str = "RAWDATA",
+        storage: str = "disk",
+        state: str = "ONLINE",
+        tenant: str = TENANT,
+        checksum: bool = True,
+        recorded: bool = True,
+        mime_type: str = "image/tiff",
+    ) -> Entry:
+        """Write a file below the root, and its rows."""
+        location = f"{tenant}/{collection}/{item}/{asset}"
+        path = self.root / location
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        found = path.stat()
+        urn = f"URN:FEATURE:DATA:{tenant}:{collection}-{item}:V1"
+        product = await self.connection.fetchval(
+            "INSERT INTO products (tenant_id, dataset_id, urn, provider_id, properties, body) "
+            "VALUES ($1, $2, $3, $4, '{}', '{}') ON CONFLICT (tenant_id, urn) DO UPDATE SET urn = $3 "
+            "RETURNING product_id",
+            await self.tenant(tenant),
+            await self.dataset(collection, tenant=tenant),
+            urn,
+            item,
+        )
+        digest = hashlib.sha256(content).hexdigest()
+        file = await self.connection.fetchval(
+            "INSERT INTO files (product_id, asset_key, data_type, checksum, checksum_algorithm, size, mime_type, "
+            "file_name, body) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, '{}') RETURNING file_id",
+            product,
+            asset,
+            data_type,
+            digest if checksum else None,
+            "SHA-256" if checksum else None,
+            len(content),
+            mime_type,
+            name or f"{item}.tif",
+        )
+        version = f"{found.st_mtime_ns:x}-{found.st_size:x}-{found.st_ino:x}"
+        await self.connection.execute(
+            "INSERT INTO copies (file_id, storage, location, state, size, modified, version) "
+            "VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            file,
+            storage,
+            location,
+            state,
+            found.st_size if recorded else None,
+            datetime.datetime.fromtimestamp(int(found.st_mtime), datetime.UTC) if recorded else None,
+            version if recorded else None,
+        )
+        return Entry(urn, digest, collection, item, asset, path, content)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunningGateway:
+    """A gateway that accepts requests, and what it stands on."""
+
+    url: str
+    config: Config
+    catalogue: Catalogue
+    session: aiohttp.ClientSession
+
+    async def get(
+        self, path: str, who: Principal | None = None, **headers: str
+    ) -> tuple[aiohttp.ClientResponse, bytes]:
+        """GET ``path`` as ``who``; header names with ``_`` for ``-``."""
+        return await self.request("GET", path, who, **headers)
+
+    async def request(
+        self, method: str, path: str, who: Principal | None = None, **headers: str
+    ) -> tuple[aiohttp.ClientResponse, bytes]:
+        fields = {name.replace("_", "-"): value for name, value in headers.items()}
+        if who is not None:
+            fields |= bearer(who)
+        async with self.session.request(method, f"{self.url}{path}", headers=fields, allow_redirects=False) as response:
+            return response, await response.read()
+
+    async def usage(self, who: Principal | None) -> tuple[int, int]:
+        """Downloads and bytes that Redis has charged to ``who``."""
+        async with connect_quotas(self.config.redis, self.config.quotas) as quotas:
+            return await quotas.usage(who or anonymous(TENANT))
+
+
+def config_for(database: str, redis_url: str, root: Path, **sections: object) -> Config:
+    return from_values(
+        {
+            "server": {"port": 0, "shutdown_timeout": 1},
+            "database": {"dsn": database},
+            "redis": {"url": redis_url},
+            "identity": {"jwt": [{"algorithms": ["HS256", "HS384", "HS512"], "secret": SECRET}]},
+            "storage": [{"name": "disk", "plugin": "local", "root": str(root)}],
+            **sections,
+        }
+    )
+
+
+@contextlib.asynccontextmanager
+async def running_gateway(config: Config, root: Path) -> AsyncIterator[RunningGateway]:
+    connection = await asyncpg.connect(config.database.dsn.get_secret_value())
+    try:
+        async with (
+            serving(create_app(config), config.server) as url,
+            aiohttp.ClientSession(auto_decompress=False) as session,
+        ):
+            yield RunningGateway(url, config, Catalogue(connection, root), session)
+    finally:
+        await connection.close()
