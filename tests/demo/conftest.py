@@ -81,13 +81,13 @@ async def add_copy(
     location: str,
     *,
     size: int | None = None,
-    state: str = "ONLINE",
+    version: str | None = "as it was seen",
 ) -> None:
     await connection.execute(
-        "INSERT INTO copies (file_id, storage, location, size, state) VALUES ($1, $2, $3, $4, $5)",
+        "INSERT INTO copies (file_id, storage, location, size, version) VALUES ($1, $2, $3, $4, $5)",
         file,
         storage,
         location,
         size,
-        state,
+        version,
     )

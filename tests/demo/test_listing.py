@@ -87,15 +87,14 @@ async def test_a_size_that_nobody_knows_is_measured(
 async def test_only_what_the_demo_can_deliver_is_listed(
     connection: asyncpg.Connection, product: int, tmp_path: Path
 ) -> None:
-    for asset, storage, state in [
-        ("b-here", "archive", "ONLINE"),
-        ("a-here", "archive", "ONLINE"),
-        ("elsewhere", "tape", "ONLINE"),
-        ("lost", "archive", "LOST"),
-        ("restored first", "archive", "NEARLINE"),
+    for asset, storage, version in [
+        ("b-here", "archive", "1"),
+        ("a-here", "archive", "2"),
+        ("elsewhere", "tape", "3"),
+        ("never seen", "archive", None),
     ]:
         file = await add_file(connection, product, asset, checksum=SHA256, algorithm="SHA-256", size=3)
-        await add_copy(connection, file, storage, asset, state=state)
+        await add_copy(connection, file, storage, asset, version=version)
     await add_file(connection, product, "no copy", checksum=SHA256, algorithm="SHA-256", size=3)
     twice = await add_file(connection, product, "twice", checksum=SHA256, algorithm="SHA-256", size=3)
     await add_copy(connection, twice, "archive", "first")
