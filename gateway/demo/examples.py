@@ -13,6 +13,9 @@ from gateway.demo.catalogue import LICENSED, OPEN
 File = Mapping[str, object]
 """One of ``files`` of `gateway.demo.listing.to_json`."""
 
+SHOW_ANSWER = "-sS -i -w '\\n'"
+"""Options that show headers and body, and end the line."""
+
 
 def curl_lines(listing: Mapping[str, object]) -> str:
     """A shell text of curl commands, with a comment above each, for what `gateway.demo.listing.to_json` returned.
@@ -61,7 +64,7 @@ def _download(file: File) -> list[str]:
 
 
 def _forbidden(file: File) -> list[str]:
-    return ["", "# The outsider may not: 403.", _curl("-sS -i", OUTSIDER, _address(file))]
+    return ["", "# The outsider may not: 403.", _curl(SHOW_ANSWER, OUTSIDER, _address(file))]
 
 
 def _head(file: File) -> list[str]:
@@ -85,7 +88,7 @@ def _licence(file: File) -> list[str]:
     return [
         "",
         "# Who has not accepted the licence gets 423, with the links to read and to accept it.",
-        _curl("-sS -i", UNLICENSED, _address(file)),
+        _curl(SHOW_ANSWER, UNLICENSED, _address(file)),
     ]
 
 

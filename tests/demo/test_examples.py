@@ -59,7 +59,7 @@ def test_a_shell_makes_the_calls_that_the_comments_announce() -> None:
     quiet = ["-sS", "-o", "/dev/null", "-w", "%{http_code}\\n", *bearer("limited")]
     assert run(FILES) == [
         ["-sS", "-OJ", *bearer("scientist"), regards["r1"]],
-        ["-sS", "-i", *bearer("outsider"), regards["r1"]],
+        ["-sS", "-i", "-w", "\\n", *bearer("outsider"), regards["r1"]],
         ["-sS", "-I", *bearer("admin"), regards["r1"]],
         [
             "-sS",
@@ -69,7 +69,7 @@ def test_a_shell_makes_the_calls_that_the_comments_announce() -> None:
             "http://host:1/collections/restricted/items/i/download/r1",
         ],
         ["sha256sum", "-c", "sha256-of-r1  stac.download"],
-        ["-sS", "-i", *bearer("unlicensed"), regards["l1"]],
+        ["-sS", "-i", "-w", "\\n", *bearer("unlicensed"), regards["l1"]],
         ["-sS", "-OJ", regards["small"] + "?scope=demo"],
         ["-sS", "-r", "0-499", "-o", "resumed.download", *bearer("scientist"), regards["big"]],
         ["-sS", "-C", "-", "-o", "resumed.download", *bearer("scientist"), regards["big"]],
