@@ -5,12 +5,16 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Mapping
 from typing import cast
+from urllib.parse import quote
 
 from gateway.demo.accounts import ADMIN, LIMITED, LIMITED_DOWNLOADS, OUTSIDER, SCIENTIST, UNLICENSED, Account
 from gateway.demo.catalogue import LICENSED, OPEN
 
 File = Mapping[str, object]
 """One of ``files`` of `gateway.demo.listing.to_json`."""
+
+SHOW_ANSWER = "-sS -i -w '\\n'"
+"""Options that show headers and body, and end the line."""
 
 
 def curl_lines(listing: Mapping[str, object]) -> str:
@@ -32,7 +36,7 @@ def curl_lines(listing: Mapping[str, object]) -> str:
     free = _first(data, lambda file: file["collection"] == OPEN)
     if free is not None:
         lines += _anonymous(free, str(listing["tenant"]))
-    if data:
+    if data and data[-1]["size"] != 1:
         lines += _resume(data[-1])
     lines += _quota([file for file in data if file["collection"] != LICENSED])
     return "\n".join(lines) + "\n"
@@ -60,7 +64,7 @@ def _download(file: File) -> list[str]:
 
 
 def _forbidden(file: File) -> list[str]:
-    return ["", "# The outsider may not: 403.", _curl("-sS -i", OUTSIDER, _address(file))]
+    return ["", "# The outsider may not: 403.", _curl(SHOW_ANSWER, OUTSIDER, _address(file))]
 
 
 def _head(file: File) -> list[str]:
@@ -74,7 +78,7 @@ def _head(file: File) -> list[str]:
 def _stac(file: File) -> list[str]:
     return [
         "",
-        "# The same file by its STAC address; the digest is that of the catalogue.",
+        "# The same file by its STAC address, and whether all of it came.",
         _curl("-sS -o stac.download", SCIENTIST, str(file["stac_url"])),
         _check(file, "stac.download"),
     ]
@@ -84,7 +88,7 @@ def _licence(file: File) -> list[str]:
     return [
         "",
         "# Who has not accepted the licence gets 423, with the links to read and to accept it.",
-        _curl("-sS -i", UNLICENSED, _address(file)),
+        _curl(SHOW_ANSWER, UNLICENSED, _address(file)),
     ]
 
 
@@ -92,7 +96,7 @@ def _anonymous(file: File, tenant: str) -> list[str]:
     return [
         "",
         "# Open data without an account: the tenant stands in the query.",
-        _curl("-sS -OJ", None, f"{_address(file)}?scope={tenant}"),
+        _curl("-sS -OJ", None, f"{_address(file)}?scope={quote(tenant, safe='')}"),
     ]
 
 
@@ -101,14 +105,15 @@ def _resume(file: File) -> list[str]:
     return [
         "",
         "# A download that broke in the middle goes on where it stopped.",
-        _curl(f"-sS -r 0-{half} -o resumed.download", SCIENTIST, _address(file)),
+        _curl(f"-sS -r 0-{half - 1} -o resumed.download", SCIENTIST, _address(file)),
         _curl("-sS -C - -o resumed.download", SCIENTIST, _address(file)),
         _check(file, "resumed.download"),
     ]
 
 
 def _check(file: File, name: str) -> str:
-    return f"echo '{file['sha256']}  {name}' | sha256sum -c"
+    line = shlex.quote(f"{file['sha256']}  {name}")
+    return f"echo {line} | sha256sum -c"
 
 
 def _quota(files: list[File]) -> list[str]:

@@ -42,7 +42,7 @@ class DemoFile:
 
 
 async def list_files(connection: asyncpg.Connection, root: Path) -> list[DemoFile]:
-    """Every file of the demo's tenant with a copy in the storage `ARCHIVE`, whose root is ``root``.
+    """Every file of the demo's tenant with a copy that was seen in the storage `ARCHIVE`, whose root is ``root``.
 
     Where the catalogue has no SHA-256 the file itself is read, in a thread.
 
