@@ -124,12 +124,11 @@ class Sender:
     async def _send_large(self, response: web.StreamResponse) -> None:
         writer = await self._prepare(response)
         transport = self._transport()
-        encrypted = transport.get_extra_info("sslcontext") is not None
         writer.send_headers()
         for part in self._verdict.parts:
             if not isinstance(part, Span):
                 await writer.write(part.data)
-            elif encrypted:
+            elif _encrypts(transport):
                 await self._copy(writer, transport, part)
             else:
                 # What the framework still holds must leave first: from here on bytes pass it by.
@@ -174,7 +173,8 @@ class Sender:
 
     async def _flush(self, writer: AbstractStreamWriter, transport: asyncio.Transport) -> None:
         """Wait until the kernel has all that was written."""
-        transport.set_write_buffer_limits(high=0)
+        # The transport of asyncio's TLS takes 0 as "always full".
+        transport.set_write_buffer_limits(high=1 if _encrypts(transport) else 0, low=0)
         try:
             async with _deadline(self._timeout):
                 await writer.drain()
@@ -210,6 +210,11 @@ class Sender:
                 # A plain end, not a reset: what was sent arrives, and the client can resume from there.
                 connection.shutdown(socket.SHUT_RDWR)
         transport.abort()
+
+
+def _encrypts(transport: asyncio.Transport) -> bool:
+    """Whether Python itself encrypts this connection, so that bytes must pass through it."""
+    return transport.get_extra_info("sslcontext") is not None
 
 
 @contextlib.asynccontextmanager
