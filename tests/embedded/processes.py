@@ -21,11 +21,11 @@ from gateway.embedded import Services, binaries
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
-import json, os, sys
+import json, os, sys, time
 from gateway.embedded import run_services
 with run_services() as services:
     if "fork" in sys.argv and os.fork() == 0:
-        sys.stdin.readline()  # like a worker process: holds every pipe of its parent's
+        time.sleep(30)  # like a worker process: holds every pipe of its parent's
         os._exit(0)
     print(json.dumps([services.postgres_dsn, services.redis_url, str(services.directory)]), flush=True)
     sys.stdin.readline()

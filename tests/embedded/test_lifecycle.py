@@ -59,7 +59,7 @@ def test_a_forked_process_that_holds_the_pipe_does_not_keep_the_services(killed:
                 run.program.kill()
             else:
                 assert run.program.stdin is not None
-                run.program.stdin.write(b"\n\n")
+                run.program.stdin.write(b"\n")
                 run.program.stdin.flush()
             run.program.wait(timeout=20)
             assert eventually(run.nothing_is_left)
