@@ -21,6 +21,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from gateway.embedded import Services, StartError, binaries, run_services
+from gateway.embedded.directory import new_directory_name
 from gateway.errors import ConfigurationError
 from tests.embedded.processes import ROOT, Process, alive, answer, descendants
 
@@ -176,12 +177,13 @@ def test_a_server_that_dies_is_reported_with_its_log(
     fake_wheels(tmp_path, initdb=initdb, valkey=valkey)
     monkeypatch.syspath_prepend(tmp_path)
     forget_wheels(monkeypatch)
-    monkeypatch.setenv("TMPDIR", "/tmp")
-    before, directories = supervisors(), set(Path("/tmp").glob("gateway-*"))
+    directory = new_directory_name()
+    monkeypatch.setattr("gateway.embedded.new_directory_name", lambda: directory)
+    before = supervisors()
     with pytest.raises(StartError, match=f"(?s){message}"), run_services():
         pass
     assert supervisors() <= before
-    assert set(Path("/tmp").glob("gateway-*")) <= directories
+    assert not directory.exists()
 
 
 def forget_wheels(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,7 +206,7 @@ def fake_wheels(site: Path, *, initdb: str, valkey: str) -> None:
         (site / Path(path).parts[0] / "__init__.py").touch()
 
 
-async def test_a_port_taken_meanwhile_is_left_to_its_owner(tmp_path: Path) -> None:
+async def test_a_port_taken_meanwhile_is_left_to_its_owner() -> None:
     program = """
 import sys
 from gateway.embedded import servers, supervisor
@@ -213,7 +215,7 @@ servers._free_port = lambda: next(taken, 0) or free_port()
 supervisor.main()
 """
     found = binaries.locate()
-    directory = Path("/tmp") / f"gateway-test-{os.getpid()}"
+    directory = new_directory_name()
     with socket.create_server(("127.0.0.1", 0)) as owner:
         taken = owner.getsockname()[1]
         arguments = [str(os.getpid()), str(directory), str(found.postgres), str(found.valkey), str(taken)]
