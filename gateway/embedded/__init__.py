@@ -9,9 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 import selectors
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,7 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from gateway.embedded.binaries import Binaries, locate
-from gateway.errors import ConfigurationError
+from gateway.embedded.directory import new_directory_name, remove
 
 START_TIMEOUT = 35.0
 """Seconds until a start is given up here; the supervisor's own bound (30 s) comes first and knows the reason."""
@@ -57,26 +55,12 @@ def run_services() -> Iterator[Services]:
         StartError: a server did not start.
     """
     binaries = locate()
-    directory = _new_directory_name()
+    directory = new_directory_name()
     with tempfile.TemporaryFile() as stderr, _supervisor(binaries, directory, stderr) as supervisor:
         try:
             yield _read_report(supervisor, directory, stderr)
         finally:
             _stop(supervisor, directory)
-
-
-def _new_directory_name() -> Path:
-    """A name below a directory for temporary files; the supervisor makes it, so that nobody is left with it."""
-    parents = [Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp")]  # noqa: S108 - the name is random, mode 0700
-    usable = parents if os.geteuid() else [parent for parent in parents if _others_may_pass(parent)]
-    if not usable:
-        raise ConfigurationError("TMPDIR: the servers cannot run as root, and no other user may enter this directory.")
-    return usable[0].resolve() / f"gateway-{secrets.token_hex(8)}"
-
-
-def _others_may_pass(directory: Path) -> bool:
-    path = directory.resolve()
-    return path.is_dir() and all(step.stat().st_mode & 0o001 for step in (path, *path.parents))
 
 
 def _supervisor(binaries: Binaries, directory: Path, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
@@ -134,5 +118,4 @@ def _stop(supervisor: subprocess.Popen[bytes], directory: Path) -> None:
     except subprocess.TimeoutExpired:
         supervisor.kill()
         supervisor.wait()
-    # The supervisor has done so, unless it was killed.
-    shutil.rmtree(directory, ignore_errors=True)
+    remove(directory)  # The supervisor has done so, unless it was killed.

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from gateway.embedded.directory import remove
 from gateway.embedded.processes import LaunchError, copy_postgres, make_host, runnable
 from gateway.embedded.servers import Postgres, Server, Valkey, tail
 
@@ -110,15 +111,6 @@ def stop(servers: list[Server]) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def remove(directory: Path) -> None:
-    """Remove everything; the children of a killed server may still write for a moment."""
-    for _ in range(20):
-        shutil.rmtree(directory, ignore_errors=True)
-        if not directory.exists():
-            return
-        time.sleep(0.1)
 
 
 def main() -> None:
