@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.e2e.conftest import Demo
+from tests.e2e.conftest import Demo, start_demo
 
 Client = Callable[..., subprocess.CompletedProcess[bytes]]
 
@@ -24,10 +24,11 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def status(client: Client, url: str, *options: str) -> tuple[int, bytes]:
+def status(client: Client, url: str, *options: str) -> int:
+    """What curl is answered; the body goes to the file ``body`` of the test's directory."""
     done = client("curl", "-sS", "-o", "body", "-w", "%{http_code}", *options, url)
     assert done.returncode == 0, done.stderr
-    return int(done.stdout), Path(done.args[0]).name.encode()
+    return int(done.stdout)
 
 
 def test_the_demo_has_what_it_promises(demo: Demo) -> None:
@@ -78,7 +79,7 @@ def test_refusals(demo: Demo, client: Client, door: str, tmp_path: Path) -> None
         (free[door] + tenant, [], 200),
         (restricted[door], ["-H", demo.bearer("admin")], 200),
     ]:
-        got, _ = status(client, url, *options)
+        got = status(client, url, *options)
         assert got == expected, (url, options)
         if expected >= 400:
             body = json.loads((tmp_path / "body").read_text())
@@ -90,8 +91,8 @@ def test_refusals(demo: Demo, client: Client, door: str, tmp_path: Path) -> None
 def test_a_checksum_under_another_product_is_404(demo: Demo, client: Client) -> None:
     one, other = demo.data("open")[0], demo.data("restricted")[0]
     url = one["regards_url"].replace(one["checksum"], other["checksum"])
-    assert status(client, url, "-H", demo.bearer("scientist"))[0] == 404
-    assert status(client, url, "-H", demo.bearer("admin"))[0] == 404
+    assert status(client, url, "-H", demo.bearer("scientist")) == 404
+    assert status(client, url, "-H", demo.bearer("admin")) == 404
 
 
 @pytest.mark.parametrize(
@@ -127,20 +128,16 @@ def test_aria2_in_four_segments_verifies_our_digest(demo: Demo, client: Client, 
 
 
 def test_the_fourth_download_of_the_limited_account_is_429(tmp_path: Path, client: Client) -> None:
-    from tests.e2e.conftest import start_demo
-
     with start_demo(tmp_path) as demo:
         files = demo.data("open", "restricted")
         bearer = ["-H", demo.bearer("limited")]
-        assert [status(client, file["regards_url"], *bearer)[0] for file in files[:4]] == [200, 200, 200, 429]
+        assert [status(client, file["regards_url"], *bearer) for file in files[:4]] == [200, 200, 200, 429]
         text = json.loads((tmp_path / "body").read_text())["messages"][0]
         assert text.startswith("Download quota of 3 exceeded (by 0) for user limited@")
         assert "lifetime" in text
 
 
 async def test_fifty_racing_requests_over_ten_files_admit_exactly_three(tmp_path: Path) -> None:
-    from tests.e2e.conftest import start_demo
-
     with start_demo(tmp_path) as demo:
         files = [file for file in demo.data("open", "restricted") if file["size"] < 1024 * 1024][:10]
         assert len(files) == 10

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -42,8 +43,9 @@ def alive(processes: set[int]) -> set[int]:
     return found
 
 
-def temporary() -> set[str]:
-    return {entry.name for entry in Path("/tmp").iterdir() if entry.name.startswith("gateway-")}
+def temporary() -> set[Path]:
+    places = [Path(tempfile.gettempdir()), Path("/dev/shm")]
+    return {entry for place in places if place.is_dir() for entry in place.glob("gateway-*")}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
