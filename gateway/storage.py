@@ -6,11 +6,13 @@ classes announced under the entry point group ``gateway.storage``; the gateway i
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import datetime
+import os
 from collections.abc import Mapping
 from importlib.metadata import entry_points
-from typing import Protocol, Self, runtime_checkable
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 from gateway.errors import ConfigurationError
 
@@ -45,13 +47,52 @@ class Stat:
     """The storage's own tag of these very bytes: another tag means other bytes. Never empty."""
 
 
+class Descriptor:
+    """A file descriptor that threads may be using: it ends once it is closed and the last use is over.
+
+    A call in a thread cannot be cancelled. Were the descriptor closed under it, its number could be given to another
+    file or connection, and bytes would go where they do not belong. Only the event loop's thread may call this.
+    """
+
+    __slots__ = ("_closed", "_uses", "number")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self._uses = 0
+        self._closed = False
+
+    def held_by(self, future: asyncio.Future[Any]) -> None:
+        """Keep the descriptor open until ``future`` is done."""
+        self._uses += 1
+        future.add_done_callback(self._released)
+
+    def close(self) -> None:
+        """Close now, or when the last use is over. A second call does nothing."""
+        if not self._closed:
+            self._closed = True
+            self._close_if_unused()
+
+    def _released(self, _: asyncio.Future[Any]) -> None:
+        self._uses -= 1
+        if self._closed:
+            self._close_if_unused()
+
+    def _close_if_unused(self) -> None:
+        if not self._uses:
+            os.close(self.number)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class OpenFile:
-    """A file on a local disk, open for reading. Its owner closes ``descriptor`` by ``OnDisk.close``."""
+    """A file on a local disk, open for reading; whoever opened it closes it."""
 
-    descriptor: int
+    descriptor: Descriptor
     stat: Stat
     """Of the open descriptor, so that it describes the bytes that will be read."""
+
+    def close(self) -> None:
+        """Close the descriptor once no thread uses it."""
+        self.descriptor.close()
 
 
 class Storage(Protocol):
@@ -94,7 +135,7 @@ class CanStat(Protocol):
 
 
 @runtime_checkable
-class OnDisk(Protocol):
+class OnDisk(CanStat, Protocol):
     """A storage whose copies are files of this machine, so that bytes can leave by sendfile.
 
     Every call runs in threads of this storage alone: a mount that hangs stalls no other storage.
@@ -116,20 +157,27 @@ class OnDisk(Protocol):
         """
         ...
 
-    async def sendfile(self, file: OpenFile, offset: int, count: int, socket: int) -> int:
-        """Move up to ``count`` bytes from ``offset`` into the non-blocking descriptor ``socket``.
+    async def sendfile(self, file: OpenFile, offset: int, count: int, socket: Descriptor) -> int:
+        """Move up to ``count`` bytes from ``offset`` into the non-blocking ``socket``.
 
-        Returns the bytes that the kernel accepted: fewer than ``count`` when the socket is full or the file ended.
+        Returns the bytes that the kernel accepted, fewer than ``count`` when the socket is full.
 
         Raises:
+            CopyChangedError: the file ends at or before ``offset``.
             CopyUnavailableError: the disk could not be read.
             ConnectionError: the peer is gone.
         """
         ...
 
-    async def close_file(self, file: OpenFile) -> None:
-        """Close the file, after any call on it that is still running has ended."""
-        ...
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Location:
+    """A storage and what its ``[[storage]]`` table says of it."""
+
+    storage: Storage
+    type: Literal["ONLINE", "NEARLINE", "OFFLINE"]
+    priority: int
+    """Of several copies the one at the lowest number is served."""
 
 
 def load_plugin(name: str) -> type[Storage]:

@@ -1,0 +1,21 @@
+"""The STAC API Download extension: ``/collections/{collectionId}/items/{itemId}/download/{assetId}``."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from gateway.api.keys import DOWNLOADS
+from gateway.catalog.model import ByAsset
+
+
+async def get_download(request: web.Request) -> web.StreamResponse:
+    """``GET`` (operation ``getDownload``) and ``HEAD`` of an asset."""
+    parts = request.match_info
+    address = ByAsset(collection=parts["collectionId"], item=parts["itemId"], asset=parts["assetId"])
+    return await request.app[DOWNLOADS].answer(request, address)
+
+
+def routes(prefix: str) -> list[web.RouteDef]:
+    """The routes of this family below ``prefix``."""
+    path = f"{prefix}/collections/{{collectionId}}/items/{{itemId}}/download/{{assetId}}"
+    return [web.get(path, get_download, allow_head=False), web.head(path, get_download)]

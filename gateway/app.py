@@ -1,0 +1,106 @@
+"""Wiring and life cycle: from settings to an application that serves."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+from collections.abc import AsyncIterator, Callable, Iterable
+
+import aiohttp.http_parser
+import aiohttp.http_writer
+from aiohttp import web
+
+import gateway.db
+import gateway.quotas.service
+from gateway.api import ops, regards_downloads, stac_downloads
+from gateway.api.keys import DOWNLOADS, HEALTH
+from gateway.catalog.locate import WARM_UP, Catalog
+from gateway.config import Config, StorageLocation
+from gateway.downloads import Downloads
+from gateway.errors import ConfigurationError, Family
+from gateway.identity.chain import IdentityChain
+from gateway.ops.health import Health
+from gateway.ops.request_context import FAMILIES, add_request_id, request_context
+from gateway.storage import Location, load_plugin
+
+
+def create_app(config: Config) -> web.Application:
+    """Make the application. What it holds open is opened when it starts and closed when it ends.
+
+    Raises:
+        ConfigurationError: a setting cannot be used. Starting the application raises it, too, when the database,
+            Redis or a storage cannot be reached.
+    """
+    check_extensions()
+    app = web.Application(middlewares=[request_context])
+    app.on_response_prepare.append(add_request_id)
+    app[FAMILIES] = {
+        f"{config.api.regards_prefix}/downloads": Family.REGARDS,
+        f"{config.api.stac_prefix}/collections": Family.STAC,
+    }
+    app.add_routes(regards_downloads.routes(config.api.regards_prefix))
+    app.add_routes(stac_downloads.routes(config.api.stac_prefix))
+    app.add_routes(ops.routes())
+    app.cleanup_ctx.append(_neighbours(config, IdentityChain(config.identity)))
+    return app
+
+
+def _neighbours(config: Config, identity: IdentityChain) -> Callable[[web.Application], AsyncIterator[None]]:
+    """Open what a download needs, in the order in which it must outlive the others."""
+
+    async def neighbours(app: web.Application) -> AsyncIterator[None]:
+        async with (
+            storage_locations(config.storage) as locations,
+            gateway.db.connect(config.database, WARM_UP) as database,
+            gateway.quotas.service.connect(config.redis, config.quotas) as quotas,
+        ):
+            app[DOWNLOADS] = Downloads(
+                identity=identity,
+                catalog=Catalog(database),
+                locations=locations,
+                quotas=quotas,
+                send_timeout=config.delivery.send_timeout,
+                public_url=config.api.public_url,
+                clock=lambda: datetime.datetime.now(datetime.UTC),
+            )
+            app[HEALTH] = Health({"postgresql": database.ping, "redis": quotas.ping})
+            yield
+
+    return neighbours
+
+
+@contextlib.asynccontextmanager
+async def storage_locations(settings: Iterable[StorageLocation]) -> AsyncIterator[dict[str, Location]]:
+    """Make the storages of all ``[[storage]]`` tables, by name.
+
+    Raises:
+        ConfigurationError: a plug-in is not installed, or refuses its options.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        locations = {}
+        for setting in settings:
+            try:
+                storage = load_plugin(setting.plugin).from_options(setting.name, setting.options)
+            except ConfigurationError as error:
+                raise ConfigurationError(f"storage {setting.name!r}: {error}") from error
+            stack.push_async_callback(storage.close)
+            locations[setting.name] = Location(storage, setting.type, setting.priority)
+        yield locations
+
+
+def check_extensions() -> None:
+    """See that aiohttp parses and writes HTTP by its C extensions.
+
+    Its parser in pure Python takes malformed messages that a proxy in front reads otherwise: request smuggling.
+
+    Raises:
+        ConfigurationError: they are missing or switched off.
+    """
+    parser, writer = aiohttp.http_parser, aiohttp.http_writer
+    if parser.HttpRequestParser is parser.HttpRequestParserPy or (
+        writer._serialize_headers is writer._py_serialize_headers
+    ):
+        raise ConfigurationError(
+            "aiohttp runs without its C extensions, which is not safe behind a proxy: unset AIOHTTP_NO_EXTENSIONS, "
+            "or install an aiohttp wheel for this platform"
+        )

@@ -1,0 +1,96 @@
+"""What the catalogue says of a file."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from typing import Literal
+
+from gateway.storage import Stat
+
+PUBLIC_DATA_TYPES = frozenset({"QUICKLOOK_SD", "QUICKLOOK_MD", "QUICKLOOK_HD", "THUMBNAIL", "DESCRIPTION"})
+"""Data types that whoever sees the product may download: no licence, no file right (REGARDS)."""
+
+METERED_DATA_TYPE = "RAWDATA"
+"""The only data type that quotas count (REGARDS)."""
+
+CopyState = Literal["ONLINE", "NEARLINE", "OFFLINE", "LOST"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ByChecksum:
+    """REGARDS' address of a file: ``/downloads/{aip_id}/files/{checksum}``."""
+
+    product: str
+    """URN."""
+    checksum: str
+    """Hexadecimal, in any case; it must belong to the product."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ByAsset:
+    """STAC's address of a file: ``/collections/{collection}/items/{item}/download/{asset}``."""
+
+    collection: str
+    item: str
+    asset: str
+
+
+Address = ByChecksum | ByAsset
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Copy:
+    """A file at one storage location. size, modified and version are as recorded at ingest, None where unknown."""
+
+    storage: str
+    location: str
+    state: CopyState
+    size: int | None
+    """Bytes."""
+    modified: datetime.datetime | None
+    version: str | None
+
+    @property
+    def recorded(self) -> Stat | None:
+        """What the storage said of these bytes at ingest, if it was asked."""
+        if self.size is None or self.version is None:
+            return None
+        return Stat(self.size, self.modified, self.version)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Limits:
+    """What the quota of a caller allows; -1 is unlimited, 0 forbids."""
+
+    max_downloads: int
+    """Metered downloads in all."""
+    max_bytes: int
+    """Bytes of metered downloads in all."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class File:
+    """A file that the caller may have."""
+
+    file_id: int
+    product: str
+    """URN of the product it belongs to."""
+    data_type: str
+    name: str
+    """What the user's copy is called; from the catalogue, so not to be trusted in a header or path."""
+    mime_type: str | None
+    size: int | None
+    """Bytes; None if neither catalogue nor storage said."""
+    checksum: str | None
+    checksum_algorithm: str | None
+    """MD5, SHA-1, SHA-256, SHA-384 or SHA-512."""
+    reference: bool
+    """Held by somebody else: only its URL is known."""
+    copies: tuple[Copy, ...]
+    limits: Limits
+
+    @property
+    def is_metered(self) -> bool:
+        """Whether a download of it counts in the caller's quota."""
+        return self.data_type == METERED_DATA_TYPE

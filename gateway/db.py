@@ -1,0 +1,144 @@
+"""PostgreSQL: a bounded pool for look-ups, and the schema."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from gateway.config import Database as DatabaseSettings
+from gateway.errors import ConfigurationError, GatewayError, unavailable
+
+SCHEMA_VERSION = 1
+"""The version that schema.sql brings a database to."""
+
+_SCHEMA_LOCK = 0x64_6F_77_6E_6C_6F_61_64
+"""Advisory lock that keeps two processes from changing the schema at once."""
+
+NEIGHBOUR_ERRORS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+"""What a PostgreSQL that is gone, slow or stopping raises."""
+
+
+class _Connection(asyncpg.Connection):
+    def get_reset_query(self) -> str:
+        """Nothing: look-ups leave no state in a session, and the reset would be a round trip for each."""
+        return ""
+
+
+class Database:
+    """Runs look-ups. No connection is held longer than one statement takes."""
+
+    def __init__(self, pool: asyncpg.Pool[Any], timeout: float) -> None:
+        self._pool = pool
+        self._timeout = timeout
+
+    async def fetch_row(self, statement: str, *parameters: object) -> asyncpg.Record | None:
+        """The first row of ``statement``, in autocommit.
+
+        Raises:
+            GatewayError: 503; no answer within the deadline, waiting for a connection included.
+        """
+        try:
+            async with asyncio.timeout(self._timeout), self._pool.acquire() as connection:
+                row: asyncpg.Record | None = await connection.fetchrow(statement, *parameters)
+                return row
+        except NEIGHBOUR_ERRORS as error:
+            raise _no_answer() from error
+
+    async def ping(self) -> None:
+        """Ask PostgreSQL for a sign of life.
+
+        Raises:
+            GatewayError: 503.
+        """
+        await self.fetch_row("SELECT 1")
+
+
+def _no_answer() -> GatewayError:
+    return unavailable("The catalogue does not answer at the moment; try again.", code="CatalogUnavailable")
+
+
+@asynccontextmanager
+async def connect(
+    settings: DatabaseSettings, warm_up: Sequence[tuple[str, tuple[object, ...]]]
+) -> AsyncIterator[Database]:
+    """Open the pool; every connection runs ``warm_up`` once, so that its statements are prepared.
+
+    Raises:
+        ConfigurationError: the database cannot be reached, or its schema is of another version.
+    """
+
+    async def prepare(connection: asyncpg.Connection[Any]) -> None:
+        for statement, parameters in warm_up:
+            await connection.fetchrow(statement, *parameters)
+
+    await check_schema(settings)
+    async with asyncpg.create_pool(
+        settings.dsn.get_secret_value(),
+        min_size=settings.pool_size,
+        max_size=settings.pool_size,
+        max_inactive_connection_lifetime=0,
+        connection_class=_Connection,
+        init=prepare,
+        timeout=settings.timeout,
+        server_settings={"application_name": "download-gateway"},
+    ) as pool:
+        yield Database(pool, settings.timeout)
+
+
+@asynccontextmanager
+async def one_connection(settings: DatabaseSettings) -> AsyncIterator[asyncpg.Connection[Any]]:
+    """A connection of one's own, for work that is no look-up.
+
+    Raises:
+        ConfigurationError: the database cannot be reached.
+    """
+    try:
+        connection = await asyncpg.connect(settings.dsn.get_secret_value(), timeout=max(settings.timeout, 10))
+    except (*NEIGHBOUR_ERRORS, ValueError) as error:
+        raise ConfigurationError(
+            f"database.dsn: PostgreSQL cannot be reached there: {type(error).__name__}: {error}"
+        ) from error
+    try:
+        yield connection
+    finally:
+        await connection.close(timeout=5)
+
+
+async def check_schema(settings: DatabaseSettings) -> None:
+    """See that the database has the schema of this gateway.
+
+    Raises:
+        ConfigurationError: it cannot be reached, has no schema, or one of another version.
+    """
+    async with one_connection(settings) as connection:
+        try:
+            version = await connection.fetchval("SELECT max(version) FROM schema_version")
+        except asyncpg.UndefinedTableError:
+            version = None
+    if version is None:
+        raise ConfigurationError("database: has no schema yet; run: gateway migrate --config FILE")
+    if version != SCHEMA_VERSION:
+        raise ConfigurationError(
+            f"database: has schema version {version}, this gateway needs {SCHEMA_VERSION}; "
+            + ("run: gateway migrate --config FILE" if version < SCHEMA_VERSION else "run a newer gateway")
+        )
+
+
+async def apply_schema(connection: asyncpg.Connection[Any]) -> None:
+    """Run schema.sql, which brings an empty or older database to `SCHEMA_VERSION`; all of it or nothing."""
+    text = await asyncio.to_thread(schema_file().read_text, encoding="utf-8")
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", _SCHEMA_LOCK)
+        await connection.execute(text)
+
+
+def schema_file() -> Path:
+    """Where schema.sql lies: inside the installed package, or at the top of a checkout."""
+    here = Path(__file__).resolve().parent
+    packaged = here / "schema.sql"
+    return packaged if packaged.exists() else here.parent / "schema.sql"

@@ -1,0 +1,221 @@
+"""The sender: the only code that writes file bytes to a connection.
+
+It counts what the kernel accepted against what the answer promised, and cuts the connection on any shortfall: the
+framework would keep it open, and the next answer's bytes would become file content at the client. A cut in the middle
+of a declared Content-Length is what tells every client that its copy is not whole (RFC 9112 §8).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+import socket
+import struct
+from collections.abc import AsyncIterator
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+
+from gateway.http.evaluate import Span, Verdict
+from gateway.storage import CopyChangedError, Descriptor, OnDisk, OpenFile, StorageError
+
+SMALL_BYTES = 64 * 1024
+"""Up to here an answer is read first and leaves with its header in one write."""
+
+HOP_BYTES = 4 * 1024 * 1024
+"""Most bytes that one call in a thread moves: what progress, deadlines and aborts are seen at."""
+
+READ_BYTES = 256 * 1024
+"""Bytes a step where sendfile cannot be used, because Python itself encrypts the connection."""
+
+
+class ClientStalledError(Exception):
+    """The client took no byte within the deadline."""
+
+
+@dataclasses.dataclass(slots=True)
+class Transfer:
+    """What became of one answer."""
+
+    promised: int
+    """Bytes of the representation that the answer's length promises."""
+    sent: int = 0
+    """Bytes of the representation that the kernel accepted."""
+    finished: bool = False
+    """Whether the answer was sent to its end, down to the last byte it promised."""
+    problem: Exception | None = None
+    """Why it was cut, if it was."""
+
+    @property
+    def delivered(self) -> bool:
+        """Whether the client got anything: some bytes, or an answer that is whole without any."""
+        return self.finished or self.sent > 0
+
+
+class Sender:
+    """Sends one answer of the bytes of ``file``."""
+
+    def __init__(
+        self,
+        request: web.Request,
+        storage: OnDisk,
+        file: OpenFile,
+        verdict: Verdict,
+        transfer: Transfer,
+        *,
+        send_timeout: float,
+    ) -> None:
+        self._transfer = transfer
+        self._request = request
+        self._storage = storage
+        self._file = file
+        self._verdict = verdict
+        self._timeout = send_timeout
+
+    async def send(self, response: web.StreamResponse) -> None:
+        """Send ``response``, whose header promises the verdict's bytes, and those bytes.
+
+        When it returns, the transfer says what was sent; if that is not all, the connection is cut.
+
+        Raises:
+            StorageError: the bytes could not be read and nothing was sent: the answer can still be an error.
+        """
+        small = self._verdict.length <= SMALL_BYTES
+        body = await self._read_all() if small else b""
+        try:
+            if small:
+                await self._send_small(response, body)
+            else:
+                await self._send_large(response)
+            self._transfer.finished = True
+        except (StorageError, ConnectionError, ClientStalledError) as error:
+            self._transfer.problem = error
+            self._cut(response)
+        except BaseException:
+            self._cut(response)
+            raise
+
+    async def _read_all(self) -> bytes:
+        pieces = []
+        for part in self._verdict.parts:
+            if isinstance(part, Span):
+                piece = await self._storage.read(self._file, part.start, part.length)
+                if len(piece) != part.length:
+                    raise CopyChangedError(f"the file ends at byte {part.start + len(piece)}")
+                pieces.append(piece)
+            else:
+                pieces.append(part.data)
+        return b"".join(pieces)
+
+    async def _send_small(self, response: web.StreamResponse, body: bytes) -> None:
+        writer = await self._prepare(response)
+        transport = self._transport()
+        await response.write_eof(body)
+        try:
+            if transport.get_write_buffer_size():
+                await self._flush(writer, transport)
+        finally:
+            framing = self._verdict.length - self._transfer.promised
+            accepted = max(len(body) - transport.get_write_buffer_size() - framing, 0)
+            self._transfer.sent = min(accepted, self._transfer.promised)
+
+    async def _send_large(self, response: web.StreamResponse) -> None:
+        writer = await self._prepare(response)
+        transport = self._transport()
+        encrypted = transport.get_extra_info("sslcontext") is not None
+        writer.send_headers()
+        for part in self._verdict.parts:
+            if not isinstance(part, Span):
+                await writer.write(part.data)
+            elif encrypted:
+                await self._copy(writer, transport, part)
+            else:
+                # What the framework still holds must leave first: from here on bytes pass it by.
+                await self._flush(writer, transport)
+                await self._sendfile(transport, part)
+        await self._flush(writer, transport)
+        await response.write_eof()
+
+    async def _sendfile(self, transport: asyncio.Transport, span: Span) -> None:
+        """Hand the span to the kernel, a hop at a time, on a duplicate of the connection's descriptor."""
+        offset = span.start
+        with contextlib.closing(Descriptor(os.dup(transport.get_extra_info("socket").fileno()))) as peer:
+            while offset < span.stop:
+                asked = min(HOP_BYTES, span.stop - offset)
+                moved = await self._storage.sendfile(self._file, offset, asked, peer)
+                offset += moved
+                self._transfer.sent += moved
+                if moved < asked:
+                    await self._writable(peer.number)
+
+    async def _writable(self, descriptor: int) -> None:
+        """Wait until the kernel takes bytes for the client again."""
+        loop = asyncio.get_running_loop()
+        ready = asyncio.Event()
+        loop.add_writer(descriptor, ready.set)
+        try:
+            async with _deadline(self._timeout):
+                await ready.wait()
+        finally:
+            loop.remove_writer(descriptor)
+
+    async def _copy(self, writer: AbstractStreamWriter, transport: asyncio.Transport, span: Span) -> None:
+        offset = span.start
+        while offset < span.stop:
+            piece = await self._storage.read(self._file, offset, min(READ_BYTES, span.stop - offset))
+            if not piece:
+                raise CopyChangedError(f"the file ends at byte {offset}")
+            await writer.write(piece)
+            await self._flush(writer, transport)
+            offset += len(piece)
+            self._transfer.sent += len(piece)
+
+    async def _flush(self, writer: AbstractStreamWriter, transport: asyncio.Transport) -> None:
+        """Wait until the kernel has all that was written."""
+        transport.set_write_buffer_limits(high=0)
+        try:
+            async with _deadline(self._timeout):
+                await writer.drain()
+        finally:
+            transport.set_write_buffer_limits()
+        if transport.is_closing():
+            raise ConnectionResetError("the client is gone")
+
+    async def _prepare(self, response: web.StreamResponse) -> AbstractStreamWriter:
+        writer = await response.prepare(self._request)
+        if writer is None:
+            raise ConnectionResetError("the client is gone")
+        return writer
+
+    def _transport(self) -> asyncio.Transport:
+        transport = self._request.transport
+        if transport is None or transport.is_closing():
+            raise ConnectionResetError("the client is gone")
+        return transport
+
+    def _cut(self, response: web.StreamResponse) -> None:
+        """End the connection so that the client sees a broken transfer, and so that nothing else can follow on it."""
+        response.force_close()
+        transport = self._request.transport
+        if transport is None:
+            return
+        connection = transport.get_extra_info("socket")
+        with contextlib.suppress(OSError):
+            if isinstance(self._transfer.problem, ClientStalledError):
+                # Nobody reads: have the kernel forget what it holds for this client, at once.
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            else:
+                # A plain end, not a reset: what was sent arrives, and the client can resume from there.
+                connection.shutdown(socket.SHUT_RDWR)
+        transport.abort()
+
+
+@contextlib.asynccontextmanager
+async def _deadline(seconds: float) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise ClientStalledError(f"the client took no byte for {seconds:g} s") from error

@@ -1,0 +1,37 @@
+"""Who calls."""
+
+from __future__ import annotations
+
+import dataclasses
+
+ADMIN_ROLES = frozenset({"ADMIN", "PROJECT_ADMIN", "INSTANCE_ADMIN"})
+"""REGARDS' roles that see and download everything of their tenant."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Principal:
+    """A caller, known or anonymous, within one tenant."""
+
+    tenant: str
+    subject: str
+    """Login (``sub``), for logs."""
+    email: str | None
+    """What quotas, licences and memberships are bound to; None for an anonymous caller."""
+    role: str
+    groups: tuple[str, ...] = ()
+    """Names of access groups that the token carries, beside the memberships in the database."""
+
+    @property
+    def is_anonymous(self) -> bool:
+        """Whether the caller showed no credential."""
+        return self.email is None
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether the role lifts the caller above groups and rights."""
+        return self.role in ADMIN_ROLES
+
+
+def anonymous(tenant: str) -> Principal:
+    """The caller without a token in ``tenant``: REGARDS' public user."""
+    return Principal(tenant=tenant, subject="public", email=None, role="PUBLIC")

@@ -1,0 +1,82 @@
+"""What surrounds every request: its id, and errors in the shape of its API family."""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+
+import structlog
+from aiohttp import web
+
+from gateway.errors import Family, GatewayError, render
+
+log = logging.getLogger(__name__)
+
+REQUEST_ID = web.RequestKey("request_id", str)
+FAMILIES = web.AppKey("families", dict[str, Family])
+"""API family by path prefix, the longest that fits."""
+
+_STARTED = web.RequestKey("started", bool)
+"""Set once the header of an answer is on its way."""
+
+_GOOD_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@web.middleware
+async def request_context(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Give the request an id (the caller's, if it sent a sane X-Request-ID) and turn errors into answers."""
+    shown = request.headers.get("X-Request-ID", "")
+    request[REQUEST_ID] = shown if _GOOD_REQUEST_ID.fullmatch(shown) else secrets.token_hex(8)
+    structlog.contextvars.bind_contextvars(request_id=request[REQUEST_ID])
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        if error.status < HTTPStatus.BAD_REQUEST:
+            raise
+        problem = _from_framework(error)
+    except GatewayError as error:
+        if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            log.warning("%s %s: %s: %r", error.status.value, error.code, error.detail, error.__cause__)
+        problem = error
+    except Exception:
+        log.exception("a request failed")
+        problem = GatewayError(HTTPStatus.INTERNAL_SERVER_ERROR, "The gateway failed; this is logged.")
+    if request.get(_STARTED) and request.transport is not None:
+        # A second header would become file content of the first answer.
+        request.transport.abort()
+    return _answer(request, problem)
+
+
+async def add_request_id(request: web.Request, response: web.StreamResponse) -> None:
+    """Name the request in its answer, so that a user can quote it (signal ``on_response_prepare``)."""
+    if REQUEST_ID in request:
+        request[_STARTED] = True
+        response.headers["X-Request-ID"] = request[REQUEST_ID]
+
+
+def family_of(request: web.Request) -> Family:
+    """The API family that the path lies in."""
+    path = request.path
+    fitting = [prefix for prefix in request.app[FAMILIES] if path == prefix or path.startswith(f"{prefix}/")]
+    return request.app[FAMILIES][max(fitting, key=len)] if fitting else Family.PROBLEM
+
+
+def _from_framework(error: web.HTTPException) -> GatewayError:
+    status = HTTPStatus(error.status)
+    detail = {
+        HTTPStatus.NOT_FOUND: "There is nothing at this path.",
+        HTTPStatus.METHOD_NOT_ALLOWED: "This path does not take that method.",
+    }.get(status, status.phrase)
+    return GatewayError(status, detail, headers={"Allow": error.headers["Allow"]} if "Allow" in error.headers else {})
+
+
+def _answer(request: web.Request, error: GatewayError) -> web.Response:
+    media_type, body = render(error, family_of(request), request_id=request[REQUEST_ID])
+    response = web.Response(status=error.status, body=body, headers={"Cache-Control": "no-store", **error.headers})
+    response.content_type = media_type
+    return response

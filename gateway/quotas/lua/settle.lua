@@ -1,0 +1,38 @@
+#!lua flags=allow-oom
+-- End a reservation: charge what was sent, give back what was not. A second call changes nothing.
+--
+-- KEYS  1 usage  2 lease  3 content, as in reserve.lua
+-- ARGV  1 sent       bytes of the representation that left
+--       2 delivered  1 if any byte left or the answer was whole, else 0: then the download itself is given back,
+--                    unless another of the same content is running or was delivered
+--       3 window     seconds, as in reserve.lua, from now on
+--       4 tombstone  seconds for which a reservation that arrives late is refused
+-- Gives 1 if this call settled the lease, 0 if there was nothing to settle.
+local usage, lease, content = KEYS[1], KEYS[2], KEYS[3]
+local sent, delivered = tonumber(ARGV[1]), tonumber(ARGV[2])
+local window, tombstone = tonumber(ARGV[3]), tonumber(ARGV[4])
+
+local promised = redis.call('HGET', lease, 'promised')
+redis.call('DEL', lease)
+redis.call('HSET', lease, 'settled', 1)
+redis.call('EXPIRE', lease, tombstone)
+if not promised then
+    return 0
+end
+
+redis.call('HINCRBY', usage, 'bytes', sent - tonumber(promised))
+if redis.call('EXISTS', content) == 1 then
+    if delivered == 1 then
+        redis.call('HSET', content, 'delivered', 1)
+    end
+    local running = redis.call('HINCRBY', content, 'leases', -1)
+    if running <= 0 and redis.call('HEXISTS', content, 'delivered') == 0 then
+        redis.call('DEL', content)
+        redis.call('HINCRBY', usage, 'downloads', -1)
+    elseif window > 0 then
+        redis.call('EXPIRE', content, window)
+    else
+        redis.call('DEL', content)
+    end
+end
+return 1

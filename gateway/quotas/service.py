@@ -1,0 +1,209 @@
+"""Reservations before the first byte, settlements after the last."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import secrets
+from collections.abc import AsyncIterator
+from http import HTTPStatus
+from importlib.resources import files
+from typing import Any
+from urllib.parse import quote
+
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+from redis.commands.core import AsyncScript
+from redis.exceptions import RedisError
+
+from gateway.catalog.model import File
+from gateway.config import Quotas as QuotaSettings
+from gateway.config import Redis as RedisSettings
+from gateway.errors import ConfigurationError, GatewayError, unavailable
+from gateway.identity.principal import Principal
+
+log = logging.getLogger(__name__)
+
+_NEIGHBOUR_ERRORS = (OSError, TimeoutError, RedisError)
+_TOMBSTONE_SECONDS = 600
+"""Longer than any reservation can still be on its way to Redis."""
+_SETTLE_ATTEMPTS = 8
+_SETTLE_PAUSE = 0.25
+"""Seconds before the second attempt; doubled each time, so that all attempts span about half a minute."""
+
+MOST_BYTES = 2**53
+"""Redis' Lua counts in doubles, which are exact up to here."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Lease:
+    """A granted reservation. Whoever holds it settles it, whatever happens."""
+
+    keys: tuple[str, str, str]
+    """Redis keys: usage of the caller, this lease, this caller's use of this content."""
+    window: int
+    """Seconds in which the same content counts as one download, 0 for never."""
+    promised: int
+    """Bytes of the representation that the answer will hold."""
+
+
+class Quotas:
+    """Counts downloads and bytes in Redis. Reserving is one round trip."""
+
+    def __init__(self, client: redis.asyncio.Redis, settings: QuotaSettings, timeout: float) -> None:
+        self._client = client
+        self._settings = settings
+        self._timeout = timeout
+        self._reserve = _script(client, "reserve.lua")
+        self._settle = _script(client, "settle.lua")
+        self._settling: set[asyncio.Task[None]] = set()
+
+    async def reserve(self, principal: Principal, file: File, promised: int) -> Lease:
+        """Reserve one download of ``file`` with ``promised`` bytes of its representation.
+
+        Raises:
+            GatewayError: 429 the quota does not allow it; 503 Redis does not answer, so that nobody knows.
+        """
+        if promised > MOST_BYTES:
+            raise GatewayError(HTTPStatus.TOO_MANY_REQUESTS, "This is more than any quota can count.")
+        lease = self._lease(principal, file, promised)
+        arguments = [file.limits.max_downloads, file.limits.max_bytes, promised, lease.window, self._settings.lease_ttl]
+        try:
+            async with asyncio.timeout(self._timeout):
+                answer = await self._reserve(keys=list(lease.keys), args=arguments)
+        except _NEIGHBOUR_ERRORS as error:
+            # It may have been granted before the answer was lost.
+            self._settle_later(lease, sent=0, delivered=False)
+            raise unavailable("The quota service does not answer at the moment; try again.") from error
+        except asyncio.CancelledError:
+            self._settle_later(lease, sent=0, delivered=False)
+            raise
+        if answer[0] == 1:
+            return lease
+        raise _refusal(principal, file, answer[1].decode(), used_downloads=answer[2], used_bytes=answer[3])
+
+    async def settle(self, lease: Lease, *, sent: int, delivered: bool) -> None:
+        """Charge ``sent`` bytes and end the lease; the download itself is given back unless ``delivered``.
+
+        It returns when Redis has it, or after the first attempt failed; further attempts go on in the background. A
+        caller that is cancelled meanwhile stops waiting, the settlement goes on.
+        """
+        task = self._settle_later(lease, sent=sent, delivered=delivered)
+        await asyncio.wait([task], timeout=self._timeout)
+
+    async def usage(self, principal: Principal) -> tuple[int, int]:
+        """Downloads and bytes charged to ``principal`` so far, promises of running downloads included."""
+        async with asyncio.timeout(self._timeout):
+            values = await self._client.hmget(_usage_key(principal), ["downloads", "bytes"])
+        return int(values[0] or 0), int(values[1] or 0)
+
+    async def ping(self) -> None:
+        """Ask Redis for a sign of life.
+
+        Raises:
+            GatewayError: 503.
+        """
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._client.ping()
+        except _NEIGHBOUR_ERRORS as error:
+            raise unavailable("Redis does not answer.") from error
+
+    async def close(self) -> None:
+        """Wait, within bounds, until all that was sent is charged."""
+        if self._settling:
+            await asyncio.wait(self._settling, timeout=2)
+        for task in self._settling:
+            task.cancel()
+
+    def _lease(self, principal: Principal, file: File, promised: int) -> Lease:
+        usage = _usage_key(principal)
+        content = f"{file.checksum_algorithm}:{file.checksum.lower()}" if file.checksum else f"file:{file.file_id}"
+        identifier = secrets.token_urlsafe(16)
+        # Anonymous callers are many people under one name: nothing that one does is merged with what another does.
+        window = 0 if principal.is_anonymous else self._settings.window
+        held = f"{usage}:content:{content}" if window else f"{usage}:once:{identifier}"
+        return Lease((usage, f"{usage}:lease:{identifier}", held), window, promised)
+
+    def _settle_later(self, lease: Lease, *, sent: int, delivered: bool) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(self._settle_with_retries(lease, sent, delivered))
+        self._settling.add(task)
+        task.add_done_callback(self._settling.discard)
+        return task
+
+    async def _settle_with_retries(self, lease: Lease, sent: int, delivered: bool) -> None:
+        arguments = [sent, int(delivered), lease.window, _TOMBSTONE_SECONDS]
+        for attempt in range(_SETTLE_ATTEMPTS):
+            if attempt:
+                await asyncio.sleep(_SETTLE_PAUSE * 2 ** (attempt - 1))
+            try:
+                async with asyncio.timeout(self._timeout):
+                    await self._settle(keys=list(lease.keys), args=arguments)
+            except _NEIGHBOUR_ERRORS as error:
+                problem = error
+            else:
+                return
+        log.error("a download stays charged in full: %s bytes promised, %s sent: %r", lease.promised, sent, problem)
+
+
+@contextlib.asynccontextmanager
+async def connect(settings: RedisSettings, quotas: QuotaSettings) -> AsyncIterator[Quotas]:
+    """Open the connections to Redis.
+
+    Raises:
+        ConfigurationError: Redis cannot be reached.
+    """
+    pool: Any = redis.asyncio.BlockingConnectionPool.from_url(
+        settings.url.get_secret_value(),
+        max_connections=settings.pool_size,
+        timeout=settings.timeout,
+        socket_timeout=settings.timeout,
+        socket_connect_timeout=settings.timeout,
+        # One retry covers a connection that died while idle. It is safe, since every script can be run twice.
+        retry=Retry(ExponentialBackoff(cap=0.05, base=0.01), 1),
+        client_name="download-gateway",
+    )
+    client = redis.asyncio.Redis.from_pool(pool)
+    service = Quotas(client, quotas, settings.timeout)
+    try:
+        try:
+            await service.ping()
+        except GatewayError as error:
+            raise ConfigurationError(f"redis.url: Redis cannot be reached there: {error.__cause__}") from error
+        yield service
+    finally:
+        await service.close()
+        await client.aclose()
+
+
+def _script(client: redis.asyncio.Redis, name: str) -> AsyncScript:
+    text = files("gateway.quotas").joinpath("lua", name).read_text(encoding="utf-8")
+    script: AsyncScript = client.register_script(text)
+    return script
+
+
+def _usage_key(principal: Principal) -> str:
+    """All keys of a tenant carry its name as hash tag, so that they share a slot of a Redis Cluster."""
+    who = "anonymous" if principal.email is None else f"user:{quote(principal.email, safe='@')}"
+    return f"gateway:{{{quote(principal.tenant, safe='')}}}:{who}"
+
+
+def _refusal(principal: Principal, file: File, reason: str, *, used_downloads: int, used_bytes: int) -> GatewayError:
+    """429 with the text of REGARDS; the limits are for a lifetime, so that no Retry-After would be true."""
+    who = principal.email or "public"
+    if reason == "downloads":
+        limit = file.limits.max_downloads
+        detail = f"Download quota of {limit} exceeded (by {max(used_downloads - limit, 0)}) for user {who}."
+    elif reason == "bytes":
+        limit = file.limits.max_bytes
+        detail = f"Download quota of {limit} bytes would be exceeded ({used_bytes} bytes used) for user {who}."
+    else:
+        return unavailable("The quota service answered too late; try again.")
+    return GatewayError(
+        HTTPStatus.TOO_MANY_REQUESTS,
+        f"{detail} This limit is for a lifetime: it does not reset with time.",
+        code="QuotaExceeded",
+    )

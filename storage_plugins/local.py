@@ -1,0 +1,225 @@
+"""Files on disks of this machine, network mounts included."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import errno
+import functools
+import os
+import stat as stat_bits
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import ParamSpec, Self, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from gateway.errors import ConfigurationError
+from gateway.storage import (
+    CopyChangedError,
+    CopyNotFoundError,
+    CopyUnavailableError,
+    Descriptor,
+    OpenFile,
+    Stat,
+)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+DEFAULT_THREADS = 16
+_COPY_BYTES = 256 * 1024
+"""Bytes a step where the file system has no sendfile."""
+_ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENAMETOOLONG}
+_NO_SENDFILE = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
+_DIRECTORY_FLAGS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# A pipe would block at open without O_NONBLOCK; for a regular file the flag means nothing.
+_FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class LocalStorage:
+    """Files below one directory. Symbolic links below it are not followed: a link could lead out of it.
+
+    Options: ``root``, absolute path of the directory; ``threads``, how many calls may wait for this disk at once
+    (default 16). The threads serve this storage alone, so that a mount that hangs stalls no other.
+    """
+
+    def __init__(self, name: str, root: Path, threads: int = DEFAULT_THREADS) -> None:
+        self.name = name
+        self.root = root
+        self._roots = {PurePosixPath(root), PurePosixPath(root.resolve())}
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix=f"storage-{name}")
+
+    @classmethod
+    def from_options(cls, name: str, options: Mapping[str, object]) -> Self:
+        """See `gateway.storage.Storage.from_options`."""
+        unknown = set(options) - {"root", "threads"}
+        if unknown:
+            raise ConfigurationError(f"{', '.join(sorted(unknown))}: no such option of plug-in 'local' (root, threads)")
+        root = options.get("root")
+        if not isinstance(root, str) or not root.startswith("/"):
+            raise ConfigurationError("root: must be the absolute path of the directory with the files")
+        threads = options.get("threads", DEFAULT_THREADS)
+        if not isinstance(threads, int) or isinstance(threads, bool) or not 1 <= threads <= 1024:
+            raise ConfigurationError("threads: must be a number from 1 to 1024")
+        if not Path(root).is_dir():
+            raise ConfigurationError(f"root: {root} is not a directory, or may not be read")
+        return cls(name, Path(root), threads)
+
+    def locate(self, href: str) -> str | None:
+        """The path below the root of a ``/path`` or ``file://`` href that lies there."""
+        if href.startswith("file:"):
+            parts = urlsplit(href)
+            if parts.netloc not in ("", "localhost"):
+                return None
+            href = unquote(parts.path)
+        if not href.startswith("/"):
+            return None
+        path = PurePosixPath(os.path.normpath(href))
+        for root in self._roots:
+            if path != root and path.is_relative_to(root):
+                return str(path.relative_to(root))
+        return None
+
+    async def stat(self, location: str) -> Stat:
+        """See `gateway.storage.CanStat`."""
+        return await self._submit(self._stat, location)
+
+    async def open(self, location: str) -> OpenFile:
+        """See `gateway.storage.OnDisk`."""
+        future = self._submit(self._open, location)
+        try:
+            number, stat = await asyncio.shield(future)
+        except asyncio.CancelledError:
+            future.add_done_callback(_close_unwanted)
+            raise
+        return OpenFile(Descriptor(number), stat)
+
+    async def read(self, file: OpenFile, offset: int, count: int) -> bytes:
+        """See `gateway.storage.OnDisk`."""
+        future = self._submit(_read, file.descriptor.number, offset, count)
+        file.descriptor.held_by(future)
+        return await asyncio.shield(future)
+
+    async def sendfile(self, file: OpenFile, offset: int, count: int, socket: Descriptor) -> int:
+        """See `gateway.storage.OnDisk`."""
+        future = self._submit(_sendfile, file.descriptor.number, offset, count, socket.number)
+        file.descriptor.held_by(future)
+        socket.held_by(future)
+        return await asyncio.shield(future)
+
+    async def close(self) -> None:
+        """Let the threads end; one that hangs in a dead mount is not waited for."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _submit(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
+        call = functools.partial(function, *args, **kwargs)
+        return asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+    def _stat(self, location: str) -> Stat:
+        number, stat = self._open(location)
+        os.close(number)
+        return stat
+
+    def _open(self, location: str) -> tuple[int, Stat]:
+        with _disk_errors(location):
+            number = self._descend(location)
+            try:
+                found = os.fstat(number)
+                if not stat_bits.S_ISREG(found.st_mode):
+                    raise CopyNotFoundError(f"{location}: is no regular file")
+                return number, _describe(found)
+            except BaseException:
+                os.close(number)
+                raise
+
+    def _descend(self, location: str) -> int:
+        """Open each part of the path below its parent's descriptor, so that nothing can be swapped in between."""
+        parts = location.split("/")
+        if "\0" in location or any(part in ("", ".", "..") for part in parts):
+            raise CopyNotFoundError(f"{location!r}: is no path below the root")
+        directory = os.open(self.root, _DIRECTORY_FLAGS & ~os.O_NOFOLLOW)
+        try:
+            for part in parts[:-1]:
+                below = os.open(part, _DIRECTORY_FLAGS, dir_fd=directory)
+                os.close(directory)
+                directory = below
+            return os.open(parts[-1], _FILE_FLAGS, dir_fd=directory)
+        finally:
+            os.close(directory)
+
+
+def _describe(found: os.stat_result) -> Stat:
+    seconds, nanoseconds = divmod(found.st_mtime_ns, 1_000_000_000)
+    try:
+        modified = datetime.datetime.fromtimestamp(seconds, datetime.UTC).replace(microsecond=nanoseconds // 1000)
+    except (OverflowError, ValueError, OSError):  # a clock gone mad wrote it: not a date at all
+        modified = None
+    return Stat(found.st_size, modified, f"{found.st_mtime_ns:x}-{found.st_size:x}-{found.st_ino:x}")
+
+
+def _close_unwanted(future: asyncio.Future[tuple[int, Stat]]) -> None:
+    """Close what a thread opened for a caller that was cancelled meanwhile."""
+    if not future.cancelled() and future.exception() is None:
+        os.close(future.result()[0])
+
+
+def _read(number: int, offset: int, count: int) -> bytes:
+    with _disk_errors(f"descriptor {number}"):
+        pieces = []
+        while count > 0 and (piece := os.pread(number, count, offset)):
+            pieces.append(piece)
+            offset += len(piece)
+            count -= len(piece)
+        return b"".join(pieces)
+
+
+def _sendfile(number: int, offset: int, count: int, socket: int) -> int:
+    sent = 0
+    while sent < count:
+        try:
+            moved = _move(number, offset + sent, count - sent, socket)
+        except BlockingIOError:
+            break
+        if moved == 0:
+            if sent == 0:
+                raise CopyChangedError(f"the file ends at or before byte {offset}")
+            break
+        sent += moved
+    return sent
+
+
+def _move(number: int, offset: int, count: int, socket: int) -> int:
+    try:
+        return os.sendfile(socket, number, offset, count)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        if error.errno not in _NO_SENDFILE:
+            raise _reading_or_peer(error) from error
+    piece = _read(number, offset, min(count, _COPY_BYTES))
+    try:
+        return os.write(socket, piece) if piece else 0
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        raise _reading_or_peer(error) from error
+
+
+def _reading_or_peer(error: OSError) -> Exception:
+    if isinstance(error, ConnectionError):
+        return error
+    if error.errno in (errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTUNREACH, errno.ENETUNREACH):
+        return ConnectionResetError(error.errno, error.strerror)
+    return CopyUnavailableError(f"reading failed: {error.strerror}")
+
+
+@contextmanager
+def _disk_errors(location: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _ABSENT:
+            raise CopyNotFoundError(f"{location}: {error.strerror}") from error
+        raise CopyUnavailableError(f"{location}: {error.strerror}") from error
