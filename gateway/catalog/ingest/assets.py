@@ -12,6 +12,7 @@ from gateway.catalog.ingest.events import RefusedError
 from gateway.catalog.ingest.extent import short
 from gateway.catalog.ingest.model import MAX_LOCATION_BYTES, Copy, Json, JsonObject
 from gateway.storage import Storage
+from gateway.text import is_storable
 
 MAX_SIZE = 2**53
 """Largest size in bytes that is believed: larger ones are no exact numbers in many JSON readers."""
@@ -88,13 +89,9 @@ def _held_by_others(href: str, state: str) -> tuple[Copy, bool]:
 
 
 def _copy(storage: str, location: str, state: str) -> Copy:
-    try:
-        length = len(storage.encode()) + len(location.encode())
-    except UnicodeEncodeError as error:
-        raise RefusedError(f"location {short(location)} is not UTF-8") from error
-    if "\0" in location:
-        raise RefusedError(f"location {short(location)} has the character NUL")
-    if length > MAX_LOCATION_BYTES:
+    if not is_storable(location):
+        raise RefusedError(f"location {short(location)} has the character NUL, or is not UTF-8")
+    if len(storage.encode()) + len(location.encode()) > MAX_LOCATION_BYTES:
         raise RefusedError(f"href {short(location)}… is longer than {MAX_LOCATION_BYTES} bytes")
     return Copy(storage, location, state)
 

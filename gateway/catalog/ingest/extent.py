@@ -91,7 +91,7 @@ def bounds_of_geometry(value: Json) -> Box | None:
         kind, members = geometry.get("type"), geometry.get("geometries")
         if kind == "GeometryCollection" and isinstance(members, list):
             geometries.extend(members)
-        elif kind in _GEOMETRIES and isinstance(geometry.get("coordinates"), list):
+        elif isinstance(kind, str) and kind in _GEOMETRIES and isinstance(geometry.get("coordinates"), list):
             points.extend(_positions(geometry["coordinates"]))
         else:
             raise RefusedError(f"geometry of type {short(kind)} is no GeoJSON geometry or lacks its coordinates")

@@ -132,7 +132,7 @@ class Inspector:
                 crc32 = await loop.run_in_executor(self._threads, _add, digest, piece, crc32)
                 offset += len(piece)
         finally:
-            await disk.close_file(file)
+            file.close()
         return _Sums(Checksum(algorithm, digest.hexdigest()), crc32, offset)
 
 

@@ -23,6 +23,8 @@ STREAMED = ("features", "content", "collections")
 """Members whose array is read entry by entry: of a FeatureCollection, a page of REGARDS, a list of collections."""
 
 _WINDOW = 1024 * 1024
+_NUMBER_CUT = 2
+"""Characters of a number's next part, like "e+", that mean nothing yet: a number so near the end may go on."""
 _BLANK = " \t\n\r"
 
 
@@ -177,8 +179,8 @@ class _Text:
                 raise _SyntaxError(line, f"is not JSON: {error.msg}") from error
             except (ValueError, RecursionError) as error:
                 raise _SyntaxError(self.line, _reason(error)) from error
-            if end == len(self._window) and self._more():
-                continue  # a number may go on
+            if isinstance(value, int | float) and len(self._window) - end <= _NUMBER_CUT and self._more():
+                continue
             if end - self._position > MAX_ENTRY:
                 raise _SyntaxError(self.line, f"is longer than {MAX_ENTRY} characters")
             self.line += self._window.count("\n", self._position, end)
@@ -187,7 +189,7 @@ class _Text:
             return value  # type: ignore[no-any-return]
 
     def _more(self) -> bool:
-        """Lengthen the window, at least doubling what is left of it; False at the end of the file."""
+        """Lengthen the window, at least doubling what is left of it; False, and nothing is changed, at the end."""
         if self._ended:
             return False
         left = self._window[self._position :]
@@ -199,8 +201,10 @@ class _Text:
             decoded = self._decoder.decode(raw, self._ended)
         except UnicodeDecodeError as error:
             raise _SyntaxError(self.line + left.count("\n"), _reason(error)) from error
+        if self._ended and not decoded:
+            return False
         self._window, self._position = left + decoded, 0
-        return not self._ended or bool(decoded)
+        return True
 
 
 def _array(text: _Text) -> Iterator[Found]:

@@ -10,6 +10,7 @@ import uuid
 from typing import TypeAlias
 
 from gateway.catalog.ingest.events import Place, RefusedError
+from gateway.text import is_storable
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 JsonObject: TypeAlias = dict[str, Json]
@@ -129,12 +130,9 @@ def key(value: str, what: str) -> str:
     """
     if not value:
         raise RefusedError(f"{what} is empty")
-    if "\0" in value:
-        raise RefusedError(f"{what} has the character NUL")
-    try:
-        length = len(value.encode())
-    except UnicodeEncodeError as error:
-        raise RefusedError(f"{what} has half of a surrogate pair") from error
+    if not is_storable(value):
+        raise RefusedError(f"{what} has the character NUL or half of a surrogate pair")
+    length = len(value.encode())
     if length > MAX_KEY_BYTES:
         raise RefusedError(f"{what} has {length} bytes; at most {MAX_KEY_BYTES} are taken")
     return value

@@ -37,33 +37,44 @@ def read(paths: Iterable[Path]) -> Iterator[RawEntry | Rejection | Remark]:
     with the suffixes `LINE_SUFFIXES` hold a text a line, all others one or more texts that follow one another.
     """
     for path in paths:
-        if not path.is_dir():
+        if not _is_directory(path):
             yield from _read_file(path)
             continue
         empty = True
-        for file in _files_below(path):
+        for found in _files_below(path):
             empty = False
-            yield from _read_file(file)
+            if isinstance(found, Rejection):
+                yield found
+            else:
+                yield from _read_file(found)
         if empty:
             yield Remark(Place(str(path)), f"holds no file with one of the suffixes {', '.join(sorted(SUFFIXES))}")
 
 
-def _files_below(directory: Path) -> Iterator[Path]:
-    for folder, folders, names in os.walk(directory):
+def _is_directory(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # reading it will say why
+        return False
+
+
+def _files_below(directory: Path) -> Iterator[Path | Rejection]:
+    errors: list[OSError] = []
+    for folder, folders, names in os.walk(directory, onerror=errors.append):
         folders.sort()
-        for name in sorted(names):
-            file = Path(folder, name)
-            if file.suffix.lower() in SUFFIXES and file.is_file():
-                yield file
+        yield from (Path(folder, name) for name in sorted(names) if Path(name).suffix.lower() in SUFFIXES)
+    for error in errors:
+        yield Rejection(Place(str(error.filename)), f"cannot be read: {error.strerror}")
 
 
 def _read_file(path: Path) -> Iterator[RawEntry | Rejection]:
     place = Place(str(path))
     try:
+        # Before it is opened: a pipe without a writer would hold up the thread for ever.
+        if not stat.S_ISREG(path.stat().st_mode):
+            yield Rejection(place, "is no regular file")
+            return
         with path.open("rb") as stream:
-            if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-                yield Rejection(place, "is no regular file")
-                return
             yield from _entries(stream, path, place)
     except OSError as error:
         yield Rejection(place, f"cannot be read: {error.strerror}")

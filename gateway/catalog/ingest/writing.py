@@ -45,6 +45,21 @@ WHERE product_id IN (SELECT product_id FROM products JOIN staged_products USING 
   AND NOT EXISTS (SELECT FROM staged_files staged
                   WHERE staged.product_id = files.product_id AND staged.asset_key = files.asset_key);
 
+-- The catalogue says the same as before, and so do the storages: what was computed from the bytes still holds.
+UPDATE staged_files SET
+    checksum = coalesce(staged_files.checksum, files.checksum),
+    checksum_algorithm = coalesce(staged_files.checksum_algorithm, files.checksum_algorithm),
+    crc32 = coalesce(staged_files.crc32, files.crc32)
+FROM files
+WHERE files.product_id = staged_files.product_id AND files.asset_key = staged_files.asset_key
+  AND files.body = staged_files.body
+  AND NOT EXISTS (SELECT FROM staged_copies staged
+                  WHERE staged.product_id = files.product_id AND staged.asset_key = files.asset_key
+                    AND NOT EXISTS (SELECT FROM copies
+                                    WHERE copies.file_id = files.file_id AND copies.storage = staged.storage
+                                      AND copies.location = staged.location
+                                      AND copies.version IS NOT DISTINCT FROM staged.version));
+
 INSERT INTO files ({columns}) SELECT {columns} FROM staged_files
 ON CONFLICT (product_id, asset_key) DO UPDATE SET {updates};
 
