@@ -45,8 +45,10 @@ class Services:
 
 
 @contextlib.contextmanager
-def run_services() -> Iterator[Services]:
+def run_services(*, and_remove: Path | None = None) -> Iterator[Services]:
     """Run a PostgreSQL and a Valkey of our own; nothing of them is left when the block ends or the process dies.
+
+    Neither is anything left of the directory ``and_remove``, which need not exist yet.
 
     Works as root as well (the servers then run as the user ``postgres`` or ``nobody``).
 
@@ -56,16 +58,20 @@ def run_services() -> Iterator[Services]:
     """
     binaries = locate()
     directory = new_directory_name()
-    with tempfile.TemporaryFile() as stderr, _supervisor(binaries, directory, stderr) as supervisor:
+    with tempfile.TemporaryFile() as stderr, _supervisor(binaries, directory, and_remove, stderr) as supervisor:
         try:
             yield _read_report(supervisor, directory, stderr)
         finally:
-            _stop(supervisor, directory)
+            _stop(supervisor, directory, and_remove)
 
 
-def _supervisor(binaries: Binaries, directory: Path, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
+def _supervisor(
+    binaries: Binaries, directory: Path, and_remove: Path | None, stderr: IO[bytes]
+) -> subprocess.Popen[bytes]:
     root = Path(__file__).resolve().parents[2]
     arguments = [str(os.getpid()), str(directory), str(binaries.postgres), str(binaries.valkey)]
+    if and_remove is not None:
+        arguments.append(str(and_remove.absolute()))
     # -S -P: it needs the standard library and this package only. Its own session keeps a terminal's Ctrl-C from it.
     return subprocess.Popen(  # noqa: S603 - our own module, our own arguments
         [sys.executable, "-S", "-P", "-m", "gateway.embedded.supervisor", *arguments],
@@ -107,7 +113,7 @@ def _read_line(pipe: IO[bytes], timeout: float) -> bytes:
     return line
 
 
-def _stop(supervisor: subprocess.Popen[bytes], directory: Path) -> None:
+def _stop(supervisor: subprocess.Popen[bytes], *directories: Path | None) -> None:
     assert supervisor.stdin is not None  # noqa: S101 - a pipe was asked for
     with contextlib.suppress(OSError):
         # A word, as closing alone is not seen while a forked process holds the same pipe.
@@ -118,4 +124,6 @@ def _stop(supervisor: subprocess.Popen[bytes], directory: Path) -> None:
     except subprocess.TimeoutExpired:
         supervisor.kill()
         supervisor.wait()
-    remove(directory)  # The supervisor has done so, unless it was killed.
+    for directory in directories:
+        if directory is not None:
+            remove(directory)  # The supervisor has done so, unless it was killed.

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -43,17 +42,27 @@ def alive(processes: set[int]) -> set[int]:
     return found
 
 
-def temporary() -> set[Path]:
-    places = [Path(tempfile.gettempdir()), Path("/dev/shm")]
-    return {entry for place in places if place.is_dir() for entry in place.glob("gateway-*")}
+def directories(processes: set[int]) -> set[Path]:
+    """The throw-away directories that these processes were told of."""
+    arguments = {
+        argument
+        for process in processes
+        for argument in Path(f"/proc/{process}/cmdline").read_bytes().decode().split("\0")
+    }
+    return {Path(argument) for argument in arguments if Path(argument).name.startswith("gateway-")}
+
+
+def remaining(places: set[Path]) -> set[Path]:
+    return {place for place in places if place.exists()}
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_demo_ends_clean_within_three_seconds(tmp_path: Path, number: signal.Signals) -> None:
-    before = temporary()
     with start_demo(tmp_path) as demo:
         processes = children(demo.process.pid)
         assert len(processes) >= 4
+        places = directories(processes)
+        assert len(remaining(places)) == 2
         file = max(demo.files, key=lambda file: int(file["size"]))
         host, port = demo.listing["base_url"].removeprefix("http://").split(":")
         with socket.create_connection((host, int(port))) as slow:
@@ -65,21 +74,22 @@ def test_the_demo_ends_clean_within_three_seconds(tmp_path: Path, number: signal
             assert demo.process.wait(10) == 0
             assert time.monotonic() - started < 3
     assert not alive(processes)
-    assert temporary() <= before
+    assert not remaining(places)
     assert (tmp_path / "ready.json").stat().st_mode & 0o077 == 0
 
 
 def test_a_demo_that_is_killed_leaves_nothing_running_and_nothing_on_disk(tmp_path: Path) -> None:
-    before = temporary()
     with start_demo(tmp_path) as demo:
         processes = children(demo.process.pid)
+        places = directories(processes)
+        assert len(remaining(places)) == 2
         os.kill(demo.process.pid, signal.SIGKILL)
         demo.process.wait()
         deadline = time.monotonic() + 10
-        while (alive(processes) or temporary() - before) and time.monotonic() < deadline:
+        while (alive(processes) or remaining(places)) and time.monotonic() < deadline:
             time.sleep(0.1)
     assert not alive(processes)
-    assert temporary() <= before
+    assert not remaining(places)
 
 
 def gateway(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
