@@ -34,10 +34,12 @@ LARGE = random.Random(3).randbytes(48 * MEBIBYTE)
 
 @pytest.fixture
 async def impatient(database: str, redis_url: str, tmp_path: Path) -> AsyncIterator[RunningGateway]:
-    """A gateway that waits one second for a client to take a byte."""
+    """A gateway that waits one second for a client to take a byte, and holds one connection to Redis."""
     root = tmp_path / "archive"
     root.mkdir()
-    config = config_for(database, redis_url, root, delivery={"send_timeout": 1})
+    config = config_for(
+        database, redis_url, root, delivery={"send_timeout": 1}, redis={"url": redis_url, "pool_size": 1}
+    )
     async with running_gateway(config, root) as running:
         await running.catalogue.grant("restricted", await running.catalogue.group("science"))
         yield running
@@ -195,6 +197,7 @@ async def test_a_client_that_stops_reading_is_cut_by_the_deadline(
     entry = await impatient.catalogue.file(LARGE)
     client = await RawClient.connect(impatient, sockets, receive_buffer=16 * 1024)
     await client.ask(entry.stac)
+    await client.read(1)
     started = asyncio.get_running_loop().time()
     _, octets = await _charged(impatient, len(LARGE))
     assert 0.9 < asyncio.get_running_loop().time() - started < 5
@@ -203,22 +206,25 @@ async def test_a_client_that_stops_reading_is_cut_by_the_deadline(
     assert 0 < octets < len(LARGE)
 
 
-async def test_a_client_that_resets_frees_the_download(gateway: RunningGateway, sockets: contextlib.ExitStack) -> None:
-    entry = await gateway.catalogue.file(LARGE)
-    descriptors = _descriptors()
+async def test_a_client_that_resets_frees_the_download(
+    impatient: RunningGateway, sockets: contextlib.ExitStack
+) -> None:
+    entry = await impatient.catalogue.file(LARGE)
+    assert (await impatient.get(entry.stac, SCIENTIST, Range="bytes=0-0"))[0].status == 206
+    before = _descriptors()
     for _ in range(5):
-        client = await RawClient.connect(gateway, sockets, receive_buffer=16 * 1024)
+        client = await RawClient.connect(impatient, sockets, receive_buffer=16 * 1024)
         await client.ask(entry.stac)
         await client.read(1000)
         client.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.connection.close()
-    _, octets = await _charged(gateway, len(LARGE))
-    assert octets < 5 * len(LARGE)
     for _ in range(50):
-        if _descriptors() <= descriptors:
+        if _descriptors() <= before:
             break
         await asyncio.sleep(0.1)
-    assert _descriptors() <= descriptors
+    assert _descriptors() <= before
+    _, octets = await impatient.usage(SCIENTIST)
+    assert 5 * 1000 < octets < 5 * len(LARGE)
 
 
 async def test_one_connection_serves_many_answers_of_every_size(
