@@ -20,7 +20,7 @@ from gateway.downloads import Downloads
 from gateway.errors import ConfigurationError, Family
 from gateway.identity.chain import IdentityChain
 from gateway.ops.health import Health
-from gateway.ops.request_context import FAMILIES, add_request_id, request_context
+from gateway.ops.request_context import FAMILIES, mark_answer, request_context
 from gateway.storage import Location, load_plugin
 
 
@@ -33,7 +33,7 @@ def create_app(config: Config) -> web.Application:
     """
     check_extensions()
     app = web.Application(middlewares=[request_context])
-    app.on_response_prepare.append(add_request_id)
+    app.on_response_prepare.append(mark_answer)
     app[FAMILIES] = {
         f"{config.api.regards_prefix}/downloads": Family.REGARDS,
         f"{config.api.stac_prefix}/collections": Family.STAC,

@@ -139,6 +139,8 @@ class Sender:
 
     async def _sendfile(self, transport: asyncio.Transport, span: Span) -> None:
         """Hand the span to the kernel, a hop at a time, on a duplicate of the connection's descriptor."""
+        if transport.is_closing():
+            raise ConnectionResetError("the client is gone")
         offset = span.start
         with contextlib.closing(Descriptor(os.dup(transport.get_extra_info("socket").fileno()))) as peer:
             while offset < span.stop:
@@ -173,6 +175,8 @@ class Sender:
 
     async def _flush(self, writer: AbstractStreamWriter, transport: asyncio.Transport) -> None:
         """Wait until the kernel has all that was written."""
+        if not transport.get_write_buffer_size():
+            return
         # The transport of asyncio's TLS takes 0 as "always full".
         transport.set_write_buffer_limits(high=1 if _encrypts(transport) else 0, low=0)
         try:

@@ -19,6 +19,8 @@ REQUEST_ID = web.RequestKey("request_id", str)
 FAMILIES = web.AppKey("families", dict[str, Family])
 """API family by path prefix, the longest that fits."""
 
+SERVER = "download-gateway"
+"""Without versions: those who need them ask the operator."""
 _STARTED = web.RequestKey("started", bool)
 """Set once the header of an answer is on its way."""
 
@@ -52,8 +54,9 @@ async def request_context(request: web.Request, handler: Handler) -> web.StreamR
     return _answer(request, problem)
 
 
-async def add_request_id(request: web.Request, response: web.StreamResponse) -> None:
+async def mark_answer(request: web.Request, response: web.StreamResponse) -> None:
     """Name the request in its answer, so that a user can quote it (signal ``on_response_prepare``)."""
+    response.headers["Server"] = SERVER
     if REQUEST_ID in request:
         request[_STARTED] = True
         response.headers["X-Request-ID"] = request[REQUEST_ID]

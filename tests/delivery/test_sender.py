@@ -227,6 +227,23 @@ async def test_a_client_that_resets_frees_the_download(
     assert 5 * 1000 < octets < 5 * len(LARGE)
 
 
+@pytest.mark.parametrize("size", [1000, SMALL_BYTES + 1, 5 * MEBIBYTE])
+async def test_a_client_that_leaves_after_the_last_byte_was_served_whole(
+    gateway: RunningGateway, sockets: contextlib.ExitStack, caplog: pytest.LogCaptureFixture, size: int
+) -> None:
+    entry = await gateway.catalogue.file(LARGE[:size])
+    for _ in range(10):
+        client = await RawClient.connect(gateway, sockets)
+        await client.ask(entry.stac)
+        received = await client.read(size)
+        header, _, body = received.partition(b"\r\n\r\n")
+        body += await client.read(size - len(body))
+        client.connection.close()
+        assert (header[:12], body) == (b"HTTP/1.1 200", entry.content)
+    assert await _charged(gateway, 10 * size + 1) == (1, 10 * size)
+    assert "cut after" not in caplog.text
+
+
 async def test_one_connection_serves_many_answers_of_every_size(
     gateway: RunningGateway, sockets: contextlib.ExitStack
 ) -> None:
