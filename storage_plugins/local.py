@@ -23,6 +23,7 @@ from gateway.storage import (
     Descriptor,
     OpenFile,
     Stat,
+    StorageError,
 )
 
 P = ParamSpec("P")
@@ -176,29 +177,41 @@ def _read(number: int, offset: int, count: int) -> bytes:
 
 
 def _sendfile(number: int, offset: int, count: int, socket: int) -> int:
+    """Send until all is sent, the socket is full or something is wrong.
+
+    What was sent before something went wrong is told first: it must be charged. The next call meets the same again.
+    """
     sent = 0
     while sent < count:
         try:
             moved = _move(number, offset + sent, count - sent, socket)
         except BlockingIOError:
             break
-        if moved == 0:
+        except (ConnectionError, StorageError):
             if sent == 0:
-                raise CopyChangedError(f"the file ends at or before byte {offset}")
+                raise
             break
         sent += moved
     return sent
 
 
 def _move(number: int, offset: int, count: int, socket: int) -> int:
+    """Send some bytes, at least one."""
     try:
-        return os.sendfile(socket, number, offset, count)
+        moved = os.sendfile(socket, number, offset, count)
     except BlockingIOError:
         raise
     except OSError as error:
         if error.errno not in _NO_SENDFILE:
             raise _reading_or_peer(error) from error
-    piece = _read(number, offset, min(count, _COPY_BYTES))
+        moved = _copy(number, offset, min(count, _COPY_BYTES), socket)
+    if moved == 0:
+        raise CopyChangedError(f"the file ends at or before byte {offset}")
+    return moved
+
+
+def _copy(number: int, offset: int, count: int, socket: int) -> int:
+    piece = _read(number, offset, count)
     try:
         return os.write(socket, piece) if piece else 0
     except BlockingIOError:

@@ -59,7 +59,7 @@ async def run_demo(options: DemoOptions, report: Callable[[Event], None]) -> Non
         ConfigurationError: the embedded servers are not installed, or an option cannot be used.
     """
     secret = secrets.token_urlsafe(64)
-    with _data_directory(options) as directory, run_services() as services:
+    with _neighbours(options) as (directory, services):
         config = _config(options, services, directory, secret)
         await _fill(config, options, directory, report)
         async with serving(create_app(config), config.server) as base_url:
@@ -72,15 +72,14 @@ async def run_demo(options: DemoOptions, report: Callable[[Event], None]) -> Non
 
 
 @contextlib.contextmanager
-def _data_directory(options: DemoOptions) -> Iterator[Path]:
-    if options.catalog is not None:
-        yield options.catalog.resolve()
-    elif options.data_dir is not None:
-        options.data_dir.mkdir(parents=True, exist_ok=True)
-        yield options.data_dir.resolve()
-    else:
-        with tempfile.TemporaryDirectory(prefix="gateway-demo-") as directory:
-            yield Path(directory).resolve()
+def _neighbours(options: DemoOptions) -> Iterator[tuple[Path, Services]]:
+    """The directory with the product files, and the servers; what is of the demo's own making goes with them."""
+    kept = options.catalog or options.data_dir
+    directory = kept or Path(tempfile.gettempdir()) / f"gateway-demo-{secrets.token_hex(8)}"
+    with run_services(and_remove=None if kept else directory) as services:
+        if options.catalog is None:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=kept is not None)
+        yield directory.resolve(), services
 
 
 def _config(options: DemoOptions, services: Services, directory: Path, secret: str) -> Config:
@@ -111,7 +110,7 @@ async def _fill(config: Config, options: DemoOptions, directory: Path, report: C
             tenant=TENANT,
             paths=paths,
             storages=[location.storage for location in locations.values()],
-            default_collection=options.catalog and "catalog",
+            default_collection="catalog" if options.catalog else None,
             compute_checksums=options.catalog is not None,
             on_event=report,
         )

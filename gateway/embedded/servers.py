@@ -23,6 +23,7 @@ POSTGRES_SETTINGS = {
     "fsync": "off",
     "full_page_writes": "off",
     "synchronous_commit": "off",
+    "max_wal_size": "256MB",
     # In files of the directory, so that not even a killed server leaves a segment behind.
     "dynamic_shared_memory_type": "mmap",
 }

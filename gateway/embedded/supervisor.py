@@ -1,9 +1,9 @@
 """The process between the gateway and its throw-away servers: starts them, waits, and leaves nothing behind.
 
-``python -m gateway.embedded.supervisor PARENT DIRECTORY POSTGRES_BIN VALKEY_SERVER`` writes one line of JSON when both
-servers answer (``{"postgres_dsn", "redis_url"}``) or cannot (``{"error"}``), and stops them at the first byte or the
-end of its standard input, at SIGINT, SIGTERM or SIGHUP, or when its parent is no longer PARENT. Imports little: its
-start is part of every test run.
+``python -m gateway.embedded.supervisor PARENT DIRECTORY POSTGRES_BIN VALKEY_SERVER [AND_REMOVE]`` writes one line of
+JSON when both servers answer (``{"postgres_dsn", "redis_url"}``) or cannot (``{"error"}``), and stops them at the
+first byte or the end of its standard input, at SIGINT, SIGTERM or SIGHUP, or when its parent is no longer PARENT. Then
+it removes DIRECTORY and AND_REMOVE. Imports little: its start is part of every test run.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from gateway.embedded.directory import remove
 from gateway.embedded.processes import LaunchError, copy_postgres, make_host, runnable
 from gateway.embedded.servers import Postgres, Server, Valkey, tail
 
@@ -112,24 +113,18 @@ def stop(servers: list[Server]) -> None:
             process.wait()
 
 
-def remove(directory: Path) -> None:
-    """Remove everything; the children of a killed server may still write for a moment."""
-    for _ in range(20):
-        shutil.rmtree(directory, ignore_errors=True)
-        if not directory.exists():
-            return
-        time.sleep(0.1)
-
-
 def main() -> None:
     """Run until nobody wants the servers any more."""
-    parent, directory, postgres_bin, valkey_server = sys.argv[1:]
+    parent, directory, postgres_bin, valkey_server, *and_remove = sys.argv[1:]
     try:
         serve(Watch(int(parent)), Path(directory), Path(postgres_bin), Path(valkey_server))
     except DismissedError:
         pass
     except (LaunchError, OSError) as error:
         report({"error": str(error)})
+    finally:
+        for other in and_remove:
+            remove(Path(other))
 
 
 if __name__ == "__main__":

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import asyncpg
 import pytest
 import redis.asyncio
+
+from gateway.embedded import Services
 
 
 @pytest.mark.parametrize("turn", [1, 2])
@@ -26,10 +30,16 @@ async def test_each_test_has_an_empty_redis(redis_url: str, turn: int) -> None:
 
 
 async def test_a_database_is_dropped_though_a_connection_is_left_open(
-    request: pytest.FixtureRequest, template_database: str
+    request: pytest.FixtureRequest, services: Services, template_database: str
 ) -> None:
-    # Asked for from within a running loop, which is the harder way.
-    dsn = request.getfixturevalue("database")
-    connection = await asyncpg.connect(dsn)
-    request.addfinalizer(connection.terminate)
-    assert await connection.fetchval("SELECT 1") == 1
+    left_open: list[asyncpg.Connection] = []
+
+    def check() -> None:
+        left_open[0].terminate()
+        with pytest.raises(asyncpg.InvalidCatalogNameError):
+            asyncio.run(asyncpg.connect(database))
+
+    request.addfinalizer(check)  # before the fixture's own, hence run after it
+    database = request.getfixturevalue("database")  # from within a running loop, which is the harder way
+    left_open.append(await asyncpg.connect(database))
+    assert await left_open[0].fetchval("SELECT 1") == 1

@@ -1,0 +1,271 @@
+"""The rows of an ingest into PostgreSQL, a batch at a time, set by set, within the transaction of the caller."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import asyncpg
+
+from gateway.catalog.ingest.events import Count, IngestError, Rejection
+from gateway.catalog.ingest.model import Dataset, Product, dataset_urn
+from gateway.catalog.ingest.placing import Placed, Placement, Row, place
+from gateway.catalog.ingest.stac import undescribed
+
+# The first key of the advisory locks of ingests; the second is the hash of the tenant's name. "ING" in ASCII.
+_LOCK = 0x494E47
+
+_STAGE = """
+CREATE TEMPORARY TABLE staged_products (
+    tenant_id integer, dataset_id bigint, urn text, provider_id text, properties jsonb, geometry jsonb,
+    west float8, south float8, east float8, north float8, start_datetime timestamptz, end_datetime timestamptz,
+    body jsonb
+) ON COMMIT DROP;
+CREATE TEMPORARY TABLE staged_files (
+    product_id bigint, asset_key text, data_type text, checksum text, checksum_algorithm text, size bigint,
+    crc32 bigint, mime_type text, file_name text, reference boolean, body jsonb
+) ON COMMIT DROP;
+CREATE TEMPORARY TABLE staged_copies (
+    product_id bigint, asset_key text, storage text, location text, state text, size bigint, modified timestamptz,
+    version text
+) ON COMMIT DROP;
+"""
+_PRODUCT_COLUMNS = (
+    "tenant_id", "dataset_id", "urn", "provider_id", "properties", "geometry", "west", "south", "east", "north",
+    "start_datetime", "end_datetime", "body",
+)  # fmt: skip
+_FILE_COLUMNS = (
+    "product_id", "asset_key", "data_type", "checksum", "checksum_algorithm", "size", "crc32", "mime_type", "file_name",
+    "reference", "body",
+)  # fmt: skip
+_COPY_COLUMNS = ("product_id", "asset_key", "storage", "location", "state", "size", "modified", "version")
+
+_WRITE_FILES = """
+DELETE FROM files
+WHERE product_id IN (SELECT product_id FROM products JOIN staged_products USING (tenant_id, urn))
+  AND NOT EXISTS (SELECT FROM staged_files staged
+                  WHERE staged.product_id = files.product_id AND staged.asset_key = files.asset_key);
+
+-- The catalogue says the same as before, and so do the storages: what was computed from the bytes still holds.
+UPDATE staged_files SET
+    checksum = coalesce(staged_files.checksum, files.checksum),
+    checksum_algorithm = coalesce(staged_files.checksum_algorithm, files.checksum_algorithm),
+    crc32 = coalesce(staged_files.crc32, files.crc32)
+FROM files
+WHERE files.product_id = staged_files.product_id AND files.asset_key = staged_files.asset_key
+  AND files.body = staged_files.body
+  AND NOT EXISTS (SELECT FROM staged_copies staged
+                  WHERE staged.product_id = files.product_id AND staged.asset_key = files.asset_key
+                    AND NOT EXISTS (SELECT FROM copies
+                                    WHERE copies.file_id = files.file_id AND copies.storage = staged.storage
+                                      AND copies.location = staged.location
+                                      AND copies.version IS NOT DISTINCT FROM staged.version));
+
+INSERT INTO files ({columns}) SELECT {columns} FROM staged_files
+ON CONFLICT (product_id, asset_key) DO UPDATE SET {updates};
+
+DELETE FROM copies USING files JOIN staged_files USING (product_id, asset_key)
+WHERE copies.file_id = files.file_id
+  AND NOT EXISTS (SELECT FROM staged_copies staged
+                  WHERE staged.product_id = files.product_id AND staged.asset_key = files.asset_key
+                    AND staged.storage = copies.storage AND staged.location = copies.location);
+
+INSERT INTO copies (file_id, storage, location, state, size, modified, version)
+SELECT files.file_id, storage, location, state, staged.size, modified, version
+FROM staged_copies staged JOIN files USING (product_id, asset_key)
+ON CONFLICT (file_id, storage, location)
+DO UPDATE SET state = EXCLUDED.state, size = EXCLUDED.size, modified = EXCLUDED.modified, version = EXCLUDED.version;
+"""
+
+
+class Catalogue:
+    """A tenant's part of the catalogue, open for one ingest. Made by `open_catalogue`."""
+
+    def __init__(self, connection: asyncpg.Connection, tenant: str, tenant_id: int) -> None:
+        self._connection = connection
+        self._tenant = tenant
+        self._tenant_id = tenant_id
+        self._datasets: dict[str, int] = {}
+        self._undescribed: dict[int, str] = {}
+
+    @property
+    def undescribed(self) -> tuple[str, ...]:
+        """Ids of the collections that were made for items, and whose description did not come in this ingest."""
+        return tuple(self._undescribed.values())
+
+    async def write_datasets(self, datasets: Sequence[Dataset]) -> Count:
+        """Insert or update collections; the last of several with the same id wins."""
+        await self._look_up({dataset.collection_id for dataset in datasets})
+        count = Count()
+        latest: dict[str, Dataset] = {}
+        for dataset in datasets:
+            known = self._datasets.get(dataset.collection_id)
+            new = dataset.collection_id not in latest and (known is None or known in self._undescribed)
+            count += Count(accepted=1) if new else Count(updated=1)
+            latest[dataset.collection_id] = dataset
+            if known is not None:
+                self._undescribed.pop(known, None)
+        await self._insert([row for name, row in latest.items() if name not in self._datasets])
+        await self._connection.executemany(
+            "UPDATE datasets SET title = $2, body = $3, updated_at = now() WHERE dataset_id = $1",
+            [(self._datasets[name], row.title, row.body) for name, row in latest.items()],
+        )
+        return count
+
+    async def write_products(self, products: Sequence[Product]) -> tuple[Count, int, tuple[Rejection, ...]]:
+        """Insert or update products with their files and copies, and delete the files and copies they no longer have.
+
+        Returns the products written, the number of their files, and the products that contradict the catalogue.
+        """
+        await self._make_missing({product.collection for product in products})
+        placement = await self._place(products)
+        await self._connection.executemany("UPDATE products SET dataset_id = $2 WHERE product_id = $1", placement.moves)
+        await self._connection.execute("TRUNCATE staged_products, staged_files, staged_copies")
+        ids = await self._upsert_products(placement.rows)
+        await self._write_files([(ids[row.urn], row.product) for row in placement.rows])
+        files = sum(len(row.product.files) for row in placement.rows)
+        return placement.count, files, placement.rejections
+
+    async def _look_up(self, collections: Iterable[str]) -> None:
+        urns = {name: dataset_urn(self._tenant, name) for name in collections if name not in self._datasets}
+        found = await self._connection.fetch(
+            """SELECT dataset_id, collection_id, urn FROM datasets
+               WHERE tenant_id = $1 AND (collection_id = ANY ($2) OR urn = ANY ($3))""",
+            self._tenant_id,
+            list(urns),
+            list(urns.values()),
+        )
+        by_id = {row["collection_id"]: row["dataset_id"] for row in found}
+        by_urn = {row["urn"]: row["dataset_id"] for row in found}
+        known = {name: by_id.get(name, by_urn.get(urn)) for name, urn in urns.items()}
+        self._datasets |= {name: dataset_id for name, dataset_id in known.items() if dataset_id is not None}
+
+    async def _make_missing(self, collections: set[str]) -> None:
+        await self._look_up(collections)
+        missing = sorted(name for name in collections if name not in self._datasets)
+        await self._insert([undescribed(name) for name in missing])
+        self._undescribed |= {self._datasets[name]: name for name in missing}
+
+    async def _insert(self, datasets: Sequence[Dataset]) -> None:
+        # A collection and the URN of its dataset may both be named before either is known: they are one dataset.
+        urns = {dataset.collection_id: dataset_urn(self._tenant, dataset.collection_id) for dataset in datasets}
+        rows = list({urns[dataset.collection_id]: dataset for dataset in datasets}.items())
+        written = await self._connection.fetch(
+            """INSERT INTO datasets (tenant_id, collection_id, urn, title, body)
+               SELECT $1, * FROM unnest($2::text[], $3::text[], $4::text[], $5::jsonb[])
+               ON CONFLICT (tenant_id, collection_id) DO UPDATE SET updated_at = now()
+               RETURNING collection_id, dataset_id""",
+            self._tenant_id,
+            [dataset.collection_id for _, dataset in rows],
+            [urn for urn, _ in rows],
+            [dataset.title for _, dataset in rows],
+            [dataset.body for _, dataset in rows],
+        )
+        ids = {urns[row["collection_id"]]: row["dataset_id"] for row in written}
+        self._datasets |= {name: ids[urn] for name, urn in urns.items()}
+
+    async def _place(self, products: Sequence[Product]) -> Placement:
+        rows = await self._connection.fetch(
+            """SELECT product_id, urn, dataset_id, provider_id FROM products WHERE tenant_id = $1 AND urn = ANY ($2)
+               UNION
+               SELECT product_id, urn, dataset_id, provider_id FROM products
+               JOIN unnest($3::bigint[], $4::text[]) AS wanted (dataset_id, provider_id)
+                    USING (dataset_id, provider_id)""",
+            self._tenant_id,
+            [product.urn for product in products],
+            [self._datasets[product.collection] for product in products],
+            [product.provider_id for product in products],
+        )
+        return place(products, self._datasets, [Row(*row) for row in rows])
+
+    async def _upsert_products(self, rows: Sequence[Placed]) -> dict[str, int]:
+        await self._connection.copy_records_to_table(
+            "staged_products", columns=_PRODUCT_COLUMNS, records=[self._record(row) for row in rows]
+        )
+        columns = ", ".join(_PRODUCT_COLUMNS)
+        written = await self._connection.fetch(
+            f"""INSERT INTO products ({columns}) SELECT {columns} FROM staged_products
+                ON CONFLICT (tenant_id, urn) DO UPDATE SET {_updates(_PRODUCT_COLUMNS[1:])}, updated_at = now()
+                RETURNING urn, product_id"""  # noqa: S608 - the columns are the constants above
+        )
+        return {row["urn"]: row["product_id"] for row in written}
+
+    def _record(self, row: Placed) -> tuple[object, ...]:
+        product, extent = row.product, row.product.extent
+        return (
+            self._tenant_id,
+            row.dataset_id,
+            row.urn,
+            product.provider_id,
+            product.properties,
+            product.geometry,
+            *(extent.bbox or (None,) * 4),
+            extent.start,
+            extent.end,
+            product.body,
+        )
+
+    async def _write_files(self, products: Sequence[tuple[int, Product]]) -> None:
+        files = [(product_id, file) for product_id, product in products for file in product.files]
+        await self._connection.copy_records_to_table(
+            "staged_files",
+            columns=_FILE_COLUMNS,
+            records=[
+                (
+                    product_id,
+                    file.asset_key,
+                    file.data_type,
+                    file.checksum and file.checksum.value,
+                    file.checksum and file.checksum.algorithm,
+                    file.size,
+                    file.crc32,
+                    file.mime_type,
+                    file.file_name,
+                    file.reference,
+                    file.body,
+                )
+                for product_id, file in files
+            ],
+        )
+        await self._connection.copy_records_to_table(
+            "staged_copies",
+            columns=_COPY_COLUMNS,
+            records=[
+                (
+                    product_id,
+                    file.asset_key,
+                    copy.storage,
+                    copy.location,
+                    copy.state,
+                    copy.size,
+                    copy.modified,
+                    copy.version,
+                )
+                for product_id, file in files
+                for copy in file.copies
+            ],
+        )
+        # Without parameters these statements are planned anew for each batch. A plan kept from the first batch, when
+        # the tables were empty, would read them from end to end for ever after.
+        await self._connection.execute(
+            _WRITE_FILES.format(columns=", ".join(_FILE_COLUMNS), updates=_updates(_FILE_COLUMNS[2:]))
+        )
+
+
+async def open_catalogue(connection: asyncpg.Connection, tenant: str) -> Catalogue:
+    """Make ready to write, within the transaction that is open; the tenant is created if it does not exist.
+
+    Raises:
+        IngestError: another ingest of the tenant is running.
+    """
+    # Before the tenant's row is touched: a second ingest of a new tenant would wait for that row.
+    if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1, hashtext($2))", _LOCK, tenant):
+        raise IngestError(f"another ingest of the tenant {tenant!r} is running; wait for its end")
+    await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
+    await connection.execute("INSERT INTO tenants (name) VALUES ($1) ON CONFLICT DO NOTHING", tenant)
+    tenant_id: int = await connection.fetchval("SELECT tenant_id FROM tenants WHERE name = $1", tenant)
+    await connection.execute(_STAGE)
+    return Catalogue(connection, tenant, tenant_id)
+
+
+def _updates(columns: Iterable[str]) -> str:
+    return ", ".join(f"{column} = EXCLUDED.{column}" for column in columns)
