@@ -25,6 +25,7 @@ from gateway.storage import (
     Stat,
     StorageError,
 )
+from gateway.text import is_storable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -49,7 +50,7 @@ class LocalStorage:
     def __init__(self, name: str, root: Path, threads: int = DEFAULT_THREADS) -> None:
         self.name = name
         self.root = root
-        self._roots = {PurePosixPath(root), PurePosixPath(root.resolve())}
+        self._roots = (PurePosixPath(root), PurePosixPath(root.resolve()))
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix=f"storage-{name}")
 
     @classmethod
@@ -70,9 +71,12 @@ class LocalStorage:
 
     def locate(self, href: str) -> str | None:
         """The path below the root of a ``/path`` or ``file://`` href that lies there."""
-        if href.startswith("file:"):
-            parts = urlsplit(href)
-            if parts.netloc not in ("", "localhost"):
+        if href[:5].lower() == "file:":
+            try:
+                parts = urlsplit(href)
+            except ValueError:
+                return None
+            if parts.netloc.lower() not in ("", "localhost"):
                 return None
             href = unquote(parts.path)
         if not href.startswith("/"):
@@ -138,7 +142,7 @@ class LocalStorage:
     def _descend(self, location: str) -> int:
         """Open each part of the path below its parent's descriptor, so that nothing can be swapped in between."""
         parts = location.split("/")
-        if "\0" in location or any(part in ("", ".", "..") for part in parts):
+        if not is_storable(location) or any(part in ("", ".", "..") for part in parts):
             raise CopyNotFoundError(f"{location!r}: is no path below the root")
         directory = os.open(self.root, _DIRECTORY_FLAGS & ~os.O_NOFOLLOW)
         try:
