@@ -120,7 +120,6 @@ class Sample:
     seconds: float
     server_cpu: float
     """Seconds, of the server's whole process tree."""
-    load_cpu: float
     neighbours_cpu: Mapping[str, float]
 
 
@@ -139,7 +138,6 @@ def measure(side: Side, load: Load) -> Sample:
         requests=side.job.requests,
         seconds=result.seconds,
         server_cpu=cpu_seconds(server) - before,
-        load_cpu=result.cpu_seconds,
         neighbours_cpu={name: cpu_seconds(pids) - neighbours_before[name] for name, pids in neighbours.items()},
     )
 

@@ -50,7 +50,7 @@ FIGURES = (
     Figure("CPU s per GiB", lambda sample: _per_gib(sample, sample.server_cpu), 3, "<= 1.2"),
     Figure("  PostgreSQL", lambda sample: _per_gib(sample, sample.neighbours_cpu["PostgreSQL"]), 4),
     Figure("  Valkey", lambda sample: _per_gib(sample, sample.neighbours_cpu["Valkey"]), 4),
-    Figure("  the load", lambda sample: _per_gib(sample, sample.load_cpu), 3),
+    Figure("server's core busy, %", lambda sample: 100 * sample.server_cpu / sample.seconds, 0),
 )
 
 
@@ -91,7 +91,7 @@ def main(size: int, each: int, rounds: int, clients: list[int]) -> None:
         click.echo(circumstances(network, cores, nginx.version))
         with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
             large, small = _files(Path(name), size, each)
-            with both(Path(name), [large, small], nginx, cores) as servers, load_process(cores.load) as load:
+            with both(Path(name), [large, small], nginx, cores) as servers, load_process(cores) as load:
                 for count in clients:
                     _compare(large if count == 1 else small, count, servers, load, rounds)
                 servers.check_charges()
