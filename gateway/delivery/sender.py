@@ -13,7 +13,7 @@ import dataclasses
 import os
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
@@ -24,8 +24,11 @@ from gateway.storage import CopyChangedError, Descriptor, OnDisk, OpenFile, Stor
 SMALL_BYTES = 64 * 1024
 """Up to here an answer is read first and leaves with its header in one write."""
 
-HOP_BYTES = 4 * 1024 * 1024
-"""Most bytes that one call in a thread moves: what progress, deadlines and aborts are seen at."""
+HOP_BYTES = 16 * 1024 * 1024
+"""Most bytes that one call in a thread moves: what progress, deadlines and aborts are seen at.
+
+Going to a thread and back costs about as much CPU time as moving 1 MiB, so that a hop moves many.
+"""
 
 READ_BYTES = 256 * 1024
 """Bytes a step where sendfile cannot be used, because Python itself encrypts the connection."""
@@ -124,6 +127,12 @@ class Sender:
     async def _send_large(self, response: web.StreamResponse) -> None:
         writer = await self._prepare(response)
         transport = self._transport()
+        with _full_segments(transport):
+            await self._send_parts(writer, transport)
+            await self._flush(writer, transport)
+        await response.write_eof()
+
+    async def _send_parts(self, writer: AbstractStreamWriter, transport: asyncio.Transport) -> None:
         writer.send_headers()
         for part in self._verdict.parts:
             if not isinstance(part, Span):
@@ -134,8 +143,6 @@ class Sender:
                 # What the framework still holds must leave first: from here on bytes pass it by.
                 await self._flush(writer, transport)
                 await self._sendfile(transport, part)
-        await self._flush(writer, transport)
-        await response.write_eof()
 
     async def _sendfile(self, transport: asyncio.Transport, span: Span) -> None:
         """Hand the span to the kernel, a hop at a time, on a duplicate of the connection's descriptor."""
@@ -219,6 +226,27 @@ class Sender:
 def _encrypts(transport: asyncio.Transport) -> bool:
     """Whether Python itself encrypts this connection, so that bytes must pass through it."""
     return transport.get_extra_info("sslcontext") is not None
+
+
+@contextlib.contextmanager
+def _full_segments(transport: asyncio.Transport) -> Iterator[None]:
+    """Have the kernel send full segments only, until the block ends, which sends what is left (tcp(7), TCP_CORK).
+
+    Without it the framework's TCP_NODELAY has every piece of a sendfile end in a small segment of its own: a sixth
+    more CPU time for the same bytes.
+    """
+    connection = transport.get_extra_info("socket")
+
+    def cork(value: int) -> None:
+        with contextlib.suppress(OSError):  # the connection is closed
+            if hasattr(socket, "TCP_CORK"):
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, value)
+
+    cork(1)
+    try:
+        yield
+    finally:
+        cork(0)
 
 
 @contextlib.asynccontextmanager
