@@ -16,6 +16,7 @@ from gateway.api import ops, regards_downloads, stac_downloads
 from gateway.api.keys import DOWNLOADS, HEALTH
 from gateway.catalog.locate import WARM_UP, Catalog
 from gateway.config import Config, StorageLocation
+from gateway.delivery.pace import Pace
 from gateway.downloads import Downloads
 from gateway.errors import ConfigurationError, Family
 from gateway.identity.chain import IdentityChain
@@ -47,6 +48,7 @@ def create_app(config: Config) -> web.Application:
 
 def _neighbours(config: Config, identity: IdentityChain) -> Callable[[web.Application], AsyncIterator[None]]:
     """Open what a download needs, in the order in which it must outlive the others."""
+    delivery = config.delivery
 
     async def neighbours(app: web.Application) -> AsyncIterator[None]:
         async with (
@@ -59,7 +61,7 @@ def _neighbours(config: Config, identity: IdentityChain) -> Callable[[web.Applic
                 catalog=Catalog(database),
                 locations=locations,
                 quotas=quotas,
-                send_timeout=config.delivery.send_timeout,
+                pace=Pace(delivery.send_timeout, delivery.min_rate, delivery.min_rate_grace),
                 public_url=config.api.public_url,
                 clock=lambda: datetime.datetime.now(datetime.UTC),
             )

@@ -172,6 +172,10 @@ class Delivery(Section):
 
     send_timeout: Seconds = 60
     """Seconds that a client may take no byte at all before its connection is cut."""
+    min_rate: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1024
+    """Bytes a second that a client must take on average, or its connection is cut; 0 asks nothing."""
+    min_rate_grace: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 60
+    """Seconds from the start of a download in which its rate is not looked at."""
 
 
 class Quotas(Section):

@@ -22,6 +22,7 @@ from aiohttp import web
 
 from gateway.catalog.locate import Catalog
 from gateway.catalog.model import Address, Copy, File
+from gateway.delivery.pace import Pace
 from gateway.delivery.sender import Sender, Transfer
 from gateway.errors import GatewayError, unavailable
 from gateway.http.digests import digest_fields
@@ -81,8 +82,7 @@ class Downloads:
     locations: Mapping[str, Location]
     """Storage locations of this gateway by name."""
     quotas: Quotas
-    send_timeout: float
-    """Seconds that a client may take no byte."""
+    pace: Pace
     public_url: str | None
     """Base of absolute links; None takes the request's Host."""
     clock: Callable[[], datetime.datetime]
@@ -139,7 +139,7 @@ class Downloads:
             with contextlib.closing(opened):
                 if opened.stat.version != source.expected.version:
                     raise CopyChangedError(f"{source.copy.location}: changed since it was ingested")
-                sender = Sender(request, source.storage, opened, verdict, transfer, send_timeout=self.send_timeout)
+                sender = Sender(request, source.storage, opened, verdict, transfer, pace=self.pace)
                 await sender.send(response)
         except StorageError as error:
             raise _storage_failure(error) from error

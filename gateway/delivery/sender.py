@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Iterator
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
+from gateway.delivery.pace import Pace
 from gateway.http.evaluate import Span, Verdict
 from gateway.storage import CopyChangedError, Descriptor, OnDisk, OpenFile, StorageError
 
@@ -35,7 +36,7 @@ READ_BYTES = 256 * 1024
 
 
 class ClientStalledError(Exception):
-    """The client took no byte within the deadline."""
+    """The client took bytes too slowly, or none."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -68,14 +69,15 @@ class Sender:
         verdict: Verdict,
         transfer: Transfer,
         *,
-        send_timeout: float,
+        pace: Pace,
     ) -> None:
         self._transfer = transfer
         self._request = request
         self._storage = storage
         self._file = file
         self._verdict = verdict
-        self._timeout = send_timeout
+        self._pace = pace
+        self._start = asyncio.get_running_loop().time()
 
     async def send(self, response: web.StreamResponse) -> None:
         """Send ``response``, whose header promises the verdict's bytes, and those bytes.
@@ -164,7 +166,7 @@ class Sender:
         ready = asyncio.Event()
         loop.add_writer(descriptor, ready.set)
         try:
-            async with _deadline(self._timeout):
+            async with self._patience():
                 await ready.wait()
         finally:
             loop.remove_writer(descriptor)
@@ -187,12 +189,23 @@ class Sender:
         # The transport of asyncio's TLS takes 0 as "always full".
         transport.set_write_buffer_limits(high=1 if _encrypts(transport) else 0, low=0)
         try:
-            async with _deadline(self._timeout):
+            async with self._patience():
                 await writer.drain()
         finally:
             transport.set_write_buffer_limits()
         if transport.is_closing():
             raise ConnectionResetError("the client is gone")
+
+    @contextlib.asynccontextmanager
+    async def _patience(self) -> AsyncIterator[None]:
+        """Bound how long the client may keep us waiting in the block."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._pace.patience(loop.time() - self._start, self._transfer.sent)):
+                yield
+        except TimeoutError as error:
+            elapsed = loop.time() - self._start
+            raise ClientStalledError(f"it took {self._transfer.sent} bytes in {elapsed:.0f} s") from error
 
     async def _prepare(self, response: web.StreamResponse) -> AbstractStreamWriter:
         writer = await response.prepare(self._request)
@@ -247,12 +260,3 @@ def _full_segments(transport: asyncio.Transport) -> Iterator[None]:
         yield
     finally:
         cork(0)
-
-
-@contextlib.asynccontextmanager
-async def _deadline(seconds: float) -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except TimeoutError as error:
-        raise ClientStalledError(f"the client took no byte for {seconds:g} s") from error
