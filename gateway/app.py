@@ -19,9 +19,10 @@ from gateway.config import Config, StorageLocation
 from gateway.delivery.pace import Pace
 from gateway.downloads import Downloads
 from gateway.errors import ConfigurationError, Family
+from gateway.http.offload import Offload
 from gateway.identity.chain import IdentityChain
 from gateway.ops.health import Health
-from gateway.ops.request_context import FAMILIES, mark_answer, request_context
+from gateway.ops.request_context import FAMILIES, PROXIES, mark_answer, request_context
 from gateway.storage import Location, load_plugin
 
 
@@ -35,6 +36,7 @@ def create_app(config: Config) -> web.Application:
     check_extensions()
     app = web.Application(middlewares=[request_context])
     app.on_response_prepare.append(mark_answer)
+    app[PROXIES] = tuple(config.server.trusted_proxies)
     app[FAMILIES] = {
         f"{config.api.regards_prefix}/downloads": Family.REGARDS,
         f"{config.api.stac_prefix}/collections": Family.STAC,
@@ -86,7 +88,10 @@ async def storage_locations(settings: Iterable[StorageLocation]) -> AsyncIterato
             except ConfigurationError as error:
                 raise ConfigurationError(f"storage {setting.name!r}: {error}") from error
             stack.push_async_callback(storage.close)
-            locations[setting.name] = Location(storage, setting.type, setting.priority)
+            offload = None
+            if setting.offload is not None and setting.offload_prefix is not None:
+                offload = Offload(setting.offload, setting.offload_prefix)
+            locations[setting.name] = Location(storage, setting.type, setting.priority, offload)
         yield locations
 
 

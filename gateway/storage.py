@@ -15,6 +15,7 @@ from importlib.metadata import entry_points
 from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 from gateway.errors import ConfigurationError
+from gateway.http.offload import Offload
 
 ENTRY_POINT_GROUP = "gateway.storage"
 
@@ -178,6 +179,8 @@ class Location:
     type: Literal["ONLINE", "NEARLINE", "OFFLINE"]
     priority: int
     """Of several copies the one at the lowest number is served."""
+    offload: Offload | None = None
+    """How the proxy in front can send its files, where it can."""
 
 
 def load_plugin(name: str) -> type[Storage]:

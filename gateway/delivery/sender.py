@@ -51,6 +51,8 @@ class Transfer:
     """Whether the answer was sent to its end, down to the last byte it promised."""
     problem: Exception | None = None
     """Why it was cut, if it was."""
+    offloaded: bool = False
+    """Whether the proxy in front was told to send it; then all that was promised counts as sent."""
 
     @property
     def delivered(self) -> bool:
