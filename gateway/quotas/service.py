@@ -160,8 +160,10 @@ async def connect(settings: RedisSettings, quotas: QuotaSettings) -> AsyncIterat
         settings.url.get_secret_value(),
         max_connections=settings.pool_size,
         timeout=settings.timeout,
-        socket_timeout=settings.timeout,
         socket_connect_timeout=settings.timeout,
+        # Each call has its deadline here. A second one inside would be asyncio.wait_for, which in Python 3.11 can
+        # swallow the cancellation by the first, so that the call goes on for three times as long.
+        socket_timeout=None,
         # One retry covers a connection that died while idle. It is safe, since every script can be run twice.
         retry=Retry(ExponentialBackoff(cap=0.05, base=0.01), 1),
         client_name="download-gateway",
