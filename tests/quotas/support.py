@@ -90,6 +90,8 @@ class FaultyProxy:
         self.released = asyncio.Event()
         self.calls = 0
         """Calls of scripts seen."""
+        self.relayed = 0
+        """Calls of scripts that Redis got."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.shut:
@@ -121,6 +123,7 @@ class FaultyProxy:
                     await self.released.wait()
             upstream.write(piece)
             await upstream.drain()
+            self.relayed += b"EVALSHA" in piece
         upstream.close()
 
     async def _back(
