@@ -106,8 +106,8 @@ class Side:
     """One of the two that are compared."""
 
     name: str
-    pid: int
-    """Of the server; its children are counted with it."""
+    pids: Sequence[int]
+    """Of its servers; their children are counted with them."""
     job: Job
 
 
@@ -119,13 +119,13 @@ class Sample:
     requests: int
     seconds: float
     server_cpu: float
-    """Seconds, of the server's whole process tree."""
+    """Seconds, of its servers' whole process trees."""
     neighbours_cpu: Mapping[str, float]
 
 
 def measure(side: Side, load: Load) -> Sample:
     """Run the side's job once."""
-    server = process_tree(side.pid)
+    server = {pid for parent in side.pids for pid in process_tree(parent)}
     ours = process_tree(os.getpid())
     neighbours = {name: named(ours, program) for name, program in NEIGHBOURS.items()}
     time.sleep(SETTLE_SECONDS)

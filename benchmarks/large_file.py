@@ -27,23 +27,21 @@ from benchmarks.harness import (
     table,
 )
 from benchmarks.load import Job, Load, LoadError, load_process
-from benchmarks.processes import Cores, choose_cores, on_core
+from benchmarks.processes import Cores, choose_cores
 from benchmarks.setting_up import (
     BenchmarkFile,
     Nginx,
     RunningServer,
+    catalogue,
     charged_bytes,
-    fill_catalogue,
     find_nginx,
     make_file,
     request_head,
     running_gateway,
     running_nginx,
     token,
-    write_configuration,
 )
 from gateway.demo.sizes import parse_size
-from gateway.embedded import run_services
 
 FIGURES = (
     Figure("MiB/s", lambda sample: sample.octets / MIB / sample.seconds, 0, ">= 0.90"),
@@ -116,9 +114,11 @@ class Servers:
         ours, peers = request_head(file.gateway_path, self._bearer), request_head(f"/{file.name}")
         return (
             Side(
-                "gateway", self._gateway.pid, Job(self._gateway.port, ours, file.size, clients, clients, hashed=hashed)
+                "gateway",
+                [self._gateway.pid],
+                Job(self._gateway.port, ours, file.size, clients, clients, hashed=hashed),
             ),
-            Side("nginx", self._nginx.pid, Job(self._nginx.port, peers, file.size, clients, clients, hashed=hashed)),
+            Side("nginx", [self._nginx.pid], Job(self._nginx.port, peers, file.size, clients, clients, hashed=hashed)),
         )
 
     def check(self, file: BenchmarkFile, load: Load) -> None:
@@ -146,14 +146,11 @@ class Servers:
 @contextlib.contextmanager
 def both(directory: Path, files: list[BenchmarkFile], nginx: Nginx, cores: Cores) -> Iterator[Servers]:
     """Run PostgreSQL, Valkey, the gateway and nginx."""
-    root = directory / "files"
-    with contextlib.ExitStack() as stack:
-        with on_core(cores.load):
-            services = stack.enter_context(run_services())
-        configuration = write_configuration(directory, services, root)
-        fill_catalogue(configuration, root, files)
-        gateway = stack.enter_context(running_gateway(directory, configuration, cores.server))
-        peer = stack.enter_context(running_nginx(nginx, directory, root, cores.server))
+    with (
+        catalogue(directory, files, cores) as configuration,
+        running_gateway(directory, configuration, cores.server) as gateway,
+        running_nginx(nginx, directory, cores.server) as peer,
+    ):
         yield Servers(gateway, peer, configuration)
 
 

@@ -20,9 +20,9 @@ from pathlib import Path
 import asyncpg
 import click
 
-from benchmarks.processes import on_core, running, wait_until
+from benchmarks.processes import Cores, on_core, running, wait_until
 from gateway.config import load as load_config
-from gateway.embedded import Services
+from gateway.embedded import Services, run_services
 from gateway.identity.jwt import sign
 from gateway.identity.principal import Principal
 from gateway.quotas.service import connect as connect_quotas
@@ -119,12 +119,14 @@ def find_nginx() -> Nginx:
 
 
 @contextlib.contextmanager
-def running_nginx(nginx: Nginx, directory: Path, root: Path, core: int, server: str = "") -> Iterator[RunningServer]:
-    """Run nginx with one worker, sendfile and an access log, serving ``root``, all else at its defaults.
+def running_nginx(
+    nginx: Nginx, directory: Path, core: int, *, http: str = "", server: str = ""
+) -> Iterator[RunningServer]:
+    """Run nginx with one worker, sendfile and an access log, serving ``directory/files``, all else at its defaults.
 
-    ``server`` are further directives for its one server block.
+    ``http`` and ``server`` are further directives for these blocks.
     """
-    port, log = free_port(), directory / "nginx.out"
+    port, log, root = free_port(), directory / "nginx.out", directory / "files"
     user = f"user {getpass.getuser()};" if os.geteuid() == 0 else ""
     paths = "".join(
         f"    {kind}_temp_path {directory / kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -135,7 +137,7 @@ def running_nginx(nginx: Nginx, directory: Path, root: Path, core: int, server: 
         "events { worker_connections 1024; }\n"
         f"http {{\n{paths}    access_log {directory / 'nginx.access.log'};\n"
         "    sendfile on;\n    tcp_nopush on;\n    default_type application/octet-stream;\n"
-        f"    server {{\n        listen 127.0.0.1:{port};\n        root {root};\n{server}    }}\n}}\n"
+        f"{http}    server {{\n        listen 127.0.0.1:{port};\n        root {root};\n{server}    }}\n}}\n"
     )
     command: list[str | Path] = [
         nginx.program,
@@ -163,6 +165,20 @@ def write_configuration(directory: Path, services: Services, root: Path) -> Path
         f'[[storage]]\nname = "disk"\nplugin = "local"\nroot = {json.dumps(str(root))}\n'
     )
     return file
+
+
+@contextlib.contextmanager
+def catalogue(directory: Path, files: list[BenchmarkFile], cores: Cores) -> Iterator[Path]:
+    """Run PostgreSQL and Valkey with a catalogue of ``files``, which lie in ``directory/files``.
+
+    Gives the gateway's configuration.
+    """
+    with contextlib.ExitStack() as stack:
+        with on_core(cores.load):
+            services = stack.enter_context(run_services())
+        configuration = write_configuration(directory, services, directory / "files")
+        fill_catalogue(configuration, directory / "files", files)
+        yield configuration
 
 
 def fill_catalogue(configuration: Path, root: Path, files: list[BenchmarkFile]) -> None:
@@ -199,6 +215,17 @@ def running_gateway(directory: Path, configuration: Path, core: int) -> Iterator
         wait_until(lambda: "serving on http://" in log.read_text(), process, log)
         line = next(line for line in log.read_text().splitlines() if line.startswith("serving on http://"))
         yield RunningServer(process.pid, int(line.rpartition(":")[2]))
+
+
+@contextlib.contextmanager
+def running_plain_app(directory: Path, configuration: Path, core: int, answer: str) -> Iterator[RunningServer]:
+    """Run the plain application; ``answer`` is ``stream`` or ``auth``."""
+    port, log = free_port(), directory / "plain.log"
+    command: list[str | Path] = [sys.executable, "-m", "benchmarks.plain_app", "--config", configuration]
+    command += [f"--port={port}", f"--{answer}"]
+    with log.open("wb") as output, on_core(core), running(command, stdout=output) as process:
+        wait_until(lambda: _answers(port), process, log)
+        yield RunningServer(process.pid, port)
 
 
 def charged_bytes(configuration: Path) -> int:
