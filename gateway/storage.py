@@ -170,6 +170,17 @@ class OnDisk(CanStat, Protocol):
         """
         ...
 
+    def sendfile_from_memory(self, file: OpenFile, offset: int, count: int, socket: Descriptor) -> int | None:
+        """As `sendfile`, at once and on the loop, but only bytes that no disk need be asked for.
+
+        Returns the bytes that the kernel accepted (0 when the socket is full); fewer than ``count`` also when others
+        shall have their turn; None when a disk must be asked, or nobody can say.
+
+        Raises:
+            CopyChangedError, CopyUnavailableError, ConnectionError: as `sendfile`.
+        """
+        ...
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Location:

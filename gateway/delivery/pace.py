@@ -16,12 +16,15 @@ class Pace:
     grace: float
     """Seconds from the start in which the average is not looked at."""
 
-    def patience(self, elapsed: float, sent: int) -> float:
-        """Seconds that may still pass without a byte, ``elapsed`` seconds after the start with ``sent`` bytes taken.
+    def patience(self, elapsed: float, sent: int, *, silent: float = 0) -> float:
+        """Seconds that may still pass without a byte; zero or less when the client is too slow already.
 
-        Zero or less: the client is too slow already.
+        Args:
+            elapsed: seconds since the start.
+            sent: bytes that the client took since.
+            silent: seconds since the last of them.
         """
-        if not self.min_rate:
-            return self.send_timeout
-        too_slow_at = self.grace + sent / self.min_rate
-        return min(self.send_timeout, too_slow_at - elapsed)
+        left = self.send_timeout - silent
+        if self.min_rate:
+            left = min(left, self.grace + sent / self.min_rate - elapsed)
+        return left

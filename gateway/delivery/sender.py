@@ -19,24 +19,15 @@ from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
 from gateway.delivery.pace import Pace
+from gateway.delivery.pump import ClientStalledError, Pump
 from gateway.http.evaluate import Span, Verdict
 from gateway.storage import CopyChangedError, Descriptor, OnDisk, OpenFile, StorageError
 
 SMALL_BYTES = 64 * 1024
 """Up to here an answer is read first and leaves with its header in one write."""
 
-HOP_BYTES = 16 * 1024 * 1024
-"""Most bytes that one call in a thread moves: what progress, deadlines and aborts are seen at.
-
-Going to a thread and back costs about as much CPU time as moving 1 MiB, so that a hop moves many.
-"""
-
 READ_BYTES = 256 * 1024
 """Bytes a step where sendfile cannot be used, because Python itself encrypts the connection."""
-
-
-class ClientStalledError(Exception):
-    """The client took bytes too slowly, or none."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -149,29 +140,14 @@ class Sender:
                 await self._sendfile(transport, part)
 
     async def _sendfile(self, transport: asyncio.Transport, span: Span) -> None:
-        """Hand the span to the kernel, a hop at a time, on a duplicate of the connection's descriptor."""
+        """Hand the span to the kernel, on a duplicate of the connection's descriptor that stays ours alone."""
         if transport.is_closing():
             raise ConnectionResetError("the client is gone")
-        offset = span.start
         with contextlib.closing(Descriptor(os.dup(transport.get_extra_info("socket").fileno()))) as peer:
-            while offset < span.stop:
-                asked = min(HOP_BYTES, span.stop - offset)
-                moved = await self._storage.sendfile(self._file, offset, asked, peer)
-                offset += moved
-                self._transfer.sent += moved
-                if moved < asked:
-                    await self._writable(peer.number)
+            await Pump(self._storage, self._file, peer, self._pace, self._count).send(span)
 
-    async def _writable(self, descriptor: int) -> None:
-        """Wait until the kernel takes bytes for the client again."""
-        loop = asyncio.get_running_loop()
-        ready = asyncio.Event()
-        loop.add_writer(descriptor, ready.set)
-        try:
-            async with self._patience():
-                await ready.wait()
-        finally:
-            loop.remove_writer(descriptor)
+    def _count(self, sent: int) -> None:
+        self._transfer.sent += sent
 
     async def _copy(self, writer: AbstractStreamWriter, transport: asyncio.Transport, span: Span) -> None:
         offset = span.start
