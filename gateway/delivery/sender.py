@@ -30,6 +30,9 @@ HOP_BYTES = 4 * 1024 * 1024
 READ_BYTES = 256 * 1024
 """Bytes a step where sendfile cannot be used, because Python itself encrypts the connection."""
 
+ABANDON_SECONDS = 1.0
+"""Time for a thread that sends to an ended connection to notice."""
+
 
 class ClientStalledError(Exception):
     """The client took no byte within the deadline."""
@@ -145,11 +148,35 @@ class Sender:
         with contextlib.closing(Descriptor(os.dup(transport.get_extra_info("socket").fileno()))) as peer:
             while offset < span.stop:
                 asked = min(HOP_BYTES, span.stop - offset)
-                moved = await self._storage.sendfile(self._file, offset, asked, peer)
+                moved = await self._hop(transport, offset, asked, peer)
                 offset += moved
-                self._transfer.sent += moved
                 if moved < asked:
                     await self._writable(peer.number)
+
+    async def _hop(self, transport: asyncio.Transport, offset: int, count: int, peer: Descriptor) -> int:
+        """Have the storage move up to ``count`` bytes. Whatever it moved is counted, even if nobody waits for it."""
+        hop = asyncio.ensure_future(self._storage.sendfile(self._file, offset, count, peer))
+        try:
+            moved = await asyncio.shield(hop)
+        except asyncio.CancelledError:
+            await self._abandon(transport, hop, count)
+            raise
+        self._transfer.sent += moved
+        return moved
+
+    async def _abandon(self, transport: asyncio.Transport, hop: asyncio.Future[int], count: int) -> None:
+        """Count what a hop moved whose thread cannot be stopped: all it was asked for, if it does not say soon."""
+        moved = count
+        try:
+            # Its thread gets an error at its next write, and comes back.
+            with contextlib.suppress(OSError):
+                transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+            await asyncio.wait([hop], timeout=ABANDON_SECONDS)
+            if hop.done():
+                moved = 0 if hop.cancelled() or hop.exception() else hop.result()
+        finally:
+            self._transfer.sent += moved
+            hop.cancel()
 
     async def _writable(self, descriptor: int) -> None:
         """Wait until the kernel takes bytes for the client again."""
