@@ -32,6 +32,8 @@ T = TypeVar("T")
 DEFAULT_THREADS = 16
 _COPY_BYTES = 256 * 1024
 """Bytes a step where the file system has no sendfile."""
+_LAST_BYTES = 64 * 1024
+"""Of every call, sent by themselves: until then a file that changes meanwhile can still be seen to be cut."""
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENAMETOOLONG}
 _NO_SENDFILE = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
 _DIRECTORY_FLAGS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -99,13 +101,13 @@ class LocalStorage:
 
     async def read(self, file: OpenFile, offset: int, count: int) -> bytes:
         """See `gateway.storage.OnDisk`."""
-        future = self._submit(_read, file.descriptor.number, offset, count)
+        future = self._submit(_read_unchanged, file.descriptor.number, file.stat.version, offset, count)
         file.descriptor.held_by(future)
         return await asyncio.shield(future)
 
     async def sendfile(self, file: OpenFile, offset: int, count: int, socket: Descriptor) -> int:
         """See `gateway.storage.OnDisk`."""
-        future = self._submit(_sendfile, file.descriptor.number, offset, count, socket.number)
+        future = self._submit(_sendfile, file.descriptor.number, file.stat.version, offset, count, socket.number)
         file.descriptor.held_by(future)
         socket.held_by(future)
         return await asyncio.shield(future)
@@ -157,7 +159,11 @@ def _describe(found: os.stat_result) -> Stat:
         modified = datetime.datetime.fromtimestamp(seconds, datetime.UTC).replace(microsecond=nanoseconds // 1000)
     except (OverflowError, ValueError, OSError):  # a clock gone mad wrote it: not a date at all
         modified = None
-    return Stat(found.st_size, modified, f"{found.st_mtime_ns:x}-{found.st_size:x}-{found.st_ino:x}")
+    return Stat(found.st_size, modified, _version(found))
+
+
+def _version(found: os.stat_result) -> str:
+    return f"{found.st_mtime_ns:x}-{found.st_size:x}-{found.st_ino:x}"
 
 
 def _close_unwanted(future: asyncio.Future[tuple[int, Stat]]) -> None:
@@ -176,15 +182,31 @@ def _read(number: int, offset: int, count: int) -> bytes:
         return b"".join(pieces)
 
 
-def _sendfile(number: int, offset: int, count: int, socket: int) -> int:
+def _read_unchanged(number: int, version: str, offset: int, count: int) -> bytes:
+    piece = _read(number, offset, count)
+    _check_unchanged(number, version)
+    return piece
+
+
+def _check_unchanged(number: int, version: str) -> None:
+    """See that nobody wrote to the open file: what was sent and what will be would be parts of different files."""
+    with _disk_errors(f"descriptor {number}"):
+        found = os.fstat(number)
+    if _version(found) != version:
+        raise CopyChangedError("the file was written to while it was read")
+
+
+def _sendfile(number: int, version: str, offset: int, count: int, socket: int) -> int:
     """Send until all is sent, the socket is full or something is wrong.
 
     What was sent before something went wrong is told first: it must be charged. The next call meets the same again.
     """
     sent = 0
     while sent < count:
+        left = count - sent
         try:
-            moved = _move(number, offset + sent, count - sent, socket)
+            _check_unchanged(number, version)
+            moved = _move(number, offset + sent, left - _LAST_BYTES if left > _LAST_BYTES else left, socket)
         except BlockingIOError:
             break
         except (ConnectionError, StorageError):
