@@ -154,6 +154,7 @@ class OnDisk(CanStat, Protocol):
         """Up to ``count`` bytes from ``offset``, fewer only at the end of the file.
 
         Raises:
+            CopyChangedError: the file was written to since it was opened.
             CopyUnavailableError: the disk could not be read.
         """
         ...
@@ -164,7 +165,7 @@ class OnDisk(CanStat, Protocol):
         Returns the bytes that the kernel accepted, fewer than ``count`` when the socket is full.
 
         Raises:
-            CopyChangedError: the file ends at or before ``offset``.
+            CopyChangedError: the file ends at or before ``offset``, or was written to since it was opened.
             CopyUnavailableError: the disk could not be read.
             ConnectionError: the peer is gone.
         """

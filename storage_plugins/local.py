@@ -37,6 +37,8 @@ _SAMPLE_BYTES = 512 * 1024
 """Distance of the samples by which the page cache is looked at."""
 _COPY_BYTES = 256 * 1024
 """Bytes a step where the file system has no sendfile."""
+_LAST_BYTES = 64 * 1024
+"""Of every call, sent by themselves: until then a file that changes meanwhile can still be seen to be cut."""
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENAMETOOLONG}
 _NO_SENDFILE = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}
 _DIRECTORY_FLAGS = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -107,13 +109,13 @@ class LocalStorage:
 
     async def read(self, file: OpenFile, offset: int, count: int) -> bytes:
         """See `gateway.storage.OnDisk`."""
-        future = self._submit(_read, file.descriptor.number, offset, count)
+        future = self._submit(_read_unchanged, file.descriptor.number, file.stat.version, offset, count)
         file.descriptor.held_by(future)
         return await asyncio.shield(future)
 
     async def sendfile(self, file: OpenFile, offset: int, count: int, socket: Descriptor) -> int:
         """See `gateway.storage.OnDisk`."""
-        future = self._submit(_sendfile, file.descriptor.number, offset, count, socket.number)
+        future = self._submit(_sendfile, file.descriptor.number, file.stat.version, offset, count, socket.number)
         file.descriptor.held_by(future)
         socket.held_by(future)
         return await asyncio.shield(future)
@@ -123,7 +125,7 @@ class LocalStorage:
         count = min(count, _AT_ONCE_BYTES)
         if not _is_in_memory(file.descriptor.number, offset, count):
             return None
-        return _sendfile(file.descriptor.number, offset, count, socket.number)
+        return _sendfile(file.descriptor.number, file.stat.version, offset, count, socket.number)
 
     async def close(self) -> None:
         """Let the threads end; one that hangs in a dead mount is not waited for."""
@@ -172,7 +174,11 @@ def _describe(found: os.stat_result) -> Stat:
         modified = datetime.datetime.fromtimestamp(seconds, datetime.UTC).replace(microsecond=nanoseconds // 1000)
     except (OverflowError, ValueError, OSError):  # a clock gone mad wrote it: not a date at all
         modified = None
-    return Stat(found.st_size, modified, f"{found.st_mtime_ns:x}-{found.st_size:x}-{found.st_ino:x}")
+    return Stat(found.st_size, modified, _version(found))
+
+
+def _version(found: os.stat_result) -> str:
+    return f"{found.st_mtime_ns:x}-{found.st_size:x}-{found.st_ino:x}"
 
 
 def _close_unwanted(future: asyncio.Future[tuple[int, Stat]]) -> None:
@@ -191,6 +197,20 @@ def _read(number: int, offset: int, count: int) -> bytes:
         return b"".join(pieces)
 
 
+def _read_unchanged(number: int, version: str, offset: int, count: int) -> bytes:
+    piece = _read(number, offset, count)
+    _check_unchanged(number, version)
+    return piece
+
+
+def _check_unchanged(number: int, version: str) -> None:
+    """See that nobody wrote to the open file: what was sent and what will be would be parts of different files."""
+    with _disk_errors(f"descriptor {number}"):
+        found = os.fstat(number)
+    if _version(found) != version:
+        raise CopyChangedError("the file was written to while it was read")
+
+
 def _is_in_memory(number: int, offset: int, count: int) -> bool:
     """Whether these bytes are, as far as samples tell, in the page cache; False where the system cannot say."""
     flag = getattr(os, "RWF_NOWAIT", None)
@@ -206,15 +226,17 @@ def _is_in_memory(number: int, offset: int, count: int) -> bool:
         return False
 
 
-def _sendfile(number: int, offset: int, count: int, socket: int) -> int:
+def _sendfile(number: int, version: str, offset: int, count: int, socket: int) -> int:
     """Send until all is sent, the socket is full or something is wrong.
 
     What was sent before something went wrong is told first: it must be charged. The next call meets the same again.
     """
     sent = 0
     while sent < count:
+        left = count - sent
         try:
-            moved = _move(number, offset + sent, count - sent, socket)
+            _check_unchanged(number, version)
+            moved = _move(number, offset + sent, left - _LAST_BYTES if left > _LAST_BYTES else left, socket)
         except BlockingIOError:
             break
         except (ConnectionError, StorageError):

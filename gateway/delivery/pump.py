@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 from collections.abc import Callable
 
 from gateway.delivery.pace import Pace
@@ -13,12 +15,16 @@ HOP_BYTES = 16 * 1024 * 1024
 """Most bytes that one call in a thread moves: what progress, deadlines and aborts are seen at."""
 
 
+ABANDON_SECONDS = 1.0
+"""Time for a thread that sends to an ended connection to notice."""
+
+
 class ClientStalledError(Exception):
     """The client took bytes too slowly, or none."""
 
 
 class Pump:
-    """Sends spans of ``file`` to ``peer``, a non-blocking descriptor of the connection.
+    """Sends spans of ``file`` over ``connection``, of which ``peer`` is a duplicate that stays open.
 
     Whenever the connection takes bytes, those that are in memory are moved at once on the loop: a hop to a thread and
     back costs as much as a megabyte. Bytes that a disk must be asked for are moved in a thread, so that a slow disk
@@ -26,8 +32,16 @@ class Pump:
     """
 
     def __init__(
-        self, storage: OnDisk, file: OpenFile, peer: Descriptor, pace: Pace, on_sent: Callable[[int], None]
+        self,
+        storage: OnDisk,
+        file: OpenFile,
+        connection: socket.socket,
+        peer: Descriptor,
+        *,
+        pace: Pace,
+        on_sent: Callable[[int], None],
     ) -> None:
+        self._connection = connection
         self._storage = storage
         self._file = file
         self._peer = peer
@@ -52,8 +66,7 @@ class Pump:
         while self._offset < self._stop:
             await self._send_from_memory()
             if self._offset < self._stop:
-                asked = min(HOP_BYTES, self._stop - self._offset)
-                self._count(await self._storage.sendfile(self._file, self._offset, asked, self._peer))
+                await self._send_from_disk(min(HOP_BYTES, self._stop - self._offset))
 
     async def _send_from_memory(self) -> None:
         """Send until all is sent or a disk must be asked."""
@@ -67,6 +80,29 @@ class Pump:
             self._loop.remove_writer(self._peer.number)
             if self._timer is not None:
                 self._timer.cancel()
+
+    async def _send_from_disk(self, count: int) -> None:
+        """Have a thread send up to ``count`` bytes. Whatever it sent is counted, even if nobody waits for it."""
+        hop = asyncio.ensure_future(self._storage.sendfile(self._file, self._offset, count, self._peer))
+        try:
+            self._count(await asyncio.shield(hop))
+        except asyncio.CancelledError:
+            await self._abandon(hop, count)
+            raise
+
+    async def _abandon(self, hop: asyncio.Future[int], count: int) -> None:
+        """Count what a thread sent that cannot be stopped: all it was asked for, if it does not say soon."""
+        sent = count
+        try:
+            # The thread gets an error at its next write, and comes back.
+            with contextlib.suppress(OSError):
+                self._connection.shutdown(socket.SHUT_RDWR)
+            await asyncio.wait([hop], timeout=ABANDON_SECONDS)
+            if hop.done():
+                sent = 0 if hop.cancelled() or hop.exception() else hop.result()
+        finally:
+            self._count(sent)
+            hop.cancel()
 
     def _move(self) -> None:
         """The connection takes bytes: send what is in memory, as far as it is our turn."""

@@ -143,8 +143,10 @@ class Sender:
         """Hand the span to the kernel, on a duplicate of the connection's descriptor that stays ours alone."""
         if transport.is_closing():
             raise ConnectionResetError("the client is gone")
-        with contextlib.closing(Descriptor(os.dup(transport.get_extra_info("socket").fileno()))) as peer:
-            await Pump(self._storage, self._file, peer, self._pace, self._count).send(span)
+        connection = transport.get_extra_info("socket")
+        with contextlib.closing(Descriptor(os.dup(connection.fileno()))) as peer:
+            pump = Pump(self._storage, self._file, connection, peer, pace=self._pace, on_sent=self._count)
+            await pump.send(span)
 
     def _count(self, sent: int) -> None:
         self._transfer.sent += sent
