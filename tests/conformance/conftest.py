@@ -206,7 +206,7 @@ def runs(stand: Stand, request: pytest.FixtureRequest, tmp_path_factory: pytest.
             case "gateway, pipelined":
                 return OverSocket(stand.address, depth=16)
             case "nginx alone":
-                return OverSocket(request.getfixturevalue("static"))
+                return OverSocket(request.getfixturevalue("static"), may_hang_up=True)
         proxy: Proxy = request.getfixturevalue("proxy")
         if name == "proxy, HTTP/1.1":
             return OverSocket(proxy.clear)

@@ -21,6 +21,10 @@ class ProtocolError(Exception):
     """The server sent what is no answer to the request by RFC 9112, or closed the connection in it."""
 
 
+class ClosedError(ProtocolError):
+    """The server closed the connection before it answered anything."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Response:
     """An answer as it came."""
@@ -70,7 +74,15 @@ class Connection:
         return self.receive(method)
 
     def send(self, data: bytes) -> None:
-        self._socket.sendall(data)
+        """Send requests.
+
+        Raises:
+            ClosedError: see there.
+        """
+        try:
+            self._socket.sendall(data)
+        except ConnectionError as error:
+            raise ClosedError("the connection was closed before the request") from error
 
     def receive(self, method: str) -> Response:
         """Read the answer to a request with ``method``.
@@ -96,13 +108,19 @@ class Connection:
         while (end := self._received.find(b"\r\n\r\n")) < 0:
             if len(self._received) > MAX_HEADER:
                 raise ProtocolError(f"a header without end: {bytes(self._received[:200])!r}")
-            self._fill(f"{len(self._received)} bytes of a header")
+            try:
+                self._fill(f"{len(self._received)} bytes of a header")
+            except ProtocolError as error:
+                raise error if self._received else ClosedError("the connection was closed without an answer") from error
         header = bytes(self._received[:end])
         del self._received[: end + 4]
         return header
 
     def _fill(self, after: str) -> None:
-        piece = self._socket.recv(256 * 1024)
+        try:
+            piece = self._socket.recv(256 * 1024)
+        except ConnectionResetError:
+            piece = b""
         if not piece:
             raise ProtocolError(f"the connection was closed after {after}")
         self._received += piece

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tests.conformance.answers import Plain
-from tests.conformance.http1 import Connection, Lines, ProtocolError, Response, serialize
+from tests.conformance.http1 import ClosedError, Connection, Lines, ProtocolError, Response, serialize
 from tests.conformance.table import Case, filling
 
 
@@ -80,6 +80,9 @@ class OverSocket:
     address: tuple[str, int]
     depth: int = 1
     """How many requests are sent before their answers are read."""
+    may_hang_up: bool = False
+    """Whether the server may close a connection between two answers without a word, as nginx does after a 412 of its
+    own; the request is then put again on a new one (RFC 9112 §9.3.1)."""
 
     def ask(self, requests: Sequence[Request]) -> tuple[list[Response | Exception], int]:
         """See `Server.ask`."""
@@ -92,15 +95,19 @@ class OverSocket:
         return answers, connections
 
     def _on_one(self, connection: Connection, requests: Sequence[Request]) -> Iterator[Response | Exception]:
+        answered = 0
         for start in range(0, len(requests), self.depth):
             batch = requests[start : start + self.depth]
-            connection.send(b"".join(serialize(one.method, one.target, one.lines) for one in batch))
-            for one in batch:
+            for position, one in enumerate(batch):
                 try:
+                    if position == 0:
+                        connection.send(b"".join(serialize(each.method, each.target, each.lines) for each in batch))
                     yield connection.receive(one.method)
                 except (ProtocolError, OSError) as error:
-                    yield error
+                    if not (self.may_hang_up and answered and isinstance(error, ClosedError)):
+                        yield error
                     return
+                answered += 1
                 if connection.is_closing:
                     return
             if connection.surplus:
