@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-import asyncpg
 import pytest
 import redis
 
 from gateway.embedded import Services
 from tests.conformance import nginx
-from tests.conformance.targets import OverCurl, OverSocket, Run, Served, Server, put
 from tests.conformance.table import EMPTY, TABLE, Case
+from tests.conformance.targets import OverCurl, OverSocket, Run, Served, Server, put
 from tests.conftest import _database_dsn, _execute
 from tests.e2e.conftest import REQUIRE_CLIENTS
 from tests.harness import SCIENCE, SCIENTIST, Entry, RunningGateway, bearer, config_for, running_gateway

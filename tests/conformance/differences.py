@@ -63,7 +63,7 @@ DIFFERENCES = [
     ),
     Difference(
         206,
-        "14.1.2: one invalid range-spec makes the set invalid, which may be ignored (14.2); nginx drops that one alone.",
+        "14.1.2: one invalid range-spec makes the set invalid, which may be ignored (14.2); nginx drops that one.",
         ("an inverted range behind a good one",),
     ),
     Difference(
@@ -112,7 +112,7 @@ DIFFERENCES = [
     ),
     Difference(
         412,
-        "13.1.4: a recipient MUST ignore If-Unmodified-Since if it is no HTTP date; nginx takes it for a date long past.",
+        "13.1.4: a recipient MUST ignore If-Unmodified-Since if it is no HTTP date; nginx takes it for one long past.",
         ("If-Unmodified-Since: no date", "If-Unmodified-Since: empty"),
     ),
     Difference(
