@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import functools
+import getpass
 import os
 import random
 import secrets
@@ -33,9 +34,12 @@ T = TypeVar("T")
 MODIFIED = 1_738_555_506.789
 """3 February 2025 04:05:06.789 UTC: a day of one digit, and a fraction that Last-Modified must not round up."""
 
+PNG = b"\x89PNG\r\n\x1a\n"
+"""How the files begin, as their type says: linters look."""
+
 CONTENTS = {
-    "small": random.Random(3).randbytes(1_000),
-    "large": random.Random(4).randbytes(300_007),
+    "small": PNG + random.Random(3).randbytes(992),
+    "large": PNG + random.Random(4).randbytes(299_999),
     "empty": b"",
 }
 """Below and above the size from which the gateway uses sendfile, and the size that has no ranges."""
@@ -86,7 +90,8 @@ async def _stand(database: str, redis_url: str, root: Path) -> AsyncIterator[Sta
         await running.catalogue.grant("restricted", await running.catalogue.group(SCIENCE))
         await running.catalogue.grant("open", await running.catalogue.group("everyone", public=True))
         for name, content in CONTENTS.items():
-            files[name] = await stand.add(content, item=name)
+            mime_type = "image/png" if content else "text/plain"
+            files[name] = await stand.add(content, item=name, mime_type=mime_type)
         yield stand
 
 
@@ -171,7 +176,7 @@ def static(stand: Stand, tmp_path_factory: pytest.TempPathFactory) -> Iterator[t
     nginx.program()
     directory = tmp_path_factory.mktemp("static")
     (port,) = nginx.free_ports(1)
-    user = nginx.getpass.getuser()
+    user = getpass.getuser()
     text = nginx.STATIC.format(user=user, directory=directory, port=port, root=stand.root)
     with nginx.running(directory, text, port):
         yield "127.0.0.1", port

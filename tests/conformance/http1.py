@@ -87,6 +87,10 @@ class Connection:
         except ConnectionError as error:
             raise ClosedError("the connection was closed before the request") from error
 
+    def peek(self) -> None:
+        """Wait until something of an answer is there."""
+        self._fill("nothing")
+
     def receive(self, method: str) -> Response:
         """Read the answer to a request with ``method``.
 

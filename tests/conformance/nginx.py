@@ -34,7 +34,7 @@ http {{
     access_log off;
     client_body_temp_path {directory}/body;
     types {{ }}
-    default_type image/tiff;
+    default_type image/png;
     # nginx takes only the very date for unchanged unless told; RFC 9110 13.1.3 is this.
     if_modified_since before;
     keepalive_requests 100000;
