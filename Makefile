@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.8
 UV := $(BIN)/uv
+# Trust what this machine trusts: package indexes behind a company's own certificate work, too.
+export UV_SYSTEM_CERTS ?= 1
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml
 
 .PHONY: demo test lint types bench lock clean

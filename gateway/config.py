@@ -6,6 +6,7 @@ An environment variable is named ``GATEWAY_`` and the path to the setting with `
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import tomllib
@@ -17,6 +18,7 @@ from urllib.parse import urlsplit
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -27,6 +29,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from gateway.errors import ConfigurationError
+from gateway.http.forwarded import Network
 
 ENVIRONMENT_PREFIX = "GATEWAY_"
 
@@ -64,6 +67,13 @@ def _scheme(url: str) -> str:
         return ""
 
 
+def _network(value: object) -> Network:
+    try:
+        return ipaddress.ip_network(str(value), strict=False)
+    except ValueError as error:
+        raise ValueError("must be an IP address or network, like '127.0.0.1' or '10.0.0.0/8'") from error
+
+
 class Section(BaseModel):
     """A table of the TOML file; a name it does not know is refused."""
 
@@ -79,6 +89,10 @@ class Server(Section):
     """TCP port; 0 takes a free one."""
     shutdown_timeout: Seconds = 30
     """Seconds that running downloads get to end after SIGTERM, before they are cut."""
+
+    trusted_proxies: list[Annotated[Network, BeforeValidator(_network)]] = []
+    """Addresses or networks of the proxies in front (``127.0.0.1``, ``10.0.0.0/8``): only what they write in Forwarded
+    and X-Forwarded-* is believed, and only they are handed files to send."""
 
 
 class Database(Section):
@@ -172,6 +186,10 @@ class Delivery(Section):
 
     send_timeout: Seconds = 60
     """Seconds that a client may take no byte at all before its connection is cut."""
+    min_rate: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1024
+    """Bytes a second that a client must take on average, or its connection is cut; 0 asks nothing."""
+    min_rate_grace: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 60
+    """Seconds from the start of a download in which its rate is not looked at."""
 
 
 class Quotas(Section):
@@ -196,6 +214,16 @@ class StorageLocation(BaseModel):
     """ONLINE serves at once, NEARLINE after a restore, OFFLINE never."""
     priority: int = 0
     """Of several copies the one at the lowest number is served."""
+    offload: Literal["X-Accel-Redirect", "X-Sendfile"] | None = None
+    """Have the proxy in front send the files, told by this field; only requests through ``trusted_proxies`` are."""
+    offload_prefix: Annotated[str, Field(pattern=r"^(/[^/\x00-\x20]+)+$")] | None = None
+    """Where the proxy finds the storage: for nginx the path of an internal location, for X-Sendfile the directory."""
+
+    @model_validator(mode="after")
+    def _offload_has_its_prefix(self) -> Self:
+        if (self.offload is None) != (self.offload_prefix is None):
+            raise ValueError("'offload' and 'offload_prefix' go together: set both or none")
+        return self
 
     @property
     def options(self) -> dict[str, object]:

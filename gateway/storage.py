@@ -15,6 +15,7 @@ from importlib.metadata import entry_points
 from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 from gateway.errors import ConfigurationError
+from gateway.http.offload import Offload
 
 ENTRY_POINT_GROUP = "gateway.storage"
 
@@ -169,6 +170,17 @@ class OnDisk(CanStat, Protocol):
         """
         ...
 
+    def sendfile_from_memory(self, file: OpenFile, offset: int, count: int, socket: Descriptor) -> int | None:
+        """As `sendfile`, at once and on the loop, but only bytes that no disk need be asked for.
+
+        Returns the bytes that the kernel accepted (0 when the socket is full); fewer than ``count`` also when others
+        shall have their turn; None when a disk must be asked, or nobody can say.
+
+        Raises:
+            CopyChangedError, CopyUnavailableError, ConnectionError: as `sendfile`.
+        """
+        ...
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Location:
@@ -178,6 +190,8 @@ class Location:
     type: Literal["ONLINE", "NEARLINE", "OFFLINE"]
     priority: int
     """Of several copies the one at the lowest number is served."""
+    offload: Offload | None = None
+    """How the proxy in front can send its files, where it can."""
 
 
 def load_plugin(name: str) -> type[Storage]:

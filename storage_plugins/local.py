@@ -31,6 +31,10 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 DEFAULT_THREADS = 16
+_AT_ONCE_BYTES = 4 * 1024 * 1024
+"""Bytes that are moved before others have their turn: about half a millisecond."""
+_SAMPLE_BYTES = 512 * 1024
+"""Distance of the samples by which the page cache is looked at."""
 _COPY_BYTES = 256 * 1024
 """Bytes a step where the file system has no sendfile."""
 _ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENAMETOOLONG}
@@ -114,6 +118,13 @@ class LocalStorage:
         socket.held_by(future)
         return await asyncio.shield(future)
 
+    def sendfile_from_memory(self, file: OpenFile, offset: int, count: int, socket: Descriptor) -> int | None:
+        """See `gateway.storage.OnDisk`."""
+        count = min(count, _AT_ONCE_BYTES)
+        if not _is_in_memory(file.descriptor.number, offset, count):
+            return None
+        return _sendfile(file.descriptor.number, offset, count, socket.number)
+
     async def close(self) -> None:
         """Let the threads end; one that hangs in a dead mount is not waited for."""
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -178,6 +189,21 @@ def _read(number: int, offset: int, count: int) -> bytes:
             offset += len(piece)
             count -= len(piece)
         return b"".join(pieces)
+
+
+def _is_in_memory(number: int, offset: int, count: int) -> bool:
+    """Whether these bytes are, as far as samples tell, in the page cache; False where the system cannot say."""
+    flag = getattr(os, "RWF_NOWAIT", None)
+    if flag is None:
+        return False
+    sample = [bytearray(1)]
+    try:
+        return all(
+            os.preadv(number, sample, position, flag)
+            for position in (*range(offset, offset + count, _SAMPLE_BYTES), offset + count - 1)
+        )
+    except OSError:  # EAGAIN: not there; EOPNOTSUPP: this file system cannot say
+        return False
 
 
 def _sendfile(number: int, offset: int, count: int, socket: int) -> int:

@@ -13,26 +13,21 @@ import dataclasses
 import os
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
+from gateway.delivery.pace import Pace
+from gateway.delivery.pump import ClientStalledError, Pump
 from gateway.http.evaluate import Span, Verdict
 from gateway.storage import CopyChangedError, Descriptor, OnDisk, OpenFile, StorageError
 
 SMALL_BYTES = 64 * 1024
 """Up to here an answer is read first and leaves with its header in one write."""
 
-HOP_BYTES = 4 * 1024 * 1024
-"""Most bytes that one call in a thread moves: what progress, deadlines and aborts are seen at."""
-
 READ_BYTES = 256 * 1024
 """Bytes a step where sendfile cannot be used, because Python itself encrypts the connection."""
-
-
-class ClientStalledError(Exception):
-    """The client took no byte within the deadline."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -47,6 +42,8 @@ class Transfer:
     """Whether the answer was sent to its end, down to the last byte it promised."""
     problem: Exception | None = None
     """Why it was cut, if it was."""
+    offloaded: bool = False
+    """Whether the proxy in front was told to send it; then all that was promised counts as sent."""
 
     @property
     def delivered(self) -> bool:
@@ -65,14 +62,15 @@ class Sender:
         verdict: Verdict,
         transfer: Transfer,
         *,
-        send_timeout: float,
+        pace: Pace,
     ) -> None:
         self._transfer = transfer
         self._request = request
         self._storage = storage
         self._file = file
         self._verdict = verdict
-        self._timeout = send_timeout
+        self._pace = pace
+        self._start = asyncio.get_running_loop().time()
 
     async def send(self, response: web.StreamResponse) -> None:
         """Send ``response``, whose header promises the verdict's bytes, and those bytes.
@@ -124,6 +122,12 @@ class Sender:
     async def _send_large(self, response: web.StreamResponse) -> None:
         writer = await self._prepare(response)
         transport = self._transport()
+        with _full_segments(transport):
+            await self._send_parts(writer, transport)
+            await self._flush(writer, transport)
+        await response.write_eof()
+
+    async def _send_parts(self, writer: AbstractStreamWriter, transport: asyncio.Transport) -> None:
         writer.send_headers()
         for part in self._verdict.parts:
             if not isinstance(part, Span):
@@ -134,31 +138,16 @@ class Sender:
                 # What the framework still holds must leave first: from here on bytes pass it by.
                 await self._flush(writer, transport)
                 await self._sendfile(transport, part)
-        await self._flush(writer, transport)
-        await response.write_eof()
 
     async def _sendfile(self, transport: asyncio.Transport, span: Span) -> None:
-        """Hand the span to the kernel, a hop at a time, on a duplicate of the connection's descriptor."""
-        offset = span.start
+        """Hand the span to the kernel, on a duplicate of the connection's descriptor that stays ours alone."""
+        if transport.is_closing():
+            raise ConnectionResetError("the client is gone")
         with contextlib.closing(Descriptor(os.dup(transport.get_extra_info("socket").fileno()))) as peer:
-            while offset < span.stop:
-                asked = min(HOP_BYTES, span.stop - offset)
-                moved = await self._storage.sendfile(self._file, offset, asked, peer)
-                offset += moved
-                self._transfer.sent += moved
-                if moved < asked:
-                    await self._writable(peer.number)
+            await Pump(self._storage, self._file, peer, self._pace, self._count).send(span)
 
-    async def _writable(self, descriptor: int) -> None:
-        """Wait until the kernel takes bytes for the client again."""
-        loop = asyncio.get_running_loop()
-        ready = asyncio.Event()
-        loop.add_writer(descriptor, ready.set)
-        try:
-            async with _deadline(self._timeout):
-                await ready.wait()
-        finally:
-            loop.remove_writer(descriptor)
+    def _count(self, sent: int) -> None:
+        self._transfer.sent += sent
 
     async def _copy(self, writer: AbstractStreamWriter, transport: asyncio.Transport, span: Span) -> None:
         offset = span.start
@@ -173,15 +162,28 @@ class Sender:
 
     async def _flush(self, writer: AbstractStreamWriter, transport: asyncio.Transport) -> None:
         """Wait until the kernel has all that was written."""
+        if not transport.get_write_buffer_size():
+            return
         # The transport of asyncio's TLS takes 0 as "always full".
         transport.set_write_buffer_limits(high=1 if _encrypts(transport) else 0, low=0)
         try:
-            async with _deadline(self._timeout):
+            async with self._patience():
                 await writer.drain()
         finally:
             transport.set_write_buffer_limits()
         if transport.is_closing():
             raise ConnectionResetError("the client is gone")
+
+    @contextlib.asynccontextmanager
+    async def _patience(self) -> AsyncIterator[None]:
+        """Bound how long the client may keep us waiting in the block."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._pace.patience(loop.time() - self._start, self._transfer.sent)):
+                yield
+        except TimeoutError as error:
+            elapsed = loop.time() - self._start
+            raise ClientStalledError(f"it took {self._transfer.sent} bytes in {elapsed:.0f} s") from error
 
     async def _prepare(self, response: web.StreamResponse) -> AbstractStreamWriter:
         writer = await response.prepare(self._request)
@@ -217,10 +219,22 @@ def _encrypts(transport: asyncio.Transport) -> bool:
     return transport.get_extra_info("sslcontext") is not None
 
 
-@contextlib.asynccontextmanager
-async def _deadline(seconds: float) -> AsyncIterator[None]:
+@contextlib.contextmanager
+def _full_segments(transport: asyncio.Transport) -> Iterator[None]:
+    """Have the kernel send full segments only, until the block ends, which sends what is left (tcp(7), TCP_CORK).
+
+    Without it the framework's TCP_NODELAY has every piece of a sendfile end in a small segment of its own: a sixth
+    more CPU time for the same bytes.
+    """
+    connection = transport.get_extra_info("socket")
+
+    def cork(value: int) -> None:
+        with contextlib.suppress(OSError):  # the connection is closed
+            if hasattr(socket, "TCP_CORK"):
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, value)
+
+    cork(1)
     try:
-        async with asyncio.timeout(seconds):
-            yield
-    except TimeoutError as error:
-        raise ClientStalledError(f"the client took no byte for {seconds:g} s") from error
+        yield
+    finally:
+        cork(0)

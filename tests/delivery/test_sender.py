@@ -25,6 +25,7 @@ from cryptography.x509.oid import NameOID
 from gateway.app import create_app
 from gateway.delivery.sender import SMALL_BYTES
 from gateway.storage import CopyUnavailableError
+from storage_plugins import local
 from storage_plugins.local import LocalStorage
 from tests.harness import SCIENTIST, RunningGateway, bearer, config_for, running_gateway, token
 
@@ -32,12 +33,21 @@ MEBIBYTE = 1024 * 1024
 LARGE = random.Random(3).randbytes(48 * MEBIBYTE)
 
 
+@pytest.fixture(params=["from memory", "from disk"], autouse=True)
+def pages(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the sender finds the bytes: every promise holds on both ways."""
+    in_memory = request.param == "from memory"
+    monkeypatch.setattr("storage_plugins.local._is_in_memory", lambda *_: in_memory)
+
+
 @pytest.fixture
 async def impatient(database: str, redis_url: str, tmp_path: Path) -> AsyncIterator[RunningGateway]:
-    """A gateway that waits one second for a client to take a byte."""
+    """A gateway that waits one second for a client to take a byte, and holds one connection to Redis."""
     root = tmp_path / "archive"
     root.mkdir()
-    config = config_for(database, redis_url, root, delivery={"send_timeout": 1})
+    config = config_for(
+        database, redis_url, root, delivery={"send_timeout": 1}, redis={"url": redis_url, "pool_size": 1}
+    )
     async with running_gateway(config, root) as running:
         await running.catalogue.grant("restricted", await running.catalogue.group("science"))
         yield running
@@ -152,14 +162,14 @@ async def test_an_unreadable_disk_before_the_first_byte_is_503_and_costs_nothing
 
 async def test_an_unreadable_disk_in_the_middle_cuts(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = await gateway.catalogue.file(LARGE)
-    real = LocalStorage.sendfile
+    real = local._move
 
-    async def broken(storage: LocalStorage, file: object, offset: int, *rest: object) -> int:
+    def broken(number: int, offset: int, count: int, peer: int) -> int:
         if offset >= 10 * MEBIBYTE:
             raise CopyUnavailableError("Input/output error")
-        return await real(storage, file, offset, *rest)  # type: ignore[arg-type]
+        return real(number, offset, min(count, MEBIBYTE), peer)
 
-    monkeypatch.setattr(LocalStorage, "sendfile", broken)
+    monkeypatch.setattr(local, "_move", broken)
     async with gateway.session.get(f"{gateway.url}{entry.stac}", headers=bearer(SCIENTIST)) as response:
         with pytest.raises(aiohttp.ClientPayloadError):
             await response.read()
@@ -176,10 +186,10 @@ async def test_a_defect_in_the_middle_cuts_and_no_second_header_follows(
 ) -> None:
     entry = await gateway.catalogue.file(LARGE)
 
-    async def defect(*_: object) -> int:
+    def defect(*_: object) -> int:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(LocalStorage, "sendfile", defect)
+    monkeypatch.setattr(local, "_move", defect)
     client = await RawClient.connect(gateway, sockets)
     await client.ask(entry.stac)
     received = await client.read_to_the_end()
@@ -195,6 +205,7 @@ async def test_a_client_that_stops_reading_is_cut_by_the_deadline(
     entry = await impatient.catalogue.file(LARGE)
     client = await RawClient.connect(impatient, sockets, receive_buffer=16 * 1024)
     await client.ask(entry.stac)
+    await client.read(1)
     started = asyncio.get_running_loop().time()
     _, octets = await _charged(impatient, len(LARGE))
     assert 0.9 < asyncio.get_running_loop().time() - started < 5
@@ -203,22 +214,42 @@ async def test_a_client_that_stops_reading_is_cut_by_the_deadline(
     assert 0 < octets < len(LARGE)
 
 
-async def test_a_client_that_resets_frees_the_download(gateway: RunningGateway, sockets: contextlib.ExitStack) -> None:
-    entry = await gateway.catalogue.file(LARGE)
-    descriptors = _descriptors()
+async def test_a_client_that_resets_frees_the_download(
+    impatient: RunningGateway, sockets: contextlib.ExitStack
+) -> None:
+    entry = await impatient.catalogue.file(LARGE)
+    assert (await impatient.get(entry.stac, SCIENTIST, Range="bytes=0-0"))[0].status == 206
+    before = _descriptors()
     for _ in range(5):
-        client = await RawClient.connect(gateway, sockets, receive_buffer=16 * 1024)
+        client = await RawClient.connect(impatient, sockets, receive_buffer=16 * 1024)
         await client.ask(entry.stac)
         await client.read(1000)
         client.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.connection.close()
-    _, octets = await _charged(gateway, len(LARGE))
-    assert octets < 5 * len(LARGE)
     for _ in range(50):
-        if _descriptors() <= descriptors:
+        if _descriptors() <= before:
             break
         await asyncio.sleep(0.1)
-    assert _descriptors() <= descriptors
+    assert _descriptors() <= before
+    _, octets = await impatient.usage(SCIENTIST)
+    assert 5 * 1000 < octets < 5 * len(LARGE)
+
+
+@pytest.mark.parametrize("size", [1000, SMALL_BYTES + 1, 5 * MEBIBYTE])
+async def test_a_client_that_leaves_after_the_last_byte_was_served_whole(
+    gateway: RunningGateway, sockets: contextlib.ExitStack, caplog: pytest.LogCaptureFixture, size: int
+) -> None:
+    entry = await gateway.catalogue.file(LARGE[:size])
+    for _ in range(10):
+        client = await RawClient.connect(gateway, sockets)
+        await client.ask(entry.stac)
+        received = await client.read(size)
+        header, _, body = received.partition(b"\r\n\r\n")
+        body += await client.read(size - len(body))
+        client.connection.close()
+        assert (header[:12], body) == (b"HTTP/1.1 200", entry.content)
+    assert await _charged(gateway, 10 * size + 1) == (1, 10 * size)
+    assert "cut after" not in caplog.text
 
 
 async def test_one_connection_serves_many_answers_of_every_size(

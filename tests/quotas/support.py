@@ -37,6 +37,7 @@ def file(content: str | int, limits: Limits = UNLIMITED) -> File:
         checksum=checksum,
         checksum_algorithm=None if checksum is None else "SHA-256",
         reference=False,
+        visible_to_all=False,
         copies=(),
         limits=limits,
     )

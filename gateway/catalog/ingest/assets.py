@@ -62,7 +62,8 @@ def _absolute(href: str, context: Context) -> str:
         return href
     if href.startswith("//"):
         raise RefusedError(f"href {short(href)} has a host but no scheme")
-    return posixpath.normpath(posixpath.join(context.directory, href))
+    # An href without a scheme is a relative URI reference all the same (RFC 3986 §4.2), so percent-encoded.
+    return posixpath.normpath(posixpath.join(context.directory, unquote(href)))
 
 
 def _held(href: str, state: str, context: Context) -> Copy | None:
