@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import hashlib
 import re
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,8 @@ LONGEST_TOKEN = 8192
 """Bytes; a longer one is refused before any work is spent on it."""
 LONGEST_CLAIM = 1024
 MOST_GROUPS = 1000
+MOST_REMEMBERED = 10_000
+"""Verified tokens that are remembered."""
 _SHORTEST_RSA_BITS = 2048
 _LATEST = 253_402_300_799
 """Last second of the year 9999. A later time is a mistake (milliseconds, say) and would make a token for ever."""
@@ -86,14 +90,17 @@ def _load_rsa_key(file: Path) -> RSAPublicKey:
 class BearerTokens:
     """Verifies bearer tokens against the configured keys."""
 
-    def __init__(self, keys: Sequence[VerificationKey], leeway: float) -> None:
+    def __init__(self, keys: Sequence[VerificationKey], leeway: float, clock: Callable[[], float] = time.time) -> None:
         self._keys = tuple(keys)
         self._leeway = datetime.timedelta(seconds=leeway)
+        self._clock = clock
+        self._verified: dict[bytes, tuple[Principal, float]] = {}
 
     def verify(self, token: str) -> Principal:
         """The caller that ``token`` names.
 
         A key is tried only if it is pinned to the token's ``alg``, so that a token cannot choose how it is verified.
+        A token that was verified is remembered by its hash until it expires.
 
         Raises:
             GatewayError: 401; the token is too long, malformed, wrongly signed, expired, or lacks a claim.
@@ -102,6 +109,17 @@ class BearerTokens:
             raise _invalid("the token is too long")
         if not _COMPACT.fullmatch(token):
             raise _invalid("the token is not a JWT")
+        digest = hashlib.sha256(token.encode("ascii")).digest()
+        principal, expires = self._verified.get(digest, (None, 0.0))
+        if principal is None or self._clock() >= expires:
+            claims = self._verify(token)
+            principal = _principal(claims)
+            while len(self._verified) >= MOST_REMEMBERED:
+                del self._verified[next(iter(self._verified))]
+            self._verified[digest] = principal, claims["exp"]
+        return principal
+
+    def _verify(self, token: str) -> Mapping[str, Any]:
         try:
             algorithm = jwt.get_unverified_header(token).get("alg")
         except _MALFORMED as error:
@@ -111,7 +129,7 @@ class BearerTokens:
             if algorithm not in key.algorithms:
                 continue
             try:
-                return _principal(self._decode(token, key))
+                return self._decode(token, key)
             except jwt.ExpiredSignatureError as error:
                 raise _invalid("the token has expired") from error
             except _MALFORMED as error:

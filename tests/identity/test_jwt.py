@@ -9,6 +9,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
 
+import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -431,3 +432,30 @@ class TestLoadKey:
 
 def _rsa_setting(file: Path) -> JwtKey:
     return JwtKey.model_validate({"algorithms": ["RS256"], "public_key_file": file})
+
+
+def test_a_remembered_token_is_not_good_past_its_expiry(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.time()
+    clock = [now]
+    tokens = BearerTokens([HMAC], 0, clock=lambda: clock[0])
+    good = token(claims(exp=int(now) + 100))
+    first = tokens.verify(good)
+
+    def expired(*_: object, **__: object) -> None:
+        raise jwt.ExpiredSignatureError
+
+    monkeypatch.setattr(jwt, "decode", expired)
+    assert tokens.verify(good) is first
+    clock[0] = int(now) + 100
+    with pytest.raises(GatewayError, match="expired"):
+        tokens.verify(good)
+
+
+def test_no_more_tokens_are_remembered_than_stated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.identity.jwt.MOST_REMEMBERED", 3)
+    tokens = BearerTokens([HMAC], 0)
+    for number in range(10):
+        name = f"user-{number}"
+        made = token(claims(sub=name))
+        assert tokens.verify(made).subject == name
+    assert len(tokens._verified) == 3
