@@ -137,6 +137,8 @@ class JwtKey(Section):
         if kinds == {"HS"}:
             if self.secret is None or self.public_key_file is not None:
                 raise ValueError("HS algorithms need 'secret' and no 'public_key_file'")
+            if "replace-me" in self.secret.get_secret_value():
+                raise ValueError("'secret' is the placeholder of the example, which everybody knows")
             length = len(self.secret.get_secret_value().encode())
             shortest = max(HMAC_SECRET_BYTES[algorithm] for algorithm in self.algorithms)
             if length < shortest:

@@ -23,7 +23,7 @@ from aiohttp import web
 from gateway.catalog.locate import Catalog
 from gateway.catalog.model import Address, Copy, File
 from gateway.delivery.pace import Pace
-from gateway.delivery.sender import Sender, Transfer
+from gateway.delivery.sender import Sender, Transfer, head
 from gateway.errors import GatewayError, unavailable
 from gateway.http.digests import digest_fields, wanted_digests
 from gateway.http.disposition import content_disposition
@@ -152,7 +152,7 @@ class Downloads:
         transfer = request[TRANSFER]
         response = web.StreamResponse(status=verdict.status, headers=fields)
         try:
-            opened = await source.storage.open(source.copy.location)
+            opened = await source.storage.open(source.copy.location, *head(verdict))
             with contextlib.closing(opened):
                 _check_version(source.copy, expected, opened.stat)
                 sender = Sender(request, source.storage, opened, verdict, transfer, pace=self.pace)

@@ -90,6 +90,8 @@ class OpenFile:
     descriptor: Descriptor
     stat: Stat
     """Of the open descriptor, so that it describes the bytes that will be read."""
+    head: bytes = b""
+    """The bytes that were to be read at once."""
 
     def close(self) -> None:
         """Close the descriptor once no thread uses it."""
@@ -142,11 +144,12 @@ class OnDisk(CanStat, Protocol):
     Every call runs in threads of this storage alone: a mount that hangs stalls no other storage.
     """
 
-    async def open(self, location: str) -> OpenFile:
-        """Open the copy at ``location``.
+    async def open(self, location: str, offset: int = 0, count: int = 0) -> OpenFile:
+        """Open the copy at ``location``, and read ``count`` bytes from ``offset`` on the way: a small file is one call.
 
         Raises:
             CopyNotFoundError, CopyUnavailableError: see these.
+            CopyChangedError: the file was written to while it was read.
         """
         ...
 

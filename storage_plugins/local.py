@@ -97,15 +97,15 @@ class LocalStorage:
         """See `gateway.storage.CanStat`."""
         return await self._submit(self._stat, location)
 
-    async def open(self, location: str) -> OpenFile:
+    async def open(self, location: str, offset: int = 0, count: int = 0) -> OpenFile:
         """See `gateway.storage.OnDisk`."""
-        future = self._submit(self._open, location)
+        future = self._submit(self._open, location, offset, count)
         try:
-            number, stat = await asyncio.shield(future)
+            number, stat, head = await asyncio.shield(future)
         except asyncio.CancelledError:
             future.add_done_callback(_close_unwanted)
             raise
-        return OpenFile(Descriptor(number), stat)
+        return OpenFile(Descriptor(number), stat, head)
 
     async def read(self, file: OpenFile, offset: int, count: int) -> bytes:
         """See `gateway.storage.OnDisk`."""
@@ -136,21 +136,23 @@ class LocalStorage:
         return asyncio.get_running_loop().run_in_executor(self._threads, call)
 
     def _stat(self, location: str) -> Stat:
-        number, stat = self._open(location)
+        number, stat, _ = self._open(location, 0, 0)
         os.close(number)
         return stat
 
-    def _open(self, location: str) -> tuple[int, Stat]:
+    def _open(self, location: str, offset: int, count: int) -> tuple[int, Stat, bytes]:
         with _disk_errors(location):
             number = self._descend(location)
             try:
                 found = os.fstat(number)
                 if not stat_bits.S_ISREG(found.st_mode):
                     raise CopyNotFoundError(f"{location}: is no regular file")
-                return number, _describe(found)
+                stat = _describe(found)
+                head = _read_unchanged(number, stat.version, offset, count) if count else b""
             except BaseException:
                 os.close(number)
                 raise
+            return number, stat, head
 
     def _descend(self, location: str) -> int:
         """Open each part of the path below its parent's descriptor, so that nothing can be swapped in between."""
@@ -181,7 +183,7 @@ def _version(found: os.stat_result) -> str:
     return f"{found.st_mtime_ns:x}-{found.st_size:x}-{found.st_ino:x}"
 
 
-def _close_unwanted(future: asyncio.Future[tuple[int, Stat]]) -> None:
+def _close_unwanted(future: asyncio.Future[tuple[int, Stat, bytes]]) -> None:
     """Close what a thread opened for a caller that was cancelled meanwhile."""
     if not future.cancelled() and future.exception() is None:
         os.close(future.result()[0])

@@ -408,6 +408,10 @@ def test_the_example_is_valid_and_what_it_comments_out_are_the_defaults(tmp_path
     values = tomllib.loads(text)
     for location in values["storage"]:
         location["root"] = str(tmp_path)
+    # As it stands everybody knows the secret, so that a gateway does not start with it.
+    with pytest.raises(ConfigurationError, match="placeholder"):
+        from_values(values)
+    values["identity"]["jwt"][0]["secret"] = "s" * 64
     config = from_values(values)
     optional = {"public_key_file", "issuer", "audience", "public_url"}
     for name in ("server", "database", "redis", "identity", "api", "delivery", "quotas"):

@@ -51,6 +51,14 @@ class Transfer:
         return self.finished or self.sent > 0
 
 
+def head(verdict: Verdict) -> tuple[int, int]:
+    """Offset and count of the bytes worth reading as the file is opened: all, where the answer is small and plain."""
+    parts = verdict.parts
+    if len(parts) == 1 and isinstance(parts[0], Span) and verdict.length <= SMALL_BYTES:
+        return parts[0].start, parts[0].length
+    return 0, 0
+
+
 class Sender:
     """Sends one answer of the bytes of ``file``."""
 
@@ -96,6 +104,8 @@ class Sender:
             raise
 
     async def _read_all(self) -> bytes:
+        if len(self._file.head) == self._verdict.length:
+            return self._file.head
         pieces = []
         for part in self._verdict.parts:
             if isinstance(part, Span):

@@ -26,7 +26,6 @@ from gateway.app import create_app
 from gateway.delivery.sender import SMALL_BYTES
 from gateway.storage import CopyUnavailableError
 from storage_plugins import local
-from storage_plugins.local import LocalStorage
 from tests.harness import SCIENTIST, RunningGateway, bearer, config_for, running_gateway, token
 
 MEBIBYTE = 1024 * 1024
@@ -149,10 +148,10 @@ async def test_an_unreadable_disk_before_the_first_byte_is_503_and_costs_nothing
 ) -> None:
     entry = await gateway.catalogue.file(b"x" * 1000)
 
-    async def broken(*_: object) -> bytes:
+    def broken(*_: object) -> bytes:
         raise CopyUnavailableError("Input/output error on /secret/mount")
 
-    monkeypatch.setattr(LocalStorage, "read", broken)
+    monkeypatch.setattr(local, "_read", broken)
     response, body = await gateway.get(entry.stac, SCIENTIST)
     assert response.status == 503
     assert int(response.headers["Retry-After"]) > 0

@@ -251,11 +251,11 @@ class TestCancellation:
         started, proceed, ended = threading.Event(), threading.Event(), threading.Event()
         really = storage._open
 
-        def slowly(location: str) -> object:
+        def slowly(location: str, offset: int, count: int) -> object:
             started.set()
             proceed.wait(5)
             try:
-                return really(location)
+                return really(location, offset, count)
             finally:
                 ended.set()
 
