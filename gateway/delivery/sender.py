@@ -231,12 +231,12 @@ class Sender:
         client takes minutes. So it is asked what the client has acknowledged meanwhile.
         """
         loop = asyncio.get_running_loop()
-        held = _held_for_client(transport)
+        held = held_for_client(transport)
         watch: asyncio.TimerHandle
 
         def look() -> None:
             nonlocal held, watch
-            now_held = _held_for_client(transport)
+            now_held = held_for_client(transport)
             if now_held < held:
                 deadline.reschedule(loop.time() + self._timeout)
             held = now_held
@@ -269,15 +269,13 @@ class Sender:
         transport = self._request.transport
         if transport is None:
             return
-        connection = transport.get_extra_info("socket")
-        with contextlib.suppress(OSError):
-            if isinstance(self._transfer.problem, ClientStalledError):
-                # Nobody reads: have the kernel forget what it holds for this client, at once.
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            else:
-                # A plain end, not a reset: what was sent arrives, and the client can resume from there.
-                connection.shutdown(socket.SHUT_RDWR)
-        transport.abort()
+        if isinstance(self._transfer.problem, ClientStalledError):
+            reset(transport)
+        else:
+            # A plain end, not a reset: what was sent arrives, and the client can resume from there.
+            with contextlib.suppress(OSError):
+                transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+            transport.abort()
 
 
 def _encrypts(transport: asyncio.Transport) -> bool:
@@ -285,10 +283,18 @@ def _encrypts(transport: asyncio.Transport) -> bool:
     return transport.get_extra_info("sslcontext") is not None
 
 
-def _held_for_client(transport: asyncio.Transport) -> int:
+def held_for_client(transport: asyncio.Transport) -> int:
     """Bytes that the client has not acknowledged, as far as the system tells; fewer and fewer while nobody sends."""
     waiting = transport.get_write_buffer_size()
     with contextlib.suppress(OSError, ValueError):
         answer = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
         waiting += int.from_bytes(answer, sys.byteorder)
     return waiting
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """End the connection of a client that does not read: the kernel forgets at once what it holds for it."""
+    with contextlib.suppress(OSError):
+        connection = transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
