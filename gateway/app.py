@@ -60,6 +60,7 @@ def _neighbours(config: Config, identity: IdentityChain) -> Callable[[web.Applic
                 locations=locations,
                 quotas=quotas,
                 send_timeout=config.delivery.send_timeout,
+                storage_timeout=config.delivery.storage_timeout,
                 public_url=config.api.public_url,
                 clock=lambda: datetime.datetime.now(datetime.UTC),
             )

@@ -161,6 +161,8 @@ class Delivery(Section):
 
     send_timeout: Seconds = 60
     """Seconds that a client may take no byte at all before its connection is cut."""
+    storage_timeout: Seconds = 30
+    """Seconds that a storage may take for one step (to open a file, to read some of it); then 503, or a cut."""
 
 
 class Quotas(Section):

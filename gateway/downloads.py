@@ -38,6 +38,7 @@ from gateway.storage import (
     OnDisk,
     Stat,
     StorageError,
+    answering_within,
 )
 
 log = logging.getLogger(__name__)
@@ -83,6 +84,8 @@ class Downloads:
     quotas: Quotas
     send_timeout: float
     """Seconds that a client may take no byte."""
+    storage_timeout: float
+    """Seconds that a storage may take for one step."""
     public_url: str | None
     """Base of absolute links; None takes the request's Host."""
     clock: Callable[[], datetime.datetime]
@@ -100,7 +103,7 @@ class Downloads:
         request[PRINCIPAL] = principal
         file = await self._locate(request, address, principal)
         copy, storage = choose(file, self.locations)
-        source = Source(copy, storage, await _expect(file, copy, storage, ask=request.method == "HEAD"))
+        source = Source(copy, storage, await self._expect(file, copy, storage, ask=request.method == "HEAD"))
         verdict = evaluate(request.method, request.headers, _representation(file, source.expected), self.clock())
         response = web.StreamResponse(status=verdict.status, headers=_fields(request, file, verdict))
         if verdict.status >= HTTPStatus.BAD_REQUEST:
@@ -127,6 +130,28 @@ class Downloads:
                 error.body = {**(error.body or {}), "accept": link}
             raise
 
+    async def _expect(self, file: File, copy: Copy, storage: OnDisk, *, ask: bool) -> Stat:
+        """What the copy must be when it is opened: as recorded at ingest, else as the storage says now.
+
+        With ``ask`` the storage is asked in any case, so that HEAD tells what a GET would find.
+
+        Raises:
+            GatewayError: 404 the copy is gone; 502 it is not the catalogue's file; 503 the storage does not answer.
+        """
+        recorded = copy.recorded
+        if recorded is not None and not ask:
+            return recorded
+        try:
+            async with answering_within(self.storage_timeout):
+                found = await storage.stat(copy.location)
+            if recorded is not None and found.version != recorded.version:
+                raise CopyChangedError(f"{copy.location}: changed since it was ingested")
+            if file.size is not None and found.size != file.size:
+                raise CopyChangedError(f"{copy.location}: has {found.size} bytes, the catalogue says {file.size}")
+        except StorageError as error:
+            raise _storage_failure(error) from error
+        return found
+
     async def _reserve(self, principal: Principal, file: File, verdict: Verdict) -> Lease | None:
         if not file.is_metered:
             return None
@@ -135,11 +160,20 @@ class Downloads:
     async def _send(self, request: web.Request, response: web.StreamResponse, source: Source, verdict: Verdict) -> None:
         transfer = request[TRANSFER]
         try:
-            opened = await source.storage.open(source.copy.location)
+            async with answering_within(self.storage_timeout):
+                opened = await source.storage.open(source.copy.location)
             with contextlib.closing(opened):
                 if opened.stat.version != source.expected.version:
                     raise CopyChangedError(f"{source.copy.location}: changed since it was ingested")
-                sender = Sender(request, source.storage, opened, verdict, transfer, send_timeout=self.send_timeout)
+                sender = Sender(
+                    request,
+                    source.storage,
+                    opened,
+                    verdict,
+                    transfer,
+                    send_timeout=self.send_timeout,
+                    storage_timeout=self.storage_timeout,
+                )
                 await sender.send(response)
         except StorageError as error:
             raise _storage_failure(error) from error
@@ -161,28 +195,6 @@ def choose(file: File, locations: Mapping[str, Location]) -> tuple[Copy, OnDisk]
     if held:
         raise GatewayError(HTTPStatus.GONE, "This file is not online; it must be restored first.", code="NotOnline")
     raise unavailable("No storage location of this gateway holds this file.", retry_after=300, code="NoStorage")
-
-
-async def _expect(file: File, copy: Copy, storage: OnDisk, *, ask: bool) -> Stat:
-    """What the copy must be when it is opened: as recorded at ingest, else as the storage says now.
-
-    With ``ask`` the storage is asked in any case, so that HEAD tells what a GET would find.
-
-    Raises:
-        GatewayError: 404 the copy is gone; 502 it is not the file of the catalogue; 503 the storage does not answer.
-    """
-    recorded = copy.recorded
-    if recorded is not None and not ask:
-        return recorded
-    try:
-        found = await storage.stat(copy.location)
-        if recorded is not None and found.version != recorded.version:
-            raise CopyChangedError(f"{copy.location}: changed since it was ingested")
-        if file.size is not None and found.size != file.size:
-            raise CopyChangedError(f"{copy.location}: has {found.size} bytes, the catalogue says {file.size}")
-    except StorageError as error:
-        raise _storage_failure(error) from error
-    return found
 
 
 def _representation(file: File, expected: Stat) -> Representation:

@@ -22,7 +22,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
 from gateway.http.evaluate import Span, Verdict
-from gateway.storage import CopyChangedError, Descriptor, OnDisk, OpenFile, StorageError
+from gateway.storage import CopyChangedError, Descriptor, OnDisk, OpenFile, StorageError, answering_within
 
 SMALL_BYTES = 64 * 1024
 """Up to here an answer is read first and leaves with its header in one write."""
@@ -75,6 +75,7 @@ class Sender:
         transfer: Transfer,
         *,
         send_timeout: float,
+        storage_timeout: float,
     ) -> None:
         self._transfer = transfer
         self._request = request
@@ -82,6 +83,7 @@ class Sender:
         self._file = file
         self._verdict = verdict
         self._timeout = send_timeout
+        self._storage_timeout = storage_timeout
 
     async def send(self, response: web.StreamResponse) -> None:
         """Send ``response``, whose header promises the verdict's bytes, and those bytes.
@@ -110,7 +112,8 @@ class Sender:
         pieces = []
         for part in self._verdict.parts:
             if isinstance(part, Span):
-                piece = await self._storage.read(self._file, part.start, part.length)
+                async with answering_within(self._storage_timeout):
+                    piece = await self._storage.read(self._file, part.start, part.length)
                 if len(piece) != part.length:
                     raise CopyChangedError(f"the file ends at byte {part.start + len(piece)}")
                 pieces.append(piece)
@@ -166,8 +169,9 @@ class Sender:
         """Have the storage move up to ``count`` bytes. Whatever it moved is counted, even if nobody waits for it."""
         hop = asyncio.ensure_future(self._storage.sendfile(self._file, offset, count, peer))
         try:
-            moved = await asyncio.shield(hop)
-        except asyncio.CancelledError:
+            async with answering_within(self._storage_timeout):
+                moved = await asyncio.shield(hop)
+        except BaseException:
             await self._abandon(transport, hop, count)
             raise
         self._transfer.sent += moved
@@ -201,7 +205,8 @@ class Sender:
     async def _copy(self, writer: AbstractStreamWriter, transport: asyncio.Transport, span: Span) -> None:
         offset = span.start
         while offset < span.stop:
-            piece = await self._storage.read(self._file, offset, min(READ_BYTES, span.stop - offset))
+            async with answering_within(self._storage_timeout):
+                piece = await self._storage.read(self._file, offset, min(READ_BYTES, span.stop - offset))
             if not piece:
                 raise CopyChangedError(f"the file ends at byte {offset}")
             await writer.write(piece)

@@ -1,4 +1,4 @@
-"""Broken downloads are taken up again by real clients, and what they end with is the file: never a part, never a mix."""
+"""Broken downloads are taken up again by real clients, and end as the file: never as a part of it, never as a mix."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ async def begun(gateway: RunningGateway, client: str, url: str, directory: Path,
     async with fault_proxy(gateway.url, [Fault(cut_after=size // 5)] * 4) as proxy:
         assert not await CLIENTS[client](Job(f"{proxy.url}{url}", directory, bearer(SCIENTIST)))
     job = Job(f"{gateway.url}{url}", directory, bearer(SCIENTIST))
-    assert 0 < job.path.stat().st_size
+    assert job.path.stat().st_size > 0
     return job
 
 
