@@ -63,7 +63,7 @@ def _neighbours(config: Config, identity: IdentityChain) -> Callable[[web.Applic
                 catalog=Catalog(database),
                 locations=locations,
                 quotas=quotas,
-                pace=Pace(delivery.send_timeout, delivery.min_rate, delivery.min_rate_grace),
+                pace=Pace(delivery.send_timeout, delivery.min_rate, delivery.min_rate_grace, delivery.storage_timeout),
                 public_url=config.api.public_url,
                 clock=lambda: datetime.datetime.now(datetime.UTC),
             )

@@ -192,6 +192,8 @@ class Delivery(Section):
     """Bytes a second that a client must take on average, or its connection is cut; 0 asks nothing."""
     min_rate_grace: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 60
     """Seconds from the start of a download in which its rate is not looked at."""
+    storage_timeout: Seconds = 30
+    """Seconds that a storage may take for one step (to open a file, to read some of it); then 503, or a cut."""
 
 
 class Quotas(Section):

@@ -23,7 +23,8 @@ from aiohttp import web
 from gateway.catalog.locate import Catalog
 from gateway.catalog.model import Address, Copy, File
 from gateway.delivery.pace import Pace
-from gateway.delivery.sender import Sender, Transfer, head
+from gateway.delivery.sender import Sender, head
+from gateway.delivery.transfer import Transfer
 from gateway.errors import GatewayError, unavailable
 from gateway.http.digests import digest_fields, wanted_digests
 from gateway.http.disposition import content_disposition
@@ -40,6 +41,7 @@ from gateway.storage import (
     OnDisk,
     Stat,
     StorageError,
+    answering_within,
 )
 
 log = logging.getLogger(__name__)
@@ -113,7 +115,7 @@ class Downloads:
         request[PRINCIPAL] = principal
         file = await self._locate(request, address, principal)
         source = choose(file, self.locations)
-        expected = await _expect(file, source, ask=request.method == "HEAD")
+        expected = await _expect(file, source, ask=request.method == "HEAD", storage_timeout=self.pace.storage_timeout)
         verdict = evaluate(request.method, request.headers, _representation(file, expected), self.clock())
         fields = _fields(request, file, verdict)
         if verdict.status >= HTTPStatus.BAD_REQUEST:
@@ -124,7 +126,7 @@ class Downloads:
         transfer = request[TRANSFER] = Transfer(verdict.representation_bytes)
         try:
             if source.hands_over(request, verdict):
-                return await _hand_over(source, expected, fields, transfer)
+                return await _hand_over(source, expected, fields, transfer, storage_timeout=self.pace.storage_timeout)
             return await self._send(request, source, expected, verdict, fields)
         finally:
             if lease is not None:
@@ -152,7 +154,8 @@ class Downloads:
         transfer = request[TRANSFER]
         response = web.StreamResponse(status=verdict.status, headers=fields)
         try:
-            opened = await source.storage.open(source.copy.location, *head(verdict))
+            async with answering_within(self.pace.storage_timeout):
+                opened = await source.storage.open(source.copy.location, *head(verdict))
             with contextlib.closing(opened):
                 _check_version(source.copy, expected, opened.stat)
                 sender = Sender(request, source.storage, opened, verdict, transfer, pace=self.pace)
@@ -181,19 +184,21 @@ def choose(file: File, locations: Mapping[str, Location]) -> Source:
 
 
 async def _hand_over(
-    source: Source, expected: Stat, fields: Mapping[str, str], transfer: Transfer
+    source: Source, expected: Stat, fields: Mapping[str, str], transfer: Transfer, *, storage_timeout: float
 ) -> web.StreamResponse:
     """Tell the proxy in front to send the file, after a last look that it is still the one."""
     assert source.offload is not None  # noqa: S101 - Source.hands_over said so
     try:
-        _check_version(source.copy, expected, await source.storage.stat(source.copy.location))
+        async with answering_within(storage_timeout):
+            found = await source.storage.stat(source.copy.location)
+        _check_version(source.copy, expected, found)
     except StorageError as error:
         raise _storage_failure(error) from error
     transfer.sent, transfer.finished, transfer.offloaded = transfer.promised, True, True
     return web.Response(headers=offloaded_headers(fields, source.offload, source.copy.location))
 
 
-async def _expect(file: File, source: Source, *, ask: bool) -> Stat:
+async def _expect(file: File, source: Source, *, ask: bool, storage_timeout: float) -> Stat:
     """What the copy must be when it is opened: as recorded at ingest, else as the storage says now.
 
     With ``ask`` the storage is asked in any case, so that HEAD tells what a GET would find.
@@ -205,7 +210,8 @@ async def _expect(file: File, source: Source, *, ask: bool) -> Stat:
     if recorded is not None and not ask:
         return recorded
     try:
-        found = await source.storage.stat(copy.location)
+        async with answering_within(storage_timeout):
+            found = await source.storage.stat(copy.location)
         if recorded is not None:
             _check_version(copy, recorded, found)
         if file.size is not None and found.size != file.size:

@@ -9,10 +9,11 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from gateway.api.keys import HEALTH
+from gateway.api.keys import DOWNLOADS, HEALTH
 from gateway.config import Server
 from gateway.errors import ConfigurationError
 from gateway.ops.logs import AccessLogger
+from gateway.ops.stalled import cutting_stalled
 
 KEEPALIVE_SECONDS = 75
 """Longer than nginx keeps an upstream connection (60 s), so that it is never we who close one it is about to use."""
@@ -41,7 +42,8 @@ async def serving(app: web.Application, settings: Server) -> AsyncIterator[str]:
             raise ConfigurationError(
                 f"server: cannot listen on {settings.host} port {settings.port}: {error.strerror or error}"
             ) from error
-        yield _base_url(settings.host, runner.addresses[0][1])
+        async with cutting_stalled(runner, app[DOWNLOADS].pace.send_timeout):
+            yield _base_url(settings.host, runner.addresses[0][1])
         app[HEALTH].drain()
     finally:
         await runner.cleanup()

@@ -7,10 +7,11 @@ classes announced under the entry point group ``gateway.storage``; the gateway i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import datetime
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from importlib.metadata import entry_points
 from typing import Any, Literal, Protocol, Self, runtime_checkable
 
@@ -34,6 +35,20 @@ class CopyUnavailableError(StorageError):
 
 class CopyChangedError(StorageError):
     """What lies at the location is not what the catalogue describes: it was changed since it was ingested."""
+
+
+@contextlib.asynccontextmanager
+async def answering_within(seconds: float) -> AsyncIterator[None]:
+    """Wait for a storage no longer than ``seconds``; a call in a thread goes on, but nobody waits for it.
+
+    Raises:
+        CopyUnavailableError: it did not answer in time.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise CopyUnavailableError(f"did not answer within {seconds:g} s") from error
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

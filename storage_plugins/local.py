@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import datetime
 import errno
-import functools
 import os
 import stat as stat_bits
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import ParamSpec, Self, TypeVar
@@ -26,6 +24,7 @@ from gateway.storage import (
     StorageError,
 )
 from gateway.text import is_storable
+from storage_plugins.threads import DaemonThreads
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -57,7 +56,7 @@ class LocalStorage:
         self.name = name
         self.root = root
         self._roots = (PurePosixPath(root), PurePosixPath(root.resolve()))
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix=f"storage-{name}")
+        self._threads = DaemonThreads(threads, f"storage-{name}")
 
     @classmethod
     def from_options(cls, name: str, options: Mapping[str, object]) -> Self:
@@ -129,11 +128,10 @@ class LocalStorage:
 
     async def close(self) -> None:
         """Let the threads end; one that hangs in a dead mount is not waited for."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
 
     def _submit(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
-        call = functools.partial(function, *args, **kwargs)
-        return asyncio.get_running_loop().run_in_executor(self._threads, call)
+        return asyncio.wrap_future(self._threads.submit(function, *args, **kwargs))
 
     def _stat(self, location: str) -> Stat:
         number, stat, _ = self._open(location, 0, 0)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable
 
-from gateway.delivery.pace import Pace
+from gateway.delivery.transfer import Transfer
+from gateway.delivery.watch import Watch
 from gateway.http.evaluate import Span
-from gateway.storage import Descriptor, OnDisk, OpenFile
+from gateway.storage import Descriptor, OnDisk, OpenFile, answering_within
 
 HOP_BYTES = 16 * 1024 * 1024
 """Most bytes that one call in a thread moves: what progress, deadlines and aborts are seen at."""
@@ -17,10 +17,6 @@ HOP_BYTES = 16 * 1024 * 1024
 
 ABANDON_SECONDS = 1.0
 """Time for a thread that sends to an ended connection to notice."""
-
-
-class ClientStalledError(Exception):
-    """The client took bytes too slowly, or none."""
 
 
 class Pump:
@@ -32,54 +28,41 @@ class Pump:
     """
 
     def __init__(
-        self,
-        storage: OnDisk,
-        file: OpenFile,
-        connection: socket.socket,
-        peer: Descriptor,
-        *,
-        pace: Pace,
-        on_sent: Callable[[int], None],
+        self, storage: OnDisk, file: OpenFile, connection: socket.socket, peer: Descriptor, transfer: Transfer
     ) -> None:
-        self._connection = connection
         self._storage = storage
         self._file = file
+        self._connection = connection
         self._peer = peer
-        self._pace = pace
-        self._on_sent = on_sent
+        self._transfer = transfer
         self._loop = asyncio.get_running_loop()
-        self._start = self._last = self._loop.time()
-        self._sent = 0
         self._offset = self._stop = 0
         self._pause: asyncio.Future[None] = self._loop.create_future()
-        self._timer: asyncio.TimerHandle | None = None
 
-    async def send(self, span: Span) -> None:
-        """Send the whole span.
+    async def send(self, span: Span, watch: Watch, *, storage_timeout: float) -> None:
+        """Send the whole span; the transfer counts what was sent, whatever happens.
 
         Raises:
-            StorageError: the file could not be read, or ended.
+            StorageError: the file could not be read, changed, or ended.
             ConnectionError: the client is gone.
             ClientStalledError: see there.
         """
         self._offset, self._stop = span.start, span.stop
         while self._offset < self._stop:
-            await self._send_from_memory()
+            async with watch.patience():
+                await self._send_from_memory()
             if self._offset < self._stop:
-                await self._send_from_disk(min(HOP_BYTES, self._stop - self._offset))
+                async with answering_within(storage_timeout):
+                    await self._send_from_disk(min(HOP_BYTES, self._stop - self._offset))
 
     async def _send_from_memory(self) -> None:
         """Send until all is sent or a disk must be asked."""
         self._pause = self._loop.create_future()
-        self._last = self._loop.time()  # Until now it was the disk that was waited for.
-        self._look()
         self._loop.add_writer(self._peer.number, self._move)
         try:
             await self._pause
         finally:
             self._loop.remove_writer(self._peer.number)
-            if self._timer is not None:
-                self._timer.cancel()
 
     async def _send_from_disk(self, count: int) -> None:
         """Have a thread send up to ``count`` bytes. Whatever it sent is counted, even if nobody waits for it."""
@@ -118,18 +101,6 @@ class Pump:
         if moved is None or self._offset == self._stop:
             self._pause.set_result(None)
 
-    def _look(self) -> None:
-        """End the wait when the client is too slow; else look again when it would be."""
-        now = self._loop.time()
-        patience = self._pace.patience(now - self._start, self._sent, silent=now - self._last)
-        if patience > 0:
-            self._timer = self._loop.call_later(patience, self._look)
-        elif not self._pause.done():
-            self._pause.set_exception(ClientStalledError(f"it took {self._sent} bytes in {now - self._start:.0f} s"))
-
     def _count(self, moved: int) -> None:
-        if moved:
-            self._offset += moved
-            self._sent += moved
-            self._last = self._loop.time()
-            self._on_sent(moved)
+        self._offset += moved
+        self._transfer.sent += moved

@@ -9,46 +9,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import os
 import socket
-import struct
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
 from gateway.delivery.pace import Pace
-from gateway.delivery.pump import ClientStalledError, Pump
+from gateway.delivery.pump import Pump
+from gateway.delivery.transfer import Transfer
+from gateway.delivery.watch import ClientStalledError, Watch, reset
 from gateway.http.evaluate import Span, Verdict
-from gateway.storage import CopyChangedError, Descriptor, OnDisk, OpenFile, StorageError
+from gateway.storage import CopyChangedError, Descriptor, OnDisk, OpenFile, StorageError, answering_within
 
 SMALL_BYTES = 64 * 1024
 """Up to here an answer is read first and leaves with its header in one write."""
 
 READ_BYTES = 256 * 1024
 """Bytes a step where sendfile cannot be used, because Python itself encrypts the connection."""
-
-
-@dataclasses.dataclass(slots=True)
-class Transfer:
-    """What became of one answer."""
-
-    promised: int
-    """Bytes of the representation that the answer's length promises."""
-    sent: int = 0
-    """Bytes of the representation that the kernel accepted."""
-    finished: bool = False
-    """Whether the answer was sent to its end, down to the last byte it promised."""
-    problem: Exception | None = None
-    """Why it was cut, if it was."""
-    offloaded: bool = False
-    """Whether the proxy in front was told to send it; then all that was promised counts as sent."""
-
-    @property
-    def delivered(self) -> bool:
-        """Whether the client got anything: some bytes, or an answer that is whole without any."""
-        return self.finished or self.sent > 0
 
 
 def head(verdict: Verdict) -> tuple[int, int]:
@@ -78,7 +57,6 @@ class Sender:
         self._file = file
         self._verdict = verdict
         self._pace = pace
-        self._start = asyncio.get_running_loop().time()
 
     async def send(self, response: web.StreamResponse) -> None:
         """Send ``response``, whose header promises the verdict's bytes, and those bytes.
@@ -109,7 +87,8 @@ class Sender:
         pieces = []
         for part in self._verdict.parts:
             if isinstance(part, Span):
-                piece = await self._storage.read(self._file, part.start, part.length)
+                async with answering_within(self._pace.storage_timeout):
+                    piece = await self._storage.read(self._file, part.start, part.length)
                 if len(piece) != part.length:
                     raise CopyChangedError(f"the file ends at byte {part.start + len(piece)}")
                 pieces.append(piece)
@@ -120,11 +99,14 @@ class Sender:
     async def _send_small(self, response: web.StreamResponse, body: bytes) -> None:
         writer = await self._prepare(response)
         transport = self._transport()
-        await response.write_eof(body)
+        watch = Watch(transport, self._pace, self._transfer)
+        # Not to wait in there, where no deadline holds.
+        transport.set_write_buffer_limits(high=4 * SMALL_BYTES)
         try:
-            if transport.get_write_buffer_size():
-                await self._flush(writer, transport)
+            await response.write_eof(body)
+            await self._flush(writer, transport, watch)
         finally:
+            transport.set_write_buffer_limits()
             framing = self._verdict.length - self._transfer.promised
             accepted = max(len(body) - transport.get_write_buffer_size() - framing, 0)
             self._transfer.sent = min(accepted, self._transfer.promised)
@@ -132,70 +114,58 @@ class Sender:
     async def _send_large(self, response: web.StreamResponse) -> None:
         writer = await self._prepare(response)
         transport = self._transport()
+        watch = Watch(transport, self._pace, self._transfer)
         with _full_segments(transport):
-            await self._send_parts(writer, transport)
-            await self._flush(writer, transport)
+            await self._send_parts(writer, transport, watch)
+            await self._flush(writer, transport, watch)
         await response.write_eof()
 
-    async def _send_parts(self, writer: AbstractStreamWriter, transport: asyncio.Transport) -> None:
+    async def _send_parts(self, writer: AbstractStreamWriter, transport: asyncio.Transport, watch: Watch) -> None:
         writer.send_headers()
         for part in self._verdict.parts:
             if not isinstance(part, Span):
                 await writer.write(part.data)
             elif _encrypts(transport):
-                await self._copy(writer, transport, part)
+                await self._copy(writer, transport, watch, part)
             else:
                 # What the framework still holds must leave first: from here on bytes pass it by.
-                await self._flush(writer, transport)
-                await self._sendfile(transport, part)
+                await self._flush(writer, transport, watch)
+                await self._sendfile(transport, watch, part)
 
-    async def _sendfile(self, transport: asyncio.Transport, span: Span) -> None:
+    async def _sendfile(self, transport: asyncio.Transport, watch: Watch, span: Span) -> None:
         """Hand the span to the kernel, on a duplicate of the connection's descriptor that stays ours alone."""
         if transport.is_closing():
             raise ConnectionResetError("the client is gone")
         connection = transport.get_extra_info("socket")
         with contextlib.closing(Descriptor(os.dup(connection.fileno()))) as peer:
-            pump = Pump(self._storage, self._file, connection, peer, pace=self._pace, on_sent=self._count)
-            await pump.send(span)
+            pump = Pump(self._storage, self._file, connection, peer, self._transfer)
+            await pump.send(span, watch, storage_timeout=self._pace.storage_timeout)
 
-    def _count(self, sent: int) -> None:
-        self._transfer.sent += sent
-
-    async def _copy(self, writer: AbstractStreamWriter, transport: asyncio.Transport, span: Span) -> None:
+    async def _copy(self, writer: AbstractStreamWriter, transport: asyncio.Transport, watch: Watch, span: Span) -> None:
         offset = span.start
         while offset < span.stop:
-            piece = await self._storage.read(self._file, offset, min(READ_BYTES, span.stop - offset))
+            async with answering_within(self._pace.storage_timeout):
+                piece = await self._storage.read(self._file, offset, min(READ_BYTES, span.stop - offset))
             if not piece:
                 raise CopyChangedError(f"the file ends at byte {offset}")
             await writer.write(piece)
-            await self._flush(writer, transport)
+            await self._flush(writer, transport, watch)
             offset += len(piece)
             self._transfer.sent += len(piece)
 
-    async def _flush(self, writer: AbstractStreamWriter, transport: asyncio.Transport) -> None:
+    async def _flush(self, writer: AbstractStreamWriter, transport: asyncio.Transport, watch: Watch) -> None:
         """Wait until the kernel has all that was written."""
         if not transport.get_write_buffer_size():
             return
         # The transport of asyncio's TLS takes 0 as "always full".
         transport.set_write_buffer_limits(high=1 if _encrypts(transport) else 0, low=0)
         try:
-            async with self._patience():
+            async with watch.patience():
                 await writer.drain()
         finally:
             transport.set_write_buffer_limits()
         if transport.is_closing():
             raise ConnectionResetError("the client is gone")
-
-    @contextlib.asynccontextmanager
-    async def _patience(self) -> AsyncIterator[None]:
-        """Bound how long the client may keep us waiting in the block."""
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(self._pace.patience(loop.time() - self._start, self._transfer.sent)):
-                yield
-        except TimeoutError as error:
-            elapsed = loop.time() - self._start
-            raise ClientStalledError(f"it took {self._transfer.sent} bytes in {elapsed:.0f} s") from error
 
     async def _prepare(self, response: web.StreamResponse) -> AbstractStreamWriter:
         writer = await response.prepare(self._request)
@@ -215,14 +185,12 @@ class Sender:
         transport = self._request.transport
         if transport is None:
             return
-        connection = transport.get_extra_info("socket")
+        if isinstance(self._transfer.problem, ClientStalledError):
+            reset(transport)
+            return
+        # A plain end, not a reset: what was sent arrives, and the client can resume from there.
         with contextlib.suppress(OSError):
-            if isinstance(self._transfer.problem, ClientStalledError):
-                # Nobody reads: have the kernel forget what it holds for this client, at once.
-                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            else:
-                # A plain end, not a reset: what was sent arrives, and the client can resume from there.
-                connection.shutdown(socket.SHUT_RDWR)
+            transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
         transport.abort()
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.delivery.pace import Pace
 
-PACE = Pace(send_timeout=60, min_rate=1000, grace=30)
+PACE = Pace(send_timeout=60, min_rate=1000, grace=30, storage_timeout=30)
 
 
 @pytest.mark.parametrize(
@@ -27,5 +27,5 @@ def test_patience_ends_with_the_average_or_the_silence(elapsed: float, sent: int
 
 
 def test_without_a_rate_only_silence_counts() -> None:
-    pace = Pace(send_timeout=5, min_rate=0, grace=0)
+    pace = Pace(send_timeout=5, min_rate=0, grace=0, storage_timeout=30)
     assert pace.patience(1e9, 0) == 5

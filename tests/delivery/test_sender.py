@@ -318,6 +318,26 @@ async def test_over_tls_the_bytes_are_the_same(gateway: RunningGateway, tmp_path
         await runner.cleanup()
 
 
+async def test_over_tls_a_client_that_stops_reading_is_cut(impatient: RunningGateway, tmp_path: Path) -> None:
+    entry = await impatient.catalogue.file(LARGE)
+    server_side, client_side = _certificate(tmp_path)
+    runner = web.AppRunner(create_app(impatient.config), shutdown_timeout=1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=server_side).start()
+        port = runner.addresses[0][1]
+        reader, writer = await asyncio.open_connection("localhost", port, ssl=client_side, limit=1000)
+        fields = f"Host: localhost\r\nAuthorization: {bearer(SCIENTIST)['Authorization']}"
+        writer.write(f"GET {entry.stac} HTTP/1.1\r\n{fields}\r\n\r\n".encode())
+        await reader.readexactly(1000)
+        downloads, octets = await _charged(impatient, len(LARGE))
+        assert downloads == 1
+        assert 0 < octets < len(LARGE)
+        writer.transport.abort()
+    finally:
+        await runner.cleanup()
+
+
 def _certificate(directory: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
