@@ -40,8 +40,10 @@ async def test_a_file_is_handed_to_the_listed_proxy_and_charged_in_full(
     assert response.headers[field] == "/_archive/esa/restricted/item/data"
     assert response.headers["ETag"] == f'"{entry.checksum}"'
     assert "Repr-Digest" in response.headers
-    for name in ("Accept-Ranges", "Content-Range", "Last-Modified"):
-        assert name not in response.headers
+    assert "Last-Modified" in response.headers
+    assert "Content-Range" not in response.headers
+    # nginx would say it twice, Apache not at all.
+    assert ("Accept-Ranges" in response.headers) == (field == "X-Sendfile")
     assert await gateway.usage(SCIENTIST) == (1, len(TEXT))
 
 

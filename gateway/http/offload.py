@@ -55,9 +55,8 @@ def offloaded_headers(fields: Mapping[str, str], offload: Offload, location: str
 
     What describes the body is left to the proxy, which says it again and would say it twice.
     """
-    kept = {
-        name: value
-        for name, value in fields.items()
-        if name not in ("Accept-Ranges", "Content-Length", "Content-Range", "Last-Modified")
-    }
+    again = {"Content-Length", "Content-Range"}
+    if offload.field == "X-Accel-Redirect":
+        again.add("Accept-Ranges")
+    kept = {name: value for name, value in fields.items() if name not in again}
     return {**kept, offload.field: offload.address(location)}
