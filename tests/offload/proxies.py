@@ -193,7 +193,7 @@ NGINX = Kind(
     "nginx",
     "X-Accel-Redirect",
     _nginx,
-    lambda program, file: [program, "-p", str(file.parent), "-c", str(file)],
+    lambda program, file: [program, "-p", str(file.parent), "-e", "stderr", "-c", str(file)],
 )
 LIGHTTPD = Kind("lighttpd", "lighttpd", "X-Sendfile", _lighttpd, lambda program, file: [program, "-D", "-f", str(file)])
 APACHE = Kind(

@@ -15,8 +15,6 @@ from tests.offload.proxies import find
 CONTENT = random.Random(11).randbytes(5_000_011)
 """More than nginx sends at a time (sendfile_max_chunk)."""
 
-AUTHORIZATION = f"Authorization: {bearer(SCIENTIST)['Authorization']}"
-
 
 async def run(directory: Path, *command: str) -> int:
     """Run a client with nothing of the user's configuration."""
@@ -29,6 +27,7 @@ async def run(directory: Path, *command: str) -> int:
 
 async def test_a_resumed_or_segmented_download_is_byte_identical(offloading: Pair, tmp_path: Path) -> None:
     entry = await offloading.gateway.catalogue.file(CONTENT)
+    authorization = f"Authorization: {bearer(SCIENTIST)['Authorization']}"
     got, charged = tmp_path / "got", 0
     for command in (
         ("curl", "-fsS", "-C", "-", "-o", "got", "-H"),
@@ -36,16 +35,16 @@ async def test_a_resumed_or_segmented_download_is_byte_identical(offloading: Pai
     ):
         for held in (0, 2_345_678, len(CONTENT) - 1):
             got.write_bytes(CONTENT[:held])
-            assert await run(tmp_path, *command, AUTHORIZATION, f"{offloading.proxy_url}{entry.stac}") == 0
+            assert await run(tmp_path, *command, authorization, f"{offloading.proxy_url}{entry.stac}") == 0
             assert got.read_bytes() == CONTENT, (command, held)
             charged += len(CONTENT) - held
             assert await offloading.gateway.usage(SCIENTIST) == (1, charged), (command, held)
 
     got.unlink()
-    status = await run(  # in segments; it verifies Digest
-
+    # It fetches four segments at a time, and verifies Digest.
+    status = await run(
         tmp_path, "aria2c", "-q", "--no-conf", "-x4", "-s4", "-k1M", "-o", "got", "--header",
-        AUTHORIZATION, f"{offloading.proxy_url}{entry.stac}",
+        authorization, f"{offloading.proxy_url}{entry.stac}",
     )  # fmt: skip
     assert status == 0
     assert got.read_bytes() == CONTENT
