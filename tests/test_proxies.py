@@ -40,8 +40,10 @@ async def test_a_file_is_handed_to_the_listed_proxy_and_charged_in_full(
     assert response.headers[field] == "/_archive/esa/restricted/item/data"
     assert response.headers["ETag"] == f'"{entry.checksum}"'
     assert "Repr-Digest" in response.headers
-    for name in ("Accept-Ranges", "Content-Range", "Last-Modified"):
-        assert name not in response.headers
+    assert "Last-Modified" in response.headers
+    assert "Content-Range" not in response.headers
+    # nginx would say it twice, Apache not at all.
+    assert ("Accept-Ranges" in response.headers) == (field == "X-Sendfile")
     assert await gateway.usage(SCIENTIST) == (1, len(TEXT))
 
 
@@ -58,6 +60,10 @@ async def test_what_the_proxy_would_answer_otherwise_is_answered_here(
         ({"If_Unmodified_Since": "Sat, 01 Jan 2050 00:00:00 GMT"}, TEXT),
         ({"Range": "bytes=0-4", "If_Range": '"other"'}, TEXT),
         ({"Range": "lines=0-4"}, TEXT),
+        # nginx refuses these spellings.
+        ({"Range": "bytes=0-4,"}, TEXT[:5]),
+        ({"Range": "bytes=0-99999999999999999999"}, TEXT),
+        ({"Range": "bytes=-99999999999999999999"}, TEXT),
     ]:
         response, body = await gateway.get(entry.stac, SCIENTIST, **fields)
         assert field not in response.headers, fields

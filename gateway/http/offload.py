@@ -1,12 +1,14 @@
 """Handing a file to the proxy in front, which sends it in our name: X-Accel-Redirect (nginx), X-Sendfile (others).
 
-Only what the proxy answers just as we would is handed over. Preconditions it would judge by its own idea of the file;
-of ranges nginx answers a single one by the entity-tag that we name, but several without our bound on them.
+Only what the proxy answers just as we would is handed over. Preconditions it would judge by its own idea of the file.
+Of ranges nginx is left a single one, plainly written, which it binds to the entity-tag that we name: several it answers
+without our bound on them, and some spellings that we understand it refuses (``bytes=0-4,`` and numbers beyond 64 bits).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Literal
@@ -14,9 +16,10 @@ from urllib.parse import quote
 
 from multidict import MultiMapping
 
-from gateway.http.evaluate import Span, Verdict
+from gateway.http.evaluate import Verdict
 
 _OWN_JUDGEMENT = ("If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since")
+_PLAIN_RANGE = re.compile("bytes=(?:[0-9]{1,18}-[0-9]{0,18}|-[0-9]{1,18})")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,8 +45,9 @@ class Offload:
             return False
         if self.field == "X-Sendfile":
             return "Range" not in headers and quote(location) == location
-        single = verdict.status == HTTPStatus.PARTIAL_CONTENT and len(verdict.parts) == 1
-        return "Range" not in headers or (single and isinstance(verdict.parts[0], Span))
+        if "Range" not in headers:
+            return True
+        return verdict.status == HTTPStatus.PARTIAL_CONTENT and _PLAIN_RANGE.fullmatch(headers["Range"]) is not None
 
 
 def offloaded_headers(fields: Mapping[str, str], offload: Offload, location: str) -> dict[str, str]:
@@ -51,9 +55,8 @@ def offloaded_headers(fields: Mapping[str, str], offload: Offload, location: str
 
     What describes the body is left to the proxy, which says it again and would say it twice.
     """
-    kept = {
-        name: value
-        for name, value in fields.items()
-        if name not in ("Accept-Ranges", "Content-Length", "Content-Range", "Last-Modified")
-    }
+    again = {"Content-Length", "Content-Range"}
+    if offload.field == "X-Accel-Redirect":
+        again.add("Accept-Ranges")
+    kept = {name: value for name, value in fields.items() if name not in again}
     return {**kept, offload.field: offload.address(location)}
