@@ -2,8 +2,8 @@
 
 ``python -m benchmarks.plain_app --config FILE`` serves one route with the checks of the gateway (token, rights, quota)
 and answers with a redirect to a presigned URL; ``--stream`` settles and answers with the file, ``--auth`` answers with
-an empty 204 for nginx's auth_request. FILE is a configuration of the gateway. ``--check`` needs none: it fetches each
-kind of answer once, from servers of its own.
+an empty 204 for nginx's auth_request. FILE is a configuration of the gateway. `benchmarks.plain_app_check` fetches each
+kind of answer once.
 """
 
 from __future__ import annotations
@@ -97,20 +97,12 @@ def create_app(settings: dict[str, Any], answer: Answer) -> web.Application:
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--config", "config_file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--config", "config_file", type=click.Path(path_type=Path, exists=True, dir_okay=False), required=True)
 @click.option("--port", default=8081, show_default=True, type=click.IntRange(1, 65535))
 @click.option("--stream", "answer", flag_value="stream", help="Answer with the file.")
 @click.option("--auth", "answer", flag_value="auth", help="Answer with 204, for nginx's auth_request.")
-@click.option("--check", is_flag=True, help="Show that the application works, with servers of its own.")
-def main(config_file: Path | None, port: int, answer: Answer | None, *, check: bool) -> None:
+def main(config_file: Path, port: int, answer: Answer | None) -> None:
     """Serve downloads in the plain way."""
-    if check:
-        from benchmarks.plain_app_check import check_answers  # noqa: PLC0415 - it imports this module
-
-        check_answers()
-        return
-    if config_file is None:
-        raise click.UsageError("--config is missing")
     app = create_app(tomllib.loads(config_file.read_text()), answer or "redirect")
     web.run_app(app, host="127.0.0.1", port=port, access_log=None, print=None)
 

@@ -1,4 +1,7 @@
-"""Shows that the plain application works: one redirect, one file, and no answer for somebody without a right."""
+"""Shows that the plain application works: one redirect, one file, and no answer for somebody without a right.
+
+``python -m benchmarks.plain_app_check`` starts servers of its own.
+"""
 
 from __future__ import annotations
 
@@ -74,3 +77,7 @@ async def _get(
 def _expect(condition: bool, problem: str) -> None:
     if not condition:
         raise CheckError(problem)
+
+
+if __name__ == "__main__":
+    check_answers()
