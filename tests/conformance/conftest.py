@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import functools
 import getpass
 import os
 import random
 import secrets
 import shutil
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
@@ -223,13 +222,17 @@ def runs(stand: Stand, request: pytest.FixtureRequest, tmp_path_factory: pytest.
             return Served(entry.content, target, f"{target}-absent")
         return Served(entry.content, entry.stac, f"{entry.stac}-absent", list(bearer(SCIENTIST).items()))
 
-    @functools.cache
+    done: dict[tuple[str, str], Run | Exception] = {}
+
     def run(name: str, file: str) -> Run:
-        return put(CASES[file], served(name, file), server(name))
+        if (name, file) not in done:
+            try:
+                done[name, file] = put(CASES[file], served(name, file), server(name))
+            except Exception as error:  # noqa: BLE001 - raised below, for every test that needs this run
+                done[name, file] = error
+        known = done[name, file]
+        if isinstance(known, Exception):
+            raise known
+        return known
 
     return run
-
-
-def product(files: Sequence[str]) -> list[Any]:
-    """Parameters ``file, case`` for all cases of ``files``."""
-    return [pytest.param(name, case, id=f"{name}: {case.id}") for name in files for case in CASES[name]]
