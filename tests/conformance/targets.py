@@ -139,17 +139,23 @@ class OverCurl:
         segments = (self._segment(number, one) for number, one in enumerate(requests))
         config.write_bytes("next\n".join(segments).encode("utf-8", "surrogateescape"))
         run = subprocess.run(
-            [self.program, "-q", "--config", str(config)], capture_output=True, timeout=60, check=False, text=True
+            [self.program, "-q", "--fail-early", "--config", str(config)],
+            capture_output=True,
+            timeout=60,
+            check=False,
+            text=True,
         )
         results = [line.split() for line in run.stdout.splitlines()]
-        assert len(results) == len(requests), run.stderr
         answers = [self._answer(number, result) for number, result in enumerate(results)]
+        # At its first failure curl stops.
+        answers += [ProtocolError(f"curl gave up: {run.stderr}")] * (len(requests) - len(answers))
         return answers, sum(int(connects) for _, _, connects, _ in results)
 
     def _segment(self, number: int, request: Request) -> str:
         options = [
             ("url", f"{self.url}{request.target}"),
             ("cacert", str(self.certificate)),
+            ("max-time", str(SECONDS)),
             ("dump-header", str(self.directory / f"header-{number}")),
             ("output", str(self.directory / f"body-{number}")),
             ("write-out", "%{http_version} %{exitcode} %{num_connects} %{size_download}\\n"),
@@ -158,7 +164,7 @@ class OverCurl:
         if request.method not in ("GET", "HEAD"):
             options.append(("request", request.method))
         lines = [f'{name} = "{_escaped(value)}"\n' for name, value in options]
-        return "".join(["silent\nhttp2\npath-as-is\n", "head\n" * (request.method == "HEAD"), *lines])
+        return "".join(["silent\nshow-error\nhttp2\npath-as-is\n", "head\n" * (request.method == "HEAD"), *lines])
 
     def _answer(self, number: int, result: list[str]) -> Response | Exception:
         version, code, _, size = result
