@@ -232,7 +232,8 @@ def runs(stand: Stand, request: pytest.FixtureRequest, tmp_path_factory: pytest.
                 done[name, file] = error
         known = done[name, file]
         if isinstance(known, Exception):
-            raise known
+            # A new one each time: the traceback of one that is raised for every case would grow and grow.
+            raise RuntimeError(f"{name}, {file}: {known!r}")
         return known
 
     return run

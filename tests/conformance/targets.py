@@ -50,7 +50,7 @@ class Run:
     def answer(self, case: Case) -> Response:
         answer = self.answers[case.id]
         if isinstance(answer, Exception):
-            raise answer
+            raise ProtocolError(repr(answer))
         return answer
 
 
