@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import getpass
 import os
 import random
 import secrets
@@ -22,6 +21,7 @@ import redis
 
 from gateway.embedded import Services
 from tests.conformance import nginx
+from tests.conformance.http1 import ProtocolError
 from tests.conformance.table import EMPTY, TABLE, Case
 from tests.conformance.targets import OverCurl, OverSocket, Run, Served, Server, put
 from tests.conftest import _database_dsn, _execute
@@ -175,8 +175,7 @@ def static(stand: Stand, tmp_path_factory: pytest.TempPathFactory) -> Iterator[t
     nginx.program()
     directory = tmp_path_factory.mktemp("static")
     (port,) = nginx.free_ports(1)
-    user = getpass.getuser()
-    text = nginx.STATIC.format(user=user, directory=directory, port=port, root=stand.root)
+    text = nginx.static(directory, port=port, root=stand.root)
     with nginx.running(directory, text, port):
         yield "127.0.0.1", port
 
@@ -233,7 +232,7 @@ def runs(stand: Stand, request: pytest.FixtureRequest, tmp_path_factory: pytest.
         known = done[name, file]
         if isinstance(known, Exception):
             # A new one each time: the traceback of one that is raised for every case would grow and grow.
-            raise RuntimeError(f"{name}, {file}: {known!r}")
+            raise ProtocolError(f"{name}, {file}: {known!r}")
         return known
 
     return run
