@@ -16,11 +16,13 @@ from gateway.api import ops, regards_downloads, stac_downloads
 from gateway.api.keys import DOWNLOADS, HEALTH
 from gateway.catalog.locate import WARM_UP, Catalog
 from gateway.config import Config, StorageLocation
+from gateway.delivery.pace import Pace
 from gateway.downloads import Downloads
 from gateway.errors import ConfigurationError, Family
+from gateway.http.offload import Offload
 from gateway.identity.chain import IdentityChain
 from gateway.ops.health import Health
-from gateway.ops.request_context import FAMILIES, mark_answer, request_context
+from gateway.ops.request_context import FAMILIES, PROXIES, mark_answer, request_context
 from gateway.storage import Location, load_plugin
 
 
@@ -34,6 +36,7 @@ def create_app(config: Config) -> web.Application:
     check_extensions()
     app = web.Application(middlewares=[request_context])
     app.on_response_prepare.append(mark_answer)
+    app[PROXIES] = tuple(config.server.trusted_proxies)
     app[FAMILIES] = {
         f"{config.api.regards_prefix}/downloads": Family.REGARDS,
         f"{config.api.stac_prefix}/collections": Family.STAC,
@@ -47,6 +50,7 @@ def create_app(config: Config) -> web.Application:
 
 def _neighbours(config: Config, identity: IdentityChain) -> Callable[[web.Application], AsyncIterator[None]]:
     """Open what a download needs, in the order in which it must outlive the others."""
+    delivery = config.delivery
 
     async def neighbours(app: web.Application) -> AsyncIterator[None]:
         async with (
@@ -59,7 +63,7 @@ def _neighbours(config: Config, identity: IdentityChain) -> Callable[[web.Applic
                 catalog=Catalog(database),
                 locations=locations,
                 quotas=quotas,
-                send_timeout=config.delivery.send_timeout,
+                pace=Pace(delivery.send_timeout, delivery.min_rate, delivery.min_rate_grace),
                 public_url=config.api.public_url,
                 clock=lambda: datetime.datetime.now(datetime.UTC),
             )
@@ -84,7 +88,10 @@ async def storage_locations(settings: Iterable[StorageLocation]) -> AsyncIterato
             except ConfigurationError as error:
                 raise ConfigurationError(f"storage {setting.name!r}: {error}") from error
             stack.push_async_callback(storage.close)
-            locations[setting.name] = Location(storage, setting.type, setting.priority)
+            offload = None
+            if setting.offload is not None and setting.offload_prefix is not None:
+                offload = Offload(setting.offload, setting.offload_prefix)
+            locations[setting.name] = Location(storage, setting.type, setting.priority, offload)
         yield locations
 
 

@@ -6,7 +6,11 @@ An environment variable is named ``GATEWAY_`` and the path to the setting with `
 
 from __future__ import annotations
 
+import ipaddress
+import os
+import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -14,6 +18,7 @@ from urllib.parse import urlsplit
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -21,21 +26,23 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from gateway.errors import ConfigurationError
+from gateway.http.forwarded import Network
 
 ENVIRONMENT_PREFIX = "GATEWAY_"
 
 HMAC_SECRET_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
 """Shortest secret of each algorithm in bytes: that of its hash (RFC 7518 §3.2)."""
 
-Seconds = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Port = Annotated[int, Field(ge=0, le=65535)]
+Text = Annotated[str, Field(min_length=1)]
 
 
 def _prefix(value: str) -> str:
-    if value and (not value.startswith("/") or value.endswith("/") or "//" in value):
+    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", value):
         raise ValueError("must be empty or start with '/' and not end with one, like '/api/v1/rs-catalog'")
     return value
 
@@ -45,11 +52,26 @@ Prefix = Annotated[str, AfterValidator(_prefix)]
 
 def _dsn(*schemes: str) -> AfterValidator:
     def check(value: SecretStr) -> SecretStr:
-        if urlsplit(value.get_secret_value()).scheme not in schemes:
+        if _scheme(value.get_secret_value()) not in schemes:
             raise ValueError(f"must be a URL that starts with {' or '.join(f'{s}://' for s in schemes)}")
         return value
 
     return AfterValidator(check)
+
+
+def _scheme(url: str) -> str:
+    """The scheme of ``url``; nothing of a malformed one, as the library's complaint would quote its password."""
+    try:
+        return urlsplit(url).scheme
+    except ValueError:
+        return ""
+
+
+def _network(value: object) -> Network:
+    try:
+        return ipaddress.ip_network(str(value), strict=False)
+    except ValueError as error:
+        raise ValueError("must be an IP address or network, like '127.0.0.1' or '10.0.0.0/8'") from error
 
 
 class Section(BaseModel):
@@ -61,12 +83,16 @@ class Section(BaseModel):
 class Server(Section):
     """``[server]``: where the gateway listens."""
 
-    host: str = "127.0.0.1"
+    host: Text = "127.0.0.1"
     """Address to listen on."""
     port: Port = 8080
     """TCP port; 0 takes a free one."""
     shutdown_timeout: Seconds = 30
     """Seconds that running downloads get to end after SIGTERM, before they are cut."""
+
+    trusted_proxies: list[Annotated[Network, BeforeValidator(_network)]] = []
+    """Addresses or networks of the proxies in front (``127.0.0.1``, ``10.0.0.0/8``): only what they write in Forwarded
+    and X-Forwarded-* is believed, and only they are handed files to send."""
 
 
 class Database(Section):
@@ -100,9 +126,9 @@ class JwtKey(Section):
     """For HS algorithms: the shared secret, at least as long as the hash (32, 48, 64 bytes)."""
     public_key_file: Path | None = None
     """For RS algorithms: PEM file with the public key."""
-    issuer: str | None = None
+    issuer: Text | None = None
     """Required value of ``iss``; not looked at when absent (REGARDS sets none)."""
-    audience: str | None = None
+    audience: Text | None = None
     """Required value of ``aud``; not looked at when absent."""
 
     @model_validator(mode="after")
@@ -111,6 +137,8 @@ class JwtKey(Section):
         if kinds == {"HS"}:
             if self.secret is None or self.public_key_file is not None:
                 raise ValueError("HS algorithms need 'secret' and no 'public_key_file'")
+            if "replace-me" in self.secret.get_secret_value():
+                raise ValueError("'secret' is the placeholder of the example, which everybody knows")
             length = len(self.secret.get_secret_value().encode())
             shortest = max(HMAC_SECRET_BYTES[algorithm] for algorithm in self.algorithms)
             if length < shortest:
@@ -150,8 +178,7 @@ class Api(Section):
     def _absolute(cls, value: str | None) -> str | None:
         if value is None:
             return None
-        parts = urlsplit(value)
-        if parts.scheme not in ("http", "https") or not parts.netloc or parts.query or parts.fragment:
+        if _scheme(value) not in ("http", "https") or not urlsplit(value).netloc or set(value) & set("?#"):
             raise ValueError("must be an absolute http or https URL without query, like 'https://data.example.org'")
         return value.rstrip("/")
 
@@ -161,6 +188,10 @@ class Delivery(Section):
 
     send_timeout: Seconds = 60
     """Seconds that a client may take no byte at all before its connection is cut."""
+    min_rate: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1024
+    """Bytes a second that a client must take on average, or its connection is cut; 0 asks nothing."""
+    min_rate_grace: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 60
+    """Seconds from the start of a download in which its rate is not looked at."""
 
 
 class Quotas(Section):
@@ -179,17 +210,32 @@ class StorageLocation(BaseModel):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     """Name by which copies refer to it; never change it once files are ingested."""
-    plugin: str
+    plugin: Text
     """Name of the installed plug-in (entry point group ``gateway.storage``)."""
     type: Literal["ONLINE", "NEARLINE", "OFFLINE"] = "ONLINE"
     """ONLINE serves at once, NEARLINE after a restore, OFFLINE never."""
     priority: int = 0
     """Of several copies the one at the lowest number is served."""
+    offload: Literal["X-Accel-Redirect", "X-Sendfile"] | None = None
+    """Have the proxy in front send the files, told by this field; only requests through ``trusted_proxies`` are."""
+    offload_prefix: Annotated[str, Field(pattern=r"^(/[^/\x00-\x20]+)+$")] | None = None
+    """Where the proxy finds the storage: for nginx the path of an internal location, for X-Sendfile the directory."""
+
+    @model_validator(mode="after")
+    def _offload_has_its_prefix(self) -> Self:
+        if (self.offload is None) != (self.offload_prefix is None):
+            raise ValueError("'offload' and 'offload_prefix' go together: set both or none")
+        return self
 
     @property
     def options(self) -> dict[str, object]:
         """The options of the plug-in, by name."""
         return dict(self.model_extra or {})
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, object]]:
+        """Show which options there are; their values may be secrets of the plug-in."""
+        for name, value in super().__repr_args__():
+            yield name, "…" if name in self.options else value
 
 
 class Config(BaseSettings):
@@ -227,8 +273,9 @@ class Config(BaseSettings):
     @classmethod
     def _names_differ(cls, value: list[StorageLocation]) -> list[StorageLocation]:
         names = [location.name for location in value]
-        if len(set(names)) != len(names):
-            raise ValueError("two storage locations have the same name")
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise ValueError(f"more than one storage location is named {', '.join(sorted(twice))}; names must differ")
         return value
 
 
@@ -255,12 +302,33 @@ def from_values(values: dict[str, object]) -> Config:
     Raises:
         ConfigurationError: as `load`.
     """
+    config = None
+    lines = [f"{name}: {_UNKNOWN}" for name in (*_unknown_tables(values), *_unknown_variables())]
     try:
-        return Config(**values)  # type: ignore[arg-type]
+        config = Config(**{name: value for name, value in values.items() if name in Config.model_fields})  # type: ignore[arg-type]
     except ValidationError as error:
-        lines = [_complaint(entry["loc"], entry["type"], entry["msg"]) for entry in error.errors()]
-        raise ConfigurationError("\n".join(lines)) from error
+        lines += [_complaint(entry["loc"], entry["type"], entry["msg"]) for entry in error.errors()]
+    except SettingsError as error:
+        lines.append(f"{error}: in the environment a list or a table must be JSON")
+    # Raised here, as what these errors hold and would show in a traceback may be secrets.
+    if config is None or lines:
+        raise ConfigurationError("\n".join(lines))
+    return config
 
+
+def _unknown_tables(values: dict[str, object]) -> list[str]:
+    """Names that pydantic-settings would in part take for parameters of its own (``_env_file``)."""
+    return [name for name in values if name not in Config.model_fields]
+
+
+def _unknown_variables() -> list[str]:
+    """Environment variables that look like settings; pydantic-settings passes over a section that it does not know."""
+    shaped = re.compile(rf"{ENVIRONMENT_PREFIX}(.+?)__.*", re.IGNORECASE)
+    found = {name: match[1].lower() for name in sorted(os.environ) if (match := shaped.fullmatch(name))}
+    return [name for name, section in found.items() if section not in Config.model_fields]
+
+
+_UNKNOWN = "no such setting; config.example.toml shows them all"
 
 _REMEDIES = {
     "database": 'set dsn of [database] (or GATEWAY_DATABASE__DSN) to your PostgreSQL, "postgresql://user:password@host/name"',
@@ -272,9 +340,11 @@ _REMEDIES = {
 
 def _complaint(path: tuple[int | str, ...], kind: str, message: str) -> str:
     name = ".".join(str(part) for part in path)
-    if kind == "missing":
+    if kind in ("missing", "too_short"):
         remedy = _REMEDIES.get(str(path[0]))
         return f"{name}: is missing" + (f"; {remedy}" if remedy else "")
     if kind == "extra_forbidden":
-        return f"{name}: no such setting; config.example.toml shows them all"
+        return f"{name}: {_UNKNOWN}"
+    if kind == "model_type":
+        return f"{name}: must be a table"
     return f"{name}: {message.removeprefix('Value error, ')}"

@@ -22,14 +22,16 @@ from aiohttp import web
 
 from gateway.catalog.locate import Catalog
 from gateway.catalog.model import Address, Copy, File
-from gateway.delivery.sender import Sender, Transfer
+from gateway.delivery.pace import Pace
+from gateway.delivery.sender import Sender, Transfer, head
 from gateway.errors import GatewayError, unavailable
-from gateway.http.digests import digest_fields
+from gateway.http.digests import digest_fields, wanted_digests
 from gateway.http.disposition import content_disposition
 from gateway.http.evaluate import UNKNOWN_TYPE, Representation, Verdict, evaluate
+from gateway.http.offload import Offload, offloaded_headers
 from gateway.identity.chain import IdentityChain
 from gateway.identity.principal import Principal
-from gateway.links import absolute_url
+from gateway.links import CLIENT, absolute_url
 from gateway.quotas.service import Lease, Quotas
 from gateway.storage import (
     CopyChangedError,
@@ -62,6 +64,9 @@ SAFETY_FIELDS = {
 }
 """Fields of every answer that is about a file, 304 included."""
 
+PUBLIC_CACHING = "public, max-age=300"
+"""Cache-Control of quicklooks and the like in datasets that everyone sees. A right withdrawn works after that time."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Source:
@@ -69,7 +74,16 @@ class Source:
 
     copy: Copy
     storage: OnDisk
-    expected: Stat
+    offload: Offload | None
+    """How the proxy in front can send it, where it can."""
+
+    def hands_over(self, request: web.Request, verdict: Verdict) -> bool:
+        """Whether the proxy in front sends the bytes: it is a listed one, and answers as we would."""
+        return (
+            self.offload is not None
+            and request[CLIENT].by_proxy
+            and self.offload.suits(request.method, request.headers, verdict, self.copy.location)
+        )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -81,8 +95,7 @@ class Downloads:
     locations: Mapping[str, Location]
     """Storage locations of this gateway by name."""
     quotas: Quotas
-    send_timeout: float
-    """Seconds that a client may take no byte."""
+    pace: Pace
     public_url: str | None
     """Base of absolute links; None takes the request's Host."""
     clock: Callable[[], datetime.datetime]
@@ -99,22 +112,23 @@ class Downloads:
         principal = self.identity.identify(request.headers, request.query)
         request[PRINCIPAL] = principal
         file = await self._locate(request, address, principal)
-        copy, storage = choose(file, self.locations)
-        source = Source(copy, storage, await _expect(file, copy, storage, ask=request.method == "HEAD"))
-        verdict = evaluate(request.method, request.headers, _representation(file, source.expected), self.clock())
-        response = web.StreamResponse(status=verdict.status, headers=_fields(request, file, verdict))
+        source = choose(file, self.locations)
+        expected = await _expect(file, source, ask=request.method == "HEAD")
+        verdict = evaluate(request.method, request.headers, _representation(file, expected), self.clock())
+        fields = _fields(request, file, verdict)
         if verdict.status >= HTTPStatus.BAD_REQUEST:
             raise GatewayError(verdict.status, _REFUSED[verdict.status], headers=verdict.headers)
         if request.method == "HEAD" or verdict.status == HTTPStatus.NOT_MODIFIED:
-            return response
+            return web.StreamResponse(status=verdict.status, headers=fields)
         lease = await self._reserve(principal, file, verdict)
         transfer = request[TRANSFER] = Transfer(verdict.representation_bytes)
         try:
-            await self._send(request, response, source, verdict)
+            if source.hands_over(request, verdict):
+                return await _hand_over(source, expected, fields, transfer)
+            return await self._send(request, source, expected, verdict, fields)
         finally:
             if lease is not None:
                 await self.quotas.settle(lease, sent=transfer.sent, delivered=transfer.delivered)
-        return response
 
     async def _locate(self, request: web.Request, address: Address, principal: Principal) -> File:
         if request.method == "GET" and _flag(request, "acceptLicense"):
@@ -132,23 +146,26 @@ class Downloads:
             return None
         return await self.quotas.reserve(principal, file, verdict.representation_bytes)
 
-    async def _send(self, request: web.Request, response: web.StreamResponse, source: Source, verdict: Verdict) -> None:
+    async def _send(
+        self, request: web.Request, source: Source, expected: Stat, verdict: Verdict, fields: Mapping[str, str]
+    ) -> web.StreamResponse:
         transfer = request[TRANSFER]
+        response = web.StreamResponse(status=verdict.status, headers=fields)
         try:
-            opened = await source.storage.open(source.copy.location)
+            opened = await source.storage.open(source.copy.location, *head(verdict))
             with contextlib.closing(opened):
-                if opened.stat.version != source.expected.version:
-                    raise CopyChangedError(f"{source.copy.location}: changed since it was ingested")
-                sender = Sender(request, source.storage, opened, verdict, transfer, send_timeout=self.send_timeout)
+                _check_version(source.copy, expected, opened.stat)
+                sender = Sender(request, source.storage, opened, verdict, transfer, pace=self.pace)
                 await sender.send(response)
         except StorageError as error:
             raise _storage_failure(error) from error
         if transfer.problem is not None:
             log.warning("cut after %s of %s bytes: %r", transfer.sent, transfer.promised, transfer.problem)
+        return response
 
 
-def choose(file: File, locations: Mapping[str, Location]) -> tuple[Copy, OnDisk]:
-    """The copy to serve: of those that are online here, the one at the location with the lowest priority number.
+def choose(file: File, locations: Mapping[str, Location]) -> Source:
+    """Where to take the bytes from: the copy that is online here, at the location with the lowest priority number.
 
     Raises:
         GatewayError: 410 all copies would have to be restored first; 503 no location of this gateway has a copy.
@@ -157,13 +174,26 @@ def choose(file: File, locations: Mapping[str, Location]) -> tuple[Copy, OnDisk]
     for copy in sorted(held, key=lambda copy: locations[copy.storage].priority):
         location = locations[copy.storage]
         if copy.state == "ONLINE" and location.type == "ONLINE" and isinstance(location.storage, OnDisk):
-            return copy, location.storage
+            return Source(copy, location.storage, location.offload)
     if held:
         raise GatewayError(HTTPStatus.GONE, "This file is not online; it must be restored first.", code="NotOnline")
     raise unavailable("No storage location of this gateway holds this file.", retry_after=300, code="NoStorage")
 
 
-async def _expect(file: File, copy: Copy, storage: OnDisk, *, ask: bool) -> Stat:
+async def _hand_over(
+    source: Source, expected: Stat, fields: Mapping[str, str], transfer: Transfer
+) -> web.StreamResponse:
+    """Tell the proxy in front to send the file, after a last look that it is still the one."""
+    assert source.offload is not None  # noqa: S101 - Source.hands_over said so
+    try:
+        _check_version(source.copy, expected, await source.storage.stat(source.copy.location))
+    except StorageError as error:
+        raise _storage_failure(error) from error
+    transfer.sent, transfer.finished, transfer.offloaded = transfer.promised, True, True
+    return web.Response(headers=offloaded_headers(fields, source.offload, source.copy.location))
+
+
+async def _expect(file: File, source: Source, *, ask: bool) -> Stat:
     """What the copy must be when it is opened: as recorded at ingest, else as the storage says now.
 
     With ``ask`` the storage is asked in any case, so that HEAD tells what a GET would find.
@@ -171,18 +201,23 @@ async def _expect(file: File, copy: Copy, storage: OnDisk, *, ask: bool) -> Stat
     Raises:
         GatewayError: 404 the copy is gone; 502 it is not the file of the catalogue; 503 the storage does not answer.
     """
-    recorded = copy.recorded
+    copy, recorded = source.copy, source.copy.recorded
     if recorded is not None and not ask:
         return recorded
     try:
-        found = await storage.stat(copy.location)
-        if recorded is not None and found.version != recorded.version:
-            raise CopyChangedError(f"{copy.location}: changed since it was ingested")
+        found = await source.storage.stat(copy.location)
+        if recorded is not None:
+            _check_version(copy, recorded, found)
         if file.size is not None and found.size != file.size:
             raise CopyChangedError(f"{copy.location}: has {found.size} bytes, the catalogue says {file.size}")
     except StorageError as error:
         raise _storage_failure(error) from error
     return found
+
+
+def _check_version(copy: Copy, expected: Stat, found: Stat) -> None:
+    if found.version != expected.version:
+        raise CopyChangedError(f"{copy.location}: changed since it was ingested")
 
 
 def _representation(file: File, expected: Stat) -> Representation:
@@ -193,7 +228,10 @@ def _representation(file: File, expected: Stat) -> Representation:
 
 def _fields(request: web.Request, file: File, verdict: Verdict) -> dict[str, str]:
     kind: Literal["inline", "attachment"] = "inline" if _flag(request, "isContentInline") else "attachment"
-    fields = {**SAFETY_FIELDS, **digest_fields(file.checksum_algorithm, file.checksum), **verdict.headers}
+    digests = wanted_digests(digest_fields(file.checksum_algorithm, file.checksum), request.headers)
+    fields = {**SAFETY_FIELDS, **digests, **verdict.headers}
+    if file.is_public:
+        fields["Cache-Control"] = PUBLIC_CACHING
     if verdict.status != HTTPStatus.NOT_MODIFIED:
         fields["Content-Disposition"] = content_disposition(file.name, kind)
     return fields

@@ -24,6 +24,14 @@ class Family(enum.Enum):
     """``application/problem+json``, RFC 9457: everything else."""
 
 
+_PHRASES = {413: "Content Too Large", 414: "URI Too Long", 416: "Range Not Satisfiable", 422: "Unprocessable Content"}
+"""Names of RFC 9110 that Python took up in 3.13 only: codes must not depend on the version of Python."""
+
+
+def _phrase(status: HTTPStatus) -> str:
+    return _PHRASES.get(status, status.phrase)
+
+
 @dataclasses.dataclass(eq=False)
 class GatewayError(Exception):
     """A request that cannot be answered as asked; becomes an HTTP error answer.
@@ -35,7 +43,7 @@ class GatewayError(Exception):
     status: HTTPStatus
     detail: str
     code: str = ""
-    """Short stable name for programs (STAC ``code``, RFC 9457 ``type``); the status' phrase unless given."""
+    """Short stable name for programs: the member ``code`` of STAC and of problems; the status' phrase unless given."""
     headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
     body: Mapping[str, object] | None = None
     """Replaces the REGARDS body where REGARDS has one of its own (423: ``{"license", "accept"}``); the other families
@@ -44,7 +52,7 @@ class GatewayError(Exception):
     def __post_init__(self) -> None:
         super().__init__(self.detail)
         if not self.code:
-            self.code = self.status.phrase.title().replace(" ", "")
+            self.code = _phrase(self.status).title().replace(" ", "")
 
 
 def unauthorized(detail: str, *, error: str = "") -> GatewayError:
@@ -67,7 +75,7 @@ def render(error: GatewayError, family: Family, *, request_id: str) -> tuple[str
         return "application/json", _json({"code": error.code, "description": error.detail, **members})
     problem = {
         "type": "about:blank",
-        "title": error.status.phrase,
+        "title": _phrase(error.status),
         "status": int(error.status),
         "detail": error.detail,
         "code": error.code,

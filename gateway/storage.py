@@ -15,6 +15,7 @@ from importlib.metadata import entry_points
 from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 from gateway.errors import ConfigurationError
+from gateway.http.offload import Offload
 
 ENTRY_POINT_GROUP = "gateway.storage"
 
@@ -89,6 +90,8 @@ class OpenFile:
     descriptor: Descriptor
     stat: Stat
     """Of the open descriptor, so that it describes the bytes that will be read."""
+    head: bytes = b""
+    """The bytes that were to be read at once."""
 
     def close(self) -> None:
         """Close the descriptor once no thread uses it."""
@@ -141,11 +144,12 @@ class OnDisk(CanStat, Protocol):
     Every call runs in threads of this storage alone: a mount that hangs stalls no other storage.
     """
 
-    async def open(self, location: str) -> OpenFile:
-        """Open the copy at ``location``.
+    async def open(self, location: str, offset: int = 0, count: int = 0) -> OpenFile:
+        """Open the copy at ``location``, and read ``count`` bytes from ``offset`` on the way: a small file is one call.
 
         Raises:
             CopyNotFoundError, CopyUnavailableError: see these.
+            CopyChangedError: the file was written to while it was read.
         """
         ...
 
@@ -153,6 +157,7 @@ class OnDisk(CanStat, Protocol):
         """Up to ``count`` bytes from ``offset``, fewer only at the end of the file.
 
         Raises:
+            CopyChangedError: the file was written to since it was opened.
             CopyUnavailableError: the disk could not be read.
         """
         ...
@@ -163,9 +168,20 @@ class OnDisk(CanStat, Protocol):
         Returns the bytes that the kernel accepted, fewer than ``count`` when the socket is full.
 
         Raises:
-            CopyChangedError: the file ends at or before ``offset``.
+            CopyChangedError: the file ends at or before ``offset``, or was written to since it was opened.
             CopyUnavailableError: the disk could not be read.
             ConnectionError: the peer is gone.
+        """
+        ...
+
+    def sendfile_from_memory(self, file: OpenFile, offset: int, count: int, socket: Descriptor) -> int | None:
+        """As `sendfile`, at once and on the loop, but only bytes that no disk need be asked for.
+
+        Returns the bytes that the kernel accepted (0 when the socket is full); fewer than ``count`` also when others
+        shall have their turn; None when a disk must be asked, or nobody can say.
+
+        Raises:
+            CopyChangedError, CopyUnavailableError, ConnectionError: as `sendfile`.
         """
         ...
 
@@ -178,6 +194,8 @@ class Location:
     type: Literal["ONLINE", "NEARLINE", "OFFLINE"]
     priority: int
     """Of several copies the one at the lowest number is served."""
+    offload: Offload | None = None
+    """How the proxy in front can send its files, where it can."""
 
 
 def load_plugin(name: str) -> type[Storage]:

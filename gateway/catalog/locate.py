@@ -37,7 +37,7 @@ _PRODUCT_BY_ITEM = """
 def _statement(product: str, file: str) -> str:
     return f"""
 WITH {CALLER}
-SELECT product.urn, rights.visible, rights.downloadable,
+SELECT product.urn, rights.visible, rights.downloadable, rights.visible_to_all,
        licence.url AS licence_url, licence.accepted AS licence_accepted,
        file.*, copies.copies, quota.max_downloads, quota.max_bytes
 FROM caller
@@ -160,6 +160,7 @@ def decide(row: Mapping[str, Any] | asyncpg.Record | None, address: Address, pri
         checksum=row["checksum"],
         checksum_algorithm=row["checksum_algorithm"],
         reference=row["reference"],
+        visible_to_all=row["visible_to_all"],
         copies=_copies(row["copies"]),
         limits=_limits(row, principal),
     )

@@ -88,7 +88,14 @@ class File:
     reference: bool
     """Held by somebody else: only its URL is known."""
     copies: tuple[Copy, ...]
+    visible_to_all: bool
+    """Whether everyone sees its product, anonymous callers included."""
     limits: Limits
+
+    @property
+    def is_public(self) -> bool:
+        """Whether everyone may download it: a public data type of a product that everyone sees."""
+        return self.visible_to_all and self.data_type in PUBLIC_DATA_TYPES
 
     @property
     def is_metered(self) -> bool:

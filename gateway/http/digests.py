@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Mapping
+
+from multidict import MultiMapping
 
 _REPR_DIGEST = {"SHA-256": "sha-256", "SHA-512": "sha-512"}
 """The algorithms RFC 9530 §5 calls active. The others give no protection against a forger and are not sent."""
 _DIGEST = {"MD5": "MD5", "SHA-1": "SHA", "SHA-256": "SHA-256", "SHA-512": "SHA-512"}
 """Names of RFC 3230 and RFC 5843."""
 _BYTES = {"MD5": 16, "SHA-1": 20, "SHA-256": 32, "SHA-512": 64}
+_WANTED = re.compile(
+    r"\s*([A-Za-z0-9-]{1,32})\s*(?:=\s*([0-9]{1,2})|;\s*[qQ]\s*=\s*([01](?:\.[0-9]{0,3})?))?\s*", re.ASCII
+)
 _HEX = re.compile("[0-9A-Fa-f]+")
 
 
@@ -36,3 +42,27 @@ def digest_fields(algorithm: str | None, checksum: str | None) -> dict[str, str]
     if algorithm in _REPR_DIGEST:
         fields["Repr-Digest"] = f"{_REPR_DIGEST[algorithm]}=:{value}:"
     return fields
+
+
+def wanted_digests(fields: Mapping[str, str], headers: MultiMapping[str]) -> dict[str, str]:
+    """Those of ``fields`` (from `digest_fields`) that the request wants.
+
+    A request that names no preference gets all. One that does (Want-Repr-Digest, RFC 9530 §4; Want-Digest, RFC 3230)
+    gets those whose algorithm it names with a weight above zero; a preference that cannot be read is none.
+    """
+    wanted = {}
+    for name, value in fields.items():
+        weights = _weights(",".join(headers.getall(f"Want-{name}", ())))
+        if not weights or weights.get(value.partition("=")[0].lower(), 0) > 0:
+            wanted[name] = value
+    return wanted
+
+
+def _weights(preference: str) -> dict[str, float]:
+    """Algorithm to weight, from ``sha-256=10`` (RFC 9530) as well as ``SHA-256;q=0.5`` (RFC 3230)."""
+    weights = {}
+    for element in preference.split(","):
+        match = _WANTED.fullmatch(element)
+        if match:
+            weights[match[1].lower()] = float(match[2] or match[3] or 1)
+    return weights

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Mapping, Sequence
+import hashlib
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ import jwt
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from jwt.algorithms import HMACAlgorithm
 
 from gateway.config import JwtKey
 from gateway.errors import ConfigurationError, GatewayError, unauthorized
@@ -22,7 +26,13 @@ LONGEST_TOKEN = 8192
 """Bytes; a longer one is refused before any work is spent on it."""
 LONGEST_CLAIM = 1024
 MOST_GROUPS = 1000
+MOST_REMEMBERED = 10_000
+"""Verified tokens that are remembered."""
 _SHORTEST_RSA_BITS = 2048
+_LATEST = 253_402_300_799
+"""Last second of the year 9999. A later time is a mistake (milliseconds, say) and would make a token for ever."""
+_COMPACT = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
+"""A signed JWT (RFC 7515 §7.1): three parts of base64url without padding."""
 _MALFORMED = (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError)
 """What hostile JSON (deep, infinite, of other types) raises in the library, beside the library's own errors."""
 
@@ -41,15 +51,28 @@ def load_key(setting: JwtKey) -> VerificationKey:
     """The key that an ``[[identity.jwt]]`` table describes.
 
     Raises:
-        ConfigurationError: the key file cannot be read, or holds no RSA public key of at least 2048 bits.
+        ConfigurationError: the key file cannot be read, or holds no RSA public key of at least 2048 bits; the secret
+            is a key of another kind.
     """
     key: str | RSAPublicKey
     if setting.secret is not None:
-        key = setting.secret.get_secret_value()
+        key = _check_secret(setting.secret.get_secret_value())
     else:
         assert setting.public_key_file is not None  # noqa: S101 - JwtKey holds one of the two
         key = _load_rsa_key(setting.public_key_file)
     return VerificationKey(tuple(setting.algorithms), key, setting.issuer, setting.audience)
+
+
+def _check_secret(secret: str) -> str:
+    """Refuse what the library takes no token with: a PEM, an SSH key or a JWK, which everyone may know."""
+    try:
+        HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret)
+    except jwt.InvalidKeyError as error:
+        raise ConfigurationError(
+            "identity.jwt: secret: is a public key, a certificate or a JWK; must be random text that only the token "
+            "issuer knows"
+        ) from error
+    return secret
 
 
 def _load_rsa_key(file: Path) -> RSAPublicKey:
@@ -67,20 +90,36 @@ def _load_rsa_key(file: Path) -> RSAPublicKey:
 class BearerTokens:
     """Verifies bearer tokens against the configured keys."""
 
-    def __init__(self, keys: Sequence[VerificationKey], leeway: float) -> None:
+    def __init__(self, keys: Sequence[VerificationKey], leeway: float, clock: Callable[[], float] = time.time) -> None:
         self._keys = tuple(keys)
         self._leeway = datetime.timedelta(seconds=leeway)
+        self._clock = clock
+        self._verified: dict[bytes, tuple[Principal, float]] = {}
 
     def verify(self, token: str) -> Principal:
         """The caller that ``token`` names.
 
         A key is tried only if it is pinned to the token's ``alg``, so that a token cannot choose how it is verified.
+        A token that was verified is remembered by its hash until it expires.
 
         Raises:
             GatewayError: 401; the token is too long, malformed, wrongly signed, expired, or lacks a claim.
         """
         if len(token) > LONGEST_TOKEN:
             raise _invalid("the token is too long")
+        if not _COMPACT.fullmatch(token):
+            raise _invalid("the token is not a JWT")
+        digest = hashlib.sha256(token.encode("ascii")).digest()
+        principal, expires = self._verified.get(digest, (None, 0.0))
+        if principal is None or self._clock() >= expires:
+            claims = self._verify(token)
+            principal = _principal(claims)
+            while len(self._verified) >= MOST_REMEMBERED:
+                del self._verified[next(iter(self._verified))]
+            self._verified[digest] = principal, claims["exp"]
+        return principal
+
+    def _verify(self, token: str) -> Mapping[str, Any]:
         try:
             algorithm = jwt.get_unverified_header(token).get("alg")
         except _MALFORMED as error:
@@ -90,7 +129,7 @@ class BearerTokens:
             if algorithm not in key.algorithms:
                 continue
             try:
-                return _principal(self._decode(token, key))
+                return self._decode(token, key)
             except jwt.ExpiredSignatureError as error:
                 raise _invalid("the token has expired") from error
             except _MALFORMED as error:
@@ -100,7 +139,7 @@ class BearerTokens:
         raise _invalid(_public_reason(problem)) from problem
 
     def _decode(self, token: str, key: VerificationKey) -> Mapping[str, Any]:
-        return jwt.decode(
+        claims = jwt.decode(
             token,
             key.key,
             algorithms=list(key.algorithms),
@@ -109,6 +148,10 @@ class BearerTokens:
             leeway=self._leeway,
             options={"require": ["exp", "sub"], "verify_aud": key.audience is not None},
         )
+        for name in ("exp", "nbf", "iat"):
+            if name in claims and not _is_time(claims[name]):
+                raise _invalid(f"the token's claim {name!r} is no time in seconds")
+        return claims
 
 
 def _public_reason(problem: Exception) -> str:
@@ -138,6 +181,11 @@ def _principal(claims: Mapping[str, Any]) -> Principal:
         role=str(texts["role"]),
         groups=tuple(groups),
     )
+
+
+def _is_time(value: object) -> bool:
+    """Whether ``value`` is a NumericDate (RFC 7519 §2); the library takes text and any number."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= _LATEST
 
 
 def _is_text(value: object) -> bool:

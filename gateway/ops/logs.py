@@ -15,6 +15,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 
 from gateway.downloads import PRINCIPAL, TRANSFER
+from gateway.links import CLIENT
 from gateway.ops.request_context import REQUEST_ID
 
 MOST_WAITING = 100_000
@@ -28,10 +29,10 @@ class AccessLogger(AbstractAccessLogger):
 
     def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
         """Write the line of a request that ended ``time`` seconds after it came."""
-        principal, transfer = request.get(PRINCIPAL), request.get(TRANSFER)
+        client, principal, transfer = request.get(CLIENT), request.get(PRINCIPAL), request.get(TRANSFER)
         line: dict[str, object] = {
             "request_id": request.get(REQUEST_ID),
-            "remote": request.remote,
+            "remote": client.address if client is not None else request.remote,
             "method": request.method,
             "path": request.rel_url.raw_path,
             "status": response.status,
@@ -43,7 +44,7 @@ class AccessLogger(AbstractAccessLogger):
         if transfer is not None:
             line["promised"] = transfer.promised
             line["sent"] = transfer.sent
-            line["outcome"] = "whole" if transfer.finished else "cut"
+            line["outcome"] = "offloaded" if transfer.offloaded else "whole" if transfer.finished else "cut"
         access_log.info("request", extra={"fields": line})
 
 

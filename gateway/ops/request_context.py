@@ -5,19 +5,24 @@ from __future__ import annotations
 import logging
 import re
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 
 import structlog
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from gateway.errors import Family, GatewayError, render
+from gateway.http.forwarded import Client, Network, find_client, is_host
+from gateway.links import CLIENT
 
 log = logging.getLogger(__name__)
 
 REQUEST_ID = web.RequestKey("request_id", str)
 FAMILIES = web.AppKey("families", dict[str, Family])
 """API family by path prefix, the longest that fits."""
+
+PROXIES = web.AppKey("proxies", Sequence[Network])
+"""The proxies that are believed."""
 
 SERVER = "download-gateway"
 """Without versions: those who need them ask the operator."""
@@ -36,6 +41,7 @@ async def request_context(request: web.Request, handler: Handler) -> web.StreamR
     request[REQUEST_ID] = shown if _GOOD_REQUEST_ID.fullmatch(shown) else secrets.token_hex(8)
     structlog.contextvars.bind_contextvars(request_id=request[REQUEST_ID])
     try:
+        request[CLIENT] = _client(request)
         return await handler(request)
     except web.HTTPException as error:
         if error.status < HTTPStatus.BAD_REQUEST:
@@ -52,6 +58,21 @@ async def request_context(request: web.Request, handler: Handler) -> web.StreamR
         # A second header would become file content of the first answer.
         request.transport.abort()
     return _answer(request, problem)
+
+
+def _client(request: web.Request) -> Client:
+    """Who asks, and by which host.
+
+    Raises:
+        GatewayError: 400; the Host field is missing or is no host (RFC 9112 §3.2).
+    """
+    host = request.headers.get("Host", "")
+    if not host and request.version < HttpVersion11 and request.transport is not None:
+        address, port = request.transport.get_extra_info("sockname")[:2]
+        host = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    if not is_host(host):
+        raise GatewayError(HTTPStatus.BAD_REQUEST, "The Host field is missing or is no host name.", code="BadHost")
+    return find_client(request.remote or "", request.scheme, host, request.headers, request.app[PROXIES])
 
 
 async def mark_answer(request: web.Request, response: web.StreamResponse) -> None:

@@ -34,6 +34,9 @@ _SETTLE_ATTEMPTS = 8
 _SETTLE_PAUSE = 0.25
 """Seconds before the second attempt; doubled each time, so that all attempts span about half a minute."""
 
+_CLOSE_TIMEOUT = 2
+"""Seconds that settlements get when the gateway ends."""
+
 MOST_BYTES = 2**53
 """Redis' Lua counts in doubles, which are exact up to here."""
 
@@ -114,10 +117,14 @@ class Quotas:
 
     async def close(self) -> None:
         """Wait, within bounds, until all that was sent is charged."""
-        if self._settling:
-            await asyncio.wait(self._settling, timeout=2)
-        for task in self._settling:
+        if not self._settling:
+            return
+        _, late = await asyncio.wait(self._settling, timeout=_CLOSE_TIMEOUT)
+        for task in late:
             task.cancel()
+        if late:
+            await asyncio.wait(late)
+            log.error("%s downloads stay charged in full: Redis did not take their settlements in time", len(late))
 
     def _lease(self, principal: Principal, file: File, promised: int) -> Lease:
         usage = _usage_key(principal)
@@ -160,8 +167,10 @@ async def connect(settings: RedisSettings, quotas: QuotaSettings) -> AsyncIterat
         settings.url.get_secret_value(),
         max_connections=settings.pool_size,
         timeout=settings.timeout,
-        socket_timeout=settings.timeout,
         socket_connect_timeout=settings.timeout,
+        # Each call has its deadline here. A second one inside would be asyncio.wait_for, which in Python 3.11 can
+        # swallow the cancellation by the first, so that the call goes on for three times as long.
+        socket_timeout=None,
         # One retry covers a connection that died while idle. It is safe, since every script can be run twice.
         retry=Retry(ExponentialBackoff(cap=0.05, base=0.01), 1),
         client_name="download-gateway",

@@ -17,24 +17,28 @@ CALLER = """
 caller AS (
     SELECT tenant.tenant_id, $2::text AS email, $4::boolean AS is_admin, ARRAY(
         SELECT g.group_id FROM groups g
-        WHERE g.tenant_id = tenant.tenant_id AND (g.is_public OR g.name = ANY ($3::text[]))
+        WHERE g.tenant_id = tenant.tenant_id AND g.name = ANY ($3::text[])
         UNION
         SELECT g.group_id FROM group_members m JOIN groups g USING (group_id)
         WHERE m.email = $2 AND g.tenant_id = tenant.tenant_id
-    ) AS groups
+    ) AS groups, ARRAY(
+        SELECT g.group_id FROM groups g WHERE g.tenant_id = tenant.tenant_id AND g.is_public
+    ) AS public_groups
     FROM tenants tenant WHERE tenant.name = $1
 )"""
-"""A common table expression with at most one row: the caller, with the ids of all the groups that reach him."""
+"""A common table expression with at most one row: the caller, with the ids of his groups and of the public ones."""
 
 RIGHTS = """
 LATERAL (
-    SELECT caller.is_admin OR coalesce(bool_or(r.metadata_level = 'FULL_ACCESS'), false) AS visible,
+    SELECT coalesce(bool_or(r.metadata_level = 'FULL_ACCESS' AND r.group_id = ANY (caller.public_groups)), false)
+               AS visible_to_all,
+           caller.is_admin OR coalesce(bool_or(r.metadata_level = 'FULL_ACCESS'), false) AS visible,
            caller.is_admin OR coalesce(
                bool_or(r.metadata_level = 'FULL_ACCESS' AND r.file_level = 'INHERITED_ACCESS'), false) AS downloadable
     FROM access_rights r
-    WHERE r.dataset_id = product.dataset_id AND r.group_id = ANY (caller.groups)
+    WHERE r.dataset_id = product.dataset_id AND r.group_id = ANY (caller.groups || caller.public_groups)
 )"""
-"""A join item with one row: ``visible`` (the product) and ``downloadable`` (its private files)."""
+"""A join item with one row: ``visible`` (the product), ``downloadable`` (its private files), ``visible_to_all``."""
 
 
 def caller_parameters(principal: Principal) -> tuple[str, str | None, list[str], bool]:

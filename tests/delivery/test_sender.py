@@ -25,11 +25,18 @@ from cryptography.x509.oid import NameOID
 from gateway.app import create_app
 from gateway.delivery.sender import SMALL_BYTES
 from gateway.storage import CopyUnavailableError
-from storage_plugins.local import LocalStorage
+from storage_plugins import local
 from tests.harness import SCIENTIST, RunningGateway, bearer, config_for, running_gateway, token
 
 MEBIBYTE = 1024 * 1024
 LARGE = random.Random(3).randbytes(48 * MEBIBYTE)
+
+
+@pytest.fixture(params=["from memory", "from disk"], autouse=True)
+def pages(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the sender finds the bytes: every promise holds on both ways."""
+    in_memory = request.param == "from memory"
+    monkeypatch.setattr("storage_plugins.local._is_in_memory", lambda *_: in_memory)
 
 
 @pytest.fixture
@@ -141,10 +148,10 @@ async def test_an_unreadable_disk_before_the_first_byte_is_503_and_costs_nothing
 ) -> None:
     entry = await gateway.catalogue.file(b"x" * 1000)
 
-    async def broken(*_: object) -> bytes:
+    def broken(*_: object) -> bytes:
         raise CopyUnavailableError("Input/output error on /secret/mount")
 
-    monkeypatch.setattr(LocalStorage, "read", broken)
+    monkeypatch.setattr(local, "_read", broken)
     response, body = await gateway.get(entry.stac, SCIENTIST)
     assert response.status == 503
     assert int(response.headers["Retry-After"]) > 0
@@ -154,14 +161,14 @@ async def test_an_unreadable_disk_before_the_first_byte_is_503_and_costs_nothing
 
 async def test_an_unreadable_disk_in_the_middle_cuts(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = await gateway.catalogue.file(LARGE)
-    real = LocalStorage.sendfile
+    real = local._move
 
-    async def broken(storage: LocalStorage, file: object, offset: int, *rest: object) -> int:
+    def broken(number: int, offset: int, count: int, peer: int) -> int:
         if offset >= 10 * MEBIBYTE:
             raise CopyUnavailableError("Input/output error")
-        return await real(storage, file, offset, *rest)  # type: ignore[arg-type]
+        return real(number, offset, min(count, MEBIBYTE), peer)
 
-    monkeypatch.setattr(LocalStorage, "sendfile", broken)
+    monkeypatch.setattr(local, "_move", broken)
     async with gateway.session.get(f"{gateway.url}{entry.stac}", headers=bearer(SCIENTIST)) as response:
         with pytest.raises(aiohttp.ClientPayloadError):
             await response.read()
@@ -178,10 +185,10 @@ async def test_a_defect_in_the_middle_cuts_and_no_second_header_follows(
 ) -> None:
     entry = await gateway.catalogue.file(LARGE)
 
-    async def defect(*_: object) -> int:
+    def defect(*_: object) -> int:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(LocalStorage, "sendfile", defect)
+    monkeypatch.setattr(local, "_move", defect)
     client = await RawClient.connect(gateway, sockets)
     await client.ask(entry.stac)
     received = await client.read_to_the_end()

@@ -6,8 +6,9 @@ import hashlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from multidict import CIMultiDict
 
-from gateway.http.digests import digest_fields
+from gateway.http.digests import digest_fields, wanted_digests
 
 # The Repr-Digest example of RFC 9530 appendix B: {"hello": "world"} and a line feed.
 WORLD = b'{"hello": "world"}\n'
@@ -66,3 +67,23 @@ def test_no_claim_is_made_that_may_be_wrong(algorithm: str | None, checksum: str
 @given(st.sampled_from(["MD5", "SHA-1", "SHA-256", "SHA-512"]), st.text())
 def test_no_checksum_raises(algorithm: str, checksum: str) -> None:
     digest_fields(algorithm, checksum)
+
+
+SHA = digest_fields("SHA-256", "00" * 32)
+
+
+@pytest.mark.parametrize(
+    ("headers", "names"),
+    [
+        ([], {"Digest", "Repr-Digest"}),
+        ([("Want-Digest", "SHA-512;q=1, SHA-256;q=1, SHA;q=0.1")], {"Digest", "Repr-Digest"}),
+        ([("Want-Digest", "SHA-256;q=0")], {"Repr-Digest"}),
+        ([("Want-Digest", "MD5")], {"Repr-Digest"}),
+        ([("Want-Repr-Digest", "sha-256=0")], {"Digest"}),
+        ([("Want-Repr-Digest", "sha-512=3"), ("Want-Repr-Digest", "sha-256=10")], {"Digest", "Repr-Digest"}),
+        ([("Want-Repr-Digest", "sha-512=3"), ("Want-Digest", "md5")], set()),
+        ([("Want-Repr-Digest", "\u00e9;;=,,")], {"Digest", "Repr-Digest"}),
+    ],
+)
+def test_preferences_are_honoured(headers: list[tuple[str, str]], names: set[str]) -> None:
+    assert set(wanted_digests(SHA, CIMultiDict(headers))) == names

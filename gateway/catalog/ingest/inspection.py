@@ -12,7 +12,7 @@ from typing import Any, Self, TypeVar
 
 from gateway.catalog.ingest.events import IngestError, RefusedError, Rejection, Remark
 from gateway.catalog.ingest.model import Checksum, Copy, File, Product
-from gateway.storage import CanStat, CopyNotFoundError, OnDisk, Stat, Storage, StorageError
+from gateway.storage import CanStat, CopyChangedError, CopyNotFoundError, OnDisk, Stat, Storage, StorageError
 
 CONCURRENCY = 16
 """Products whose copies are looked at at the same time."""
@@ -179,5 +179,7 @@ async def _in_time(answer: Awaitable[_T], copy: Copy) -> _T:
         ) from error
     except CopyNotFoundError:
         raise
+    except CopyChangedError as error:
+        raise RefusedError(f"{_name(copy)} changed while it was read") from error
     except StorageError as error:
         raise RefusedError(f"{_name(copy)} cannot be read: {error}") from error

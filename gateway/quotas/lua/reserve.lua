@@ -2,8 +2,9 @@
 -- Reserve one download, all or nothing. Asked again with the same lease it answers again and charges nothing.
 --
 -- KEYS  1 usage    hash of the caller: downloads, bytes (what running downloads promised included)
---       2 lease    hash of this reservation: promised, counted; or settled, when it is over
---       3 content  hash of this caller and content: leases (running), delivered; gone when the window is over
+--       2 lease    hash of this reservation: promised, opened (as content had it); or settled, when it is over
+--       3 content  hash of this caller and content: opened (the lease that was charged as download), leases (running),
+--                  delivered; gone when the window is over
 -- ARGV  1 max_downloads  2 max_bytes  (-1 unlimited, 0 forbidden)
 --       3 promised  bytes that this answer will hold
 --       4 window    seconds in which the same content counts as one download; 0 merges nothing
@@ -34,9 +35,10 @@ end
 
 if not merged then
     downloads = redis.call('HINCRBY', usage, 'downloads', 1)
+    redis.call('HSET', content, 'opened', lease)
 end
 bytes = redis.call('HINCRBY', usage, 'bytes', promised)
-redis.call('HSET', lease, 'promised', promised)
+redis.call('HSET', lease, 'promised', promised, 'opened', redis.call('HGET', content, 'opened'))
 redis.call('EXPIRE', lease, ttl)
 redis.call('HINCRBY', content, 'leases', 1)
 if not merged then

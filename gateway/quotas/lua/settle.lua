@@ -12,7 +12,8 @@ local usage, lease, content = KEYS[1], KEYS[2], KEYS[3]
 local sent, delivered = tonumber(ARGV[1]), tonumber(ARGV[2])
 local window, tombstone = tonumber(ARGV[3]), tonumber(ARGV[4])
 
-local promised = redis.call('HGET', lease, 'promised')
+local state = redis.call('HMGET', lease, 'promised', 'opened')
+local promised, opened = state[1], state[2]
 redis.call('DEL', lease)
 redis.call('HSET', lease, 'settled', 1)
 redis.call('EXPIRE', lease, tombstone)
@@ -21,7 +22,8 @@ if not promised then
 end
 
 redis.call('HINCRBY', usage, 'bytes', sent - tonumber(promised))
-if redis.call('EXISTS', content) == 1 then
+-- A window that began after this lease did is not its own.
+if redis.call('HGET', content, 'opened') == opened then
     if delivered == 1 then
         redis.call('HSET', content, 'delivered', 1)
     end

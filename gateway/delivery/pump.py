@@ -1,0 +1,135 @@
+"""Moving a span of a file into a connection by sendfile."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable
+
+from gateway.delivery.pace import Pace
+from gateway.http.evaluate import Span
+from gateway.storage import Descriptor, OnDisk, OpenFile
+
+HOP_BYTES = 16 * 1024 * 1024
+"""Most bytes that one call in a thread moves: what progress, deadlines and aborts are seen at."""
+
+
+ABANDON_SECONDS = 1.0
+"""Time for a thread that sends to an ended connection to notice."""
+
+
+class ClientStalledError(Exception):
+    """The client took bytes too slowly, or none."""
+
+
+class Pump:
+    """Sends spans of ``file`` over ``connection``, of which ``peer`` is a duplicate that stays open.
+
+    Whenever the connection takes bytes, those that are in memory are moved at once on the loop: a hop to a thread and
+    back costs as much as a megabyte. Bytes that a disk must be asked for are moved in a thread, so that a slow disk
+    stalls nobody else.
+    """
+
+    def __init__(
+        self,
+        storage: OnDisk,
+        file: OpenFile,
+        connection: socket.socket,
+        peer: Descriptor,
+        *,
+        pace: Pace,
+        on_sent: Callable[[int], None],
+    ) -> None:
+        self._connection = connection
+        self._storage = storage
+        self._file = file
+        self._peer = peer
+        self._pace = pace
+        self._on_sent = on_sent
+        self._loop = asyncio.get_running_loop()
+        self._start = self._last = self._loop.time()
+        self._sent = 0
+        self._offset = self._stop = 0
+        self._pause: asyncio.Future[None] = self._loop.create_future()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def send(self, span: Span) -> None:
+        """Send the whole span.
+
+        Raises:
+            StorageError: the file could not be read, or ended.
+            ConnectionError: the client is gone.
+            ClientStalledError: see there.
+        """
+        self._offset, self._stop = span.start, span.stop
+        while self._offset < self._stop:
+            await self._send_from_memory()
+            if self._offset < self._stop:
+                await self._send_from_disk(min(HOP_BYTES, self._stop - self._offset))
+
+    async def _send_from_memory(self) -> None:
+        """Send until all is sent or a disk must be asked."""
+        self._pause = self._loop.create_future()
+        self._last = self._loop.time()  # Until now it was the disk that was waited for.
+        self._look()
+        self._loop.add_writer(self._peer.number, self._move)
+        try:
+            await self._pause
+        finally:
+            self._loop.remove_writer(self._peer.number)
+            if self._timer is not None:
+                self._timer.cancel()
+
+    async def _send_from_disk(self, count: int) -> None:
+        """Have a thread send up to ``count`` bytes. Whatever it sent is counted, even if nobody waits for it."""
+        hop = asyncio.ensure_future(self._storage.sendfile(self._file, self._offset, count, self._peer))
+        try:
+            self._count(await asyncio.shield(hop))
+        except asyncio.CancelledError:
+            await self._abandon(hop, count)
+            raise
+
+    async def _abandon(self, hop: asyncio.Future[int], count: int) -> None:
+        """Count what a thread sent that cannot be stopped: all it was asked for, if it does not say soon."""
+        sent = count
+        try:
+            # The thread gets an error at its next write, and comes back.
+            with contextlib.suppress(OSError):
+                self._connection.shutdown(socket.SHUT_RDWR)
+            await asyncio.wait([hop], timeout=ABANDON_SECONDS)
+            if hop.done():
+                sent = 0 if hop.cancelled() or hop.exception() else hop.result()
+        finally:
+            self._count(sent)
+            hop.cancel()
+
+    def _move(self) -> None:
+        """The connection takes bytes: send what is in memory, as far as it is our turn."""
+        if self._pause.done():
+            return
+        try:
+            left = self._stop - self._offset
+            moved = self._storage.sendfile_from_memory(self._file, self._offset, left, self._peer)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to whoever waits
+            self._pause.set_exception(error)
+            return
+        self._count(moved or 0)
+        if moved is None or self._offset == self._stop:
+            self._pause.set_result(None)
+
+    def _look(self) -> None:
+        """End the wait when the client is too slow; else look again when it would be."""
+        now = self._loop.time()
+        patience = self._pace.patience(now - self._start, self._sent, silent=now - self._last)
+        if patience > 0:
+            self._timer = self._loop.call_later(patience, self._look)
+        elif not self._pause.done():
+            self._pause.set_exception(ClientStalledError(f"it took {self._sent} bytes in {now - self._start:.0f} s"))
+
+    def _count(self, moved: int) -> None:
+        if moved:
+            self._offset += moved
+            self._sent += moved
+            self._last = self._loop.time()
+            self._on_sent(moved)

@@ -1,0 +1,87 @@
+"""The load takes what it is sent, and refuses what is not what it asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from benchmarks.load import Job, LoadError, fetch
+from benchmarks.processes import cpu_seconds, process_tree
+
+BODY = os.urandom(300_000)
+HEAD = "GET /file HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+def answer_with(body: bytes, *, length: int | None = None, status: str = "200 OK") -> bytes:
+    return f"HTTP/1.1 {status}\r\nContent-Length: {len(body) if length is None else length}\r\n\r\n".encode() + body
+
+
+@contextlib.contextmanager
+def serving(answer: bytes, *, keep: bool) -> Iterator[int]:
+    """A server that gives ``answer`` to each request, or to the first and then ends the connection."""
+
+    def serve(connection: socket.socket) -> None:
+        with connection, contextlib.suppress(ConnectionError):
+            while connection.recv(65536):
+                connection.sendall(answer)
+                if not keep:
+                    return
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+
+    listener = socket.create_server(("127.0.0.1", 0))
+    acceptor = threading.Thread(target=accept)
+    acceptor.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        acceptor.join()
+        listener.close()
+
+
+@pytest.mark.parametrize("polls", [True, False])
+@pytest.mark.parametrize("hashed", [True, False])
+def test_every_request_of_every_client_is_counted(polls: bool, hashed: bool) -> None:
+    with serving(answer_with(BODY), keep=True) as port:
+        result = fetch(Job(port, HEAD, len(BODY), clients=3, requests=10, hashed=hashed), polls=polls)
+    assert result.octets == 10 * len(BODY)
+    assert result.sha256 == (hashlib.sha256(BODY).hexdigest() if hashed else "")
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        (answer_with(b"", status="403 Forbidden"), "status 403"),
+        (answer_with(BODY[:-1]), "not the 300000 bytes"),
+        (answer_with(BODY[:1000], length=len(BODY)), "299000 bytes early"),
+        (b"", "no answer"),
+    ],
+)
+def test_a_wrong_answer_is_no_measurement(answer: bytes, problem: str) -> None:
+    with serving(answer, keep=False) as port, pytest.raises(LoadError, match=problem):
+        fetch(Job(port, HEAD, len(BODY)), polls=False)
+
+
+def test_cpu_time_of_threads_that_have_ended_counts() -> None:
+    def burn() -> None:
+        end = time.thread_time() + 0.05
+        while time.thread_time() < end:
+            pass
+
+    before = cpu_seconds([os.getpid()])
+    thread = threading.Thread(target=burn)
+    thread.start()
+    thread.join()
+    assert cpu_seconds([os.getpid()]) - before >= 0.05
+    assert os.getpid() in process_tree(os.getppid())
