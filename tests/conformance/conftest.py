@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import functools
-import getpass
 import os
 import random
 import secrets
 import shutil
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +21,7 @@ import redis
 
 from gateway.embedded import Services
 from tests.conformance import nginx
+from tests.conformance.http1 import ProtocolError
 from tests.conformance.table import EMPTY, TABLE, Case
 from tests.conformance.targets import OverCurl, OverSocket, Run, Served, Server, put
 from tests.conftest import _database_dsn, _execute
@@ -176,8 +175,7 @@ def static(stand: Stand, tmp_path_factory: pytest.TempPathFactory) -> Iterator[t
     nginx.program()
     directory = tmp_path_factory.mktemp("static")
     (port,) = nginx.free_ports(1)
-    user = getpass.getuser()
-    text = nginx.STATIC.format(user=user, directory=directory, port=port, root=stand.root)
+    text = nginx.static(directory, port=port, root=stand.root)
     with nginx.running(directory, text, port):
         yield "127.0.0.1", port
 
@@ -223,13 +221,18 @@ def runs(stand: Stand, request: pytest.FixtureRequest, tmp_path_factory: pytest.
             return Served(entry.content, target, f"{target}-absent")
         return Served(entry.content, entry.stac, f"{entry.stac}-absent", list(bearer(SCIENTIST).items()))
 
-    @functools.cache
+    done: dict[tuple[str, str], Run | Exception] = {}
+
     def run(name: str, file: str) -> Run:
-        return put(CASES[file], served(name, file), server(name))
+        if (name, file) not in done:
+            try:
+                done[name, file] = put(CASES[file], served(name, file), server(name))
+            except Exception as error:  # noqa: BLE001 - raised below, for every test that needs this run
+                done[name, file] = error
+        known = done[name, file]
+        if isinstance(known, Exception):
+            # A new one each time: the traceback of one that is raised for every case would grow and grow.
+            raise ProtocolError(f"{name}, {file}: {known!r}")
+        return known
 
     return run
-
-
-def product(files: Sequence[str]) -> list[Any]:
-    """Parameters ``file, case`` for all cases of ``files``."""
-    return [pytest.param(name, case, id=f"{name}: {case.id}") for name in files for case in CASES[name]]

@@ -26,13 +26,13 @@ DEPLOYED = Path(__file__).parents[2] / "deploy" / "nginx.conf"
 START_SECONDS = 10
 
 STATIC = """
-user {user};
+{user}
 worker_processes 1;
 pid {directory}/nginx.pid;
 events {{ worker_connections 64; }}
 http {{
     access_log off;
-    client_body_temp_path {directory}/body;
+    {temporary}
     types {{ }}
     default_type image/png;
     # nginx takes only the very date for unchanged unless told; RFC 9110 13.1.3 is this.
@@ -45,7 +45,6 @@ http {{
     }}
 }}
 """
-"""nginx that serves the files by itself."""
 
 
 def program() -> str:
@@ -74,12 +73,29 @@ def substituted(text: str, changes: Mapping[str, str]) -> str:
     return text
 
 
+def _user() -> str:
+    """The user that workers run as: who runs the tests. Without root's rights nginx has no choice, and warns of one."""
+    return f"user {getpass.getuser()};" if os.geteuid() == 0 else ""
+
+
+def _temporary(directory: Path, *kinds: str) -> str:
+    """nginx makes these directories at its start, whether they are used or not."""
+    return " ".join(f"{kind}_temp_path {directory}/{kind};" for kind in kinds)
+
+
+def static(directory: Path, *, port: int, root: Path) -> str:
+    """The configuration of an nginx that serves the files below ``root`` by itself."""
+    temporary = _temporary(directory, "client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    return STATIC.format(user=_user(), temporary=temporary, directory=directory, port=port, root=root)
+
+
 def deployed(directory: Path, *, gateway: tuple[str, int], redirect: int, clear: int, tls: int) -> str:
     """The shipped configuration, at other addresses and below ``directory``."""
     return substituted(
         DEPLOYED.read_text(encoding="utf-8"),
         {
-            "user www-data;": f"user {getpass.getuser()};",
+            "user www-data;": _user(),
+            "http {": f"http {{ {_temporary(directory, 'fastcgi', 'uwsgi', 'scgi')}",
             "worker_processes auto;": "worker_processes 1;",
             "worker_rlimit_nofile 65536;": "",
             "worker_connections 16384;": "worker_connections 256;",

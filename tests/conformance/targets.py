@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from tests.conformance.answers import Plain
 from tests.conformance.http1 import ClosedError, Connection, Lines, ProtocolError, Response, serialize
 from tests.conformance.table import Case, filling
+
+SECONDS = 5
+"""That a server may be silent."""
+MOST_FAILURES = 3
+"""After so many requests without an answer the others are not put any more."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +50,7 @@ class Run:
     def answer(self, case: Case) -> Response:
         answer = self.answers[case.id]
         if isinstance(answer, Exception):
-            raise answer
+            raise ProtocolError(repr(answer))
         return answer
 
 
@@ -89,8 +94,12 @@ class OverSocket:
         answers: list[Response | Exception] = []
         connections = 0
         while len(answers) < len(requests):
+            failures = [answer for answer in answers if isinstance(answer, Exception)]
+            if len(failures) == MOST_FAILURES:
+                answers += [failures[-1]] * (len(requests) - len(answers))
+                break
             connections += 1
-            with Connection(self.address) as connection:
+            with Connection(self.address, SECONDS) as connection:
                 answers += self._on_one(connection, requests[len(answers) :])
         return answers, connections
 
@@ -130,17 +139,23 @@ class OverCurl:
         segments = (self._segment(number, one) for number, one in enumerate(requests))
         config.write_bytes("next\n".join(segments).encode("utf-8", "surrogateescape"))
         run = subprocess.run(
-            [self.program, "-q", "--config", str(config)], capture_output=True, timeout=60, check=False, text=True
+            [self.program, "-q", "--fail-early", "--config", str(config)],
+            capture_output=True,
+            timeout=60,
+            check=False,
+            text=True,
         )
         results = [line.split() for line in run.stdout.splitlines()]
-        assert len(results) == len(requests), run.stderr
         answers = [self._answer(number, result) for number, result in enumerate(results)]
+        # At its first failure curl stops.
+        answers += [ProtocolError(f"curl gave up: {run.stderr}")] * (len(requests) - len(answers))
         return answers, sum(int(connects) for _, _, connects, _ in results)
 
     def _segment(self, number: int, request: Request) -> str:
         options = [
             ("url", f"{self.url}{request.target}"),
             ("cacert", str(self.certificate)),
+            ("max-time", str(SECONDS)),
             ("dump-header", str(self.directory / f"header-{number}")),
             ("output", str(self.directory / f"body-{number}")),
             ("write-out", "%{http_version} %{exitcode} %{num_connects} %{size_download}\\n"),
@@ -149,7 +164,7 @@ class OverCurl:
         if request.method not in ("GET", "HEAD"):
             options.append(("request", request.method))
         lines = [f'{name} = "{_escaped(value)}"\n' for name, value in options]
-        return "".join(["silent\nhttp2\npath-as-is\n", "head\n" * (request.method == "HEAD"), *lines])
+        return "".join(["silent\nshow-error\nhttp2\npath-as-is\n", "head\n" * (request.method == "HEAD"), *lines])
 
     def _answer(self, number: int, result: list[str]) -> Response | Exception:
         version, code, _, size = result
@@ -173,11 +188,3 @@ def _curl_header(name: str, value: str) -> str:
 def _escaped(value: str) -> str:
     # The escapes that curl reads; those for write-out stay as they are.
     return value.replace('"', '\\"').replace("\t", "\\t")
-
-
-def responses(runs: Iterable[Run]) -> Iterator[tuple[str, Response]]:
-    """All answers of ``runs`` with their cases' ids."""
-    for run in runs:
-        for name, answer in run.answers.items():
-            assert isinstance(answer, Response), name
-            yield name, answer

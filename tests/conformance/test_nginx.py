@@ -72,6 +72,15 @@ def test_long_tokens_reach_the_gateway(proxy: Proxy, stand: Stand) -> None:
         assert response.get("X-Request-ID")
 
 
+def test_nothing_is_compressed_on_the_way(proxy: Proxy, stand: Stand) -> None:
+    entry = stand.wait_for(stand.add(b"a" * 10_000, item="compressible", mime_type="text/html"))
+    with Connection(proxy.clear) as connection:
+        response = connection.exchange("GET", entry.stac, [*bearer(SCIENTIST).items(), ("Accept-Encoding", "gzip")])
+        assert response.body == entry.content
+        assert response.get("Content-Encoding") is None
+        assert response.get("ETag") == f'"{entry.checksum}"'
+
+
 def test_a_request_id_is_kept_if_it_is_sane(proxy: Proxy, stand: Stand) -> None:
     target, fields = stand.files["small"].stac, list(bearer(SCIENTIST).items())
     with Connection(proxy.clear) as connection:

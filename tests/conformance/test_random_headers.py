@@ -141,6 +141,7 @@ header_sets = st.one_of(
 )
 
 
+@pytest.mark.timeout(max(60, EXAMPLES // 20))
 @settings(
     max_examples=EXAMPLES,
     deadline=None,
