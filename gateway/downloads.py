@@ -10,13 +10,14 @@ send       delivery.Sender        200 206 502   and the lease is settled, whatev
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import datetime
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
-from typing import Literal
+from typing import Literal, cast
 
 from aiohttp import web
 
@@ -52,6 +53,9 @@ _REFUSED = {
     HTTPStatus.PRECONDITION_FAILED: "The file is not in the state that the request asks for.",
     HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: "The file has no bytes in the range that the request asks for.",
 }
+
+CLOSING_SECONDS = 3.0
+"""More than a download needs to end once it is cut."""
 
 SAFETY_FIELDS = {
     "Cache-Control": "private, no-cache",
@@ -89,6 +93,8 @@ class Downloads:
     public_url: str | None
     """Base of absolute links; None takes the request's Host."""
     clock: Callable[[], datetime.datetime]
+    running: set[asyncio.Task[object]] = dataclasses.field(default_factory=set)
+    """Requests that hold a lease."""
 
     async def answer(self, request: web.Request, address: Address) -> web.StreamResponse:
         """Answer a GET or HEAD for the file at ``address``.
@@ -110,14 +116,29 @@ class Downloads:
             raise GatewayError(verdict.status, _REFUSED[verdict.status], headers=verdict.headers)
         if request.method == "HEAD" or verdict.status == HTTPStatus.NOT_MODIFIED:
             return response
-        lease = await self._reserve(principal, file, verdict)
-        transfer = request[TRANSFER] = Transfer(verdict.representation_bytes)
-        try:
-            await self._send(request, response, source, verdict)
-        finally:
-            if lease is not None:
-                await self.quotas.settle(lease, sent=transfer.sent, delivered=transfer.delivered)
+        with self._holding_a_lease():
+            lease = await self._reserve(principal, file, verdict)
+            transfer = request[TRANSFER] = Transfer(verdict.representation_bytes)
+            try:
+                await self._send(request, response, source, verdict)
+            finally:
+                if lease is not None:
+                    await self.quotas.settle(lease, sent=transfer.sent, delivered=transfer.delivered)
         return response
+
+    async def close(self) -> None:
+        """Wait, within bounds, for downloads that were cut at the end of the process: they are to be settled, too."""
+        if self.running:
+            await asyncio.wait(self.running, timeout=CLOSING_SECONDS)
+
+    @contextlib.contextmanager
+    def _holding_a_lease(self) -> Iterator[None]:
+        task = cast("asyncio.Task[object]", asyncio.current_task())
+        self.running.add(task)
+        try:
+            yield
+        finally:
+            self.running.discard(task)
 
     async def _locate(self, request: web.Request, address: Address, principal: Principal) -> File:
         if request.method == "GET" and _flag(request, "acceptLicense"):
