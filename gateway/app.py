@@ -69,6 +69,7 @@ def _neighbours(config: Config, identity: IdentityChain) -> Callable[[web.Applic
             )
             app[HEALTH] = Health({"postgresql": database.ping, "redis": quotas.ping})
             yield
+            await app[DOWNLOADS].close()
 
     return neighbours
 

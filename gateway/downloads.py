@@ -10,13 +10,14 @@ send       delivery.Sender        200 206 502   and the lease is settled, whatev
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import datetime
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http import HTTPStatus
-from typing import Literal
+from typing import Literal, cast
 
 from aiohttp import web
 
@@ -55,6 +56,9 @@ _REFUSED = {
     HTTPStatus.PRECONDITION_FAILED: "The file is not in the state that the request asks for.",
     HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: "The file has no bytes in the range that the request asks for.",
 }
+
+CLOSING_SECONDS = 3.0
+"""More than a download needs to end once it is cut."""
 
 SAFETY_FIELDS = {
     "Cache-Control": "private, no-cache",
@@ -101,6 +105,8 @@ class Downloads:
     public_url: str | None
     """Base of absolute links; None takes the request's Host."""
     clock: Callable[[], datetime.datetime]
+    running: set[asyncio.Task[object]] = dataclasses.field(default_factory=set)
+    """Requests that hold a lease."""
 
     async def answer(self, request: web.Request, address: Address) -> web.StreamResponse:
         """Answer a GET or HEAD for the file at ``address``.
@@ -122,15 +128,32 @@ class Downloads:
             raise GatewayError(verdict.status, _REFUSED[verdict.status], headers=verdict.headers)
         if request.method == "HEAD" or verdict.status == HTTPStatus.NOT_MODIFIED:
             return web.StreamResponse(status=verdict.status, headers=fields)
-        lease = await self._reserve(principal, file, verdict)
-        transfer = request[TRANSFER] = Transfer(verdict.representation_bytes)
+        with self._settled_before_the_end():
+            lease = await self._reserve(principal, file, verdict)
+            transfer = request[TRANSFER] = Transfer(verdict.representation_bytes)
+            try:
+                if source.hands_over(request, verdict):
+                    timeout = self.pace.storage_timeout
+                    return await _hand_over(source, expected, fields, transfer, storage_timeout=timeout)
+                return await self._send(request, source, expected, verdict, fields)
+            finally:
+                if lease is not None:
+                    await self.quotas.settle(lease, sent=transfer.sent, delivered=transfer.delivered)
+
+    async def close(self) -> None:
+        """Wait, within bounds, for downloads that were cut at the end of the process: they are to be settled, too."""
+        if self.running:
+            await asyncio.wait(self.running, timeout=CLOSING_SECONDS)
+
+    @contextlib.contextmanager
+    def _settled_before_the_end(self) -> Iterator[None]:
+        """Have `close` wait for the request that is served in the block."""
+        task = cast("asyncio.Task[object]", asyncio.current_task())
+        self.running.add(task)
         try:
-            if source.hands_over(request, verdict):
-                return await _hand_over(source, expected, fields, transfer, storage_timeout=self.pace.storage_timeout)
-            return await self._send(request, source, expected, verdict, fields)
+            yield
         finally:
-            if lease is not None:
-                await self.quotas.settle(lease, sent=transfer.sent, delivered=transfer.delivered)
+            self.running.discard(task)
 
     async def _locate(self, request: web.Request, address: Address, principal: Principal) -> File:
         if request.method == "GET" and _flag(request, "acceptLicense"):
