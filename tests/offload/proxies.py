@@ -21,7 +21,8 @@ from tests.e2e.conftest import REQUIRE_CLIENTS
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 APACHE_MODULES = Path("/usr/lib/apache2/modules")
-START_SECONDS = 10
+START_SECONDS = 20
+STOP_SECONDS = 20
 PLACES = f"{os.environ['PATH']}:/usr/local/sbin:/usr/sbin"
 """Servers are not on everyone's PATH."""
 
@@ -85,16 +86,18 @@ def running(kind: Kind, upstream: str, archive: Path, directory: Path) -> Iterat
     file.write_text(kind.configure(Setting(directory, port, urlsplit(upstream).netloc, archive)), encoding="utf-8")
     said = directory / f"{kind.name}.out"
     with said.open("wb") as output:
-        process = subprocess.Popen(kind.command(program, file), stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            kind.command(program, file), stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
     try:
         _await_port(process, port, said)
         yield f"http://127.0.0.1:{port}"
     finally:
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(10)
+            process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # its workers, too
             process.wait()
 
 
