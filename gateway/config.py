@@ -219,7 +219,8 @@ class StorageLocation(BaseModel):
     priority: int = 0
     """Of several copies the one at the lowest number is served."""
     offload: Literal["X-Accel-Redirect", "X-Sendfile"] | None = None
-    """Have the proxy in front send the files, told by this field; only requests through ``trusted_proxies`` are."""
+    """Have the proxy in front send the files, told by this field: for requests of ``trusted_proxies`` that name it in
+    X-Sendfile-Type."""
     offload_prefix: Annotated[str, Field(pattern=r"^(/[^/\x00-\x20]+)+$")] | None = None
     """Where the proxy finds the storage: for nginx the path of an internal location, for X-Sendfile the directory."""
 

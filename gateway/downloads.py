@@ -30,7 +30,7 @@ from gateway.errors import GatewayError, unavailable
 from gateway.http.digests import digest_fields, wanted_digests
 from gateway.http.disposition import content_disposition
 from gateway.http.evaluate import UNKNOWN_TYPE, Representation, Verdict, evaluate
-from gateway.http.offload import Offload, offloaded_headers
+from gateway.http.offload import OFFER, Offload, offloaded_headers
 from gateway.identity.chain import IdentityChain
 from gateway.identity.principal import Principal
 from gateway.links import CLIENT, absolute_url
@@ -84,10 +84,11 @@ class Source:
     """How the proxy in front can send it, where it can."""
 
     def hands_over(self, request: web.Request, verdict: Verdict) -> bool:
-        """Whether the proxy in front sends the bytes: it is a listed one, and answers as we would."""
+        """Whether the proxy in front sends the bytes: it is a listed one, offers to, and answers as we would."""
         return (
             self.offload is not None
             and request[CLIENT].by_proxy
+            and request.headers.get(OFFER) == self.offload.field
             and self.offload.suits(request.method, request.headers, verdict, self.copy.location)
         )
 

@@ -27,6 +27,7 @@ async def offloading(
     )  # fmt: skip
     async with running_gateway(config, tmp_path) as running:
         await running.catalogue.grant("restricted", await running.catalogue.group("science"))
+        running.session.headers["X-Sendfile-Type"] = request.param
         yield running, request.param
 
 
@@ -45,6 +46,18 @@ async def test_a_file_is_handed_to_the_listed_proxy_and_charged_in_full(
     # nginx would say it twice, Apache not at all.
     assert ("Accept-Ranges" in response.headers) == (field == "X-Sendfile")
     assert await gateway.usage(SCIENTIST) == (1, len(TEXT))
+
+
+async def test_a_listed_proxy_that_does_not_offer_to_send_files_is_streamed_to(
+    offloading: tuple[RunningGateway, str],
+) -> None:
+    """A load balancer would pass an empty answer on."""
+    gateway, field = offloading
+    entry = await gateway.catalogue.file(TEXT)
+    for offer in ("", "X-Something"):
+        response, body = await gateway.get(entry.stac, SCIENTIST, X_Sendfile_Type=offer)
+        assert (response.status, body) == (200, TEXT)
+        assert field not in response.headers
 
 
 async def test_what_the_proxy_would_answer_otherwise_is_answered_here(

@@ -18,6 +18,10 @@ from multidict import MultiMapping
 
 from gateway.http.evaluate import Verdict
 
+OFFER = "X-Sendfile-Type"
+"""Request field by which a proxy says that it takes files: the name of the field that it understands. A load balancer
+that is listed, too, says nothing, and is streamed to."""
+
 _OWN_JUDGEMENT = ("If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since")
 _PLAIN_RANGE = re.compile("bytes=(?:[0-9]{1,18}-[0-9]{0,18}|-[0-9]{1,18})")
 
