@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-import os
 import selectors
 import time
 from collections.abc import Iterable, Sequence
@@ -50,12 +49,14 @@ class Latencies:
 class Probe:
     """A small request again and again on one connection that is kept."""
 
-    def __init__(self, job: Job, interval: float) -> None:
+    def __init__(self, job: Job, interval: float, *, after: float = 0) -> None:
         self._connection = Connection(job)
         self.socket = self._connection.socket
         self._interval = interval
         self._buffer = memoryview(bytearray(STEP_BYTES))
-        self._due = self._asked = time.perf_counter()
+        self._asked = self._beat = time.perf_counter() + after
+        self.due = self._beat
+        """When it has to ask again, or when its answer can no longer be hoped for."""
         self._first = True  # its wait has that for being accepted in it
         self.waits = False
         self.measured: list[float] = []
@@ -71,10 +72,10 @@ class Probe:
             with contextlib.suppress(BlockingIOError):
                 if self._connection.take(self._buffer):
                     self._answered(time.perf_counter())
-            if now - self._asked > SILENCE:
+            if self.waits and now >= self.due:
                 raise LoadError(f"no answer to a small request for {SILENCE:g} s")
-        elif ask and now >= self._due:
-            self._asked, self.waits = now, True
+        elif ask and now >= self.due:
+            self._asked, self.due, self.waits = now, now + SILENCE, True
             self._connection.ask()
 
     def _answered(self, now: float) -> None:
@@ -82,7 +83,9 @@ class Probe:
         if not self._first:
             self.measured.append(now - self._asked)
         self._first = False
-        self._due = max(self._asked + self._interval, now)
+        while self._beat < now:
+            self._beat += self._interval
+        self.due = self._beat
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -109,9 +112,11 @@ def watch(small: Sequence[Job], large: Iterable[Job], clients: int, seconds: flo
     downloads: list[tuple[Job, Connection]] = []
     with contextlib.ExitStack() as stack:
         selector = stack.enter_context(selectors.DefaultSelector())
-        probes = [Probe(job, INTERVAL) for job in small]
+        # One after the other: at the same time they would wait for each other.
+        probes = [Probe(job, INTERVAL, after=INTERVAL * index / len(small)) for index, job in enumerate(small)]
         for probe in probes:
             stack.enter_context(contextlib.closing(probe.socket))
+            selector.register(probe.socket, selectors.EVENT_READ)
 
         def begin() -> bool:
             job = next(queue, None)
@@ -127,17 +132,21 @@ def watch(small: Sequence[Job], large: Iterable[Job], clients: int, seconds: flo
             raise LoadError(f"there are fewer downloads than {clients} clients")
         end, goes_on = time.perf_counter() + seconds, True
         while goes_on or any(probe.waits for probe in probes):
-            for key, _ in selector.select(0):
-                if key.data.take(buffer):
+            for key, _ in selector.select(_pause(probes)):
+                if key.data is not None and key.data.take(buffer):
                     selector.unregister(key.fileobj)
                     key.data.socket.close()
                     goes_on = goes_on and begin()
                 _turn(probes, ask=goes_on)
             _turn(probes, ask=goes_on)
-            os.sched_yield()
             goes_on = goes_on and time.perf_counter() < end
     octets = sum(job.length - connection.left for job, connection in downloads if connection.left >= 0)
     return Watched([probe.measured for probe in probes], octets)
+
+
+def _pause(probes: Iterable[Probe]) -> float:
+    """Seconds until the next small request is due, or until one has to be given up."""
+    return max(min(probe.due for probe in probes) - time.perf_counter(), 0)
 
 
 def _turn(probes: Iterable[Probe], *, ask: bool) -> None:
