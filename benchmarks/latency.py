@@ -49,17 +49,25 @@ class Latencies:
 class Probe:
     """A small request again and again on one connection that is kept."""
 
-    def __init__(self, job: Job, interval: float, *, after: float = 0) -> None:
+    def __init__(self, job: Job) -> None:
         self._connection = Connection(job)
         self.socket = self._connection.socket
-        self._interval = interval
         self._buffer = memoryview(bytearray(STEP_BYTES))
-        self._asked = self._beat = time.perf_counter() + after
-        self.due = self._beat
+        self._asked = self._beat = 0.0
+        self.due = 0.0
         """When it has to ask again, or when its answer can no longer be hoped for."""
-        self._first = True  # its wait has that for being accepted in it
         self.waits = False
         self.measured: list[float] = []
+
+    def begin(self) -> None:
+        """Have the first answer, which is not measured: the wait for being accepted is in it."""
+        while not self.measured:
+            self.turn()
+        self.measured.clear()
+
+    def start(self, at: float) -> None:
+        """Ask next when it is ``at``, and every `INTERVAL` from then on."""
+        self._beat = self.due = at
 
     def turn(self, *, ask: bool = True) -> None:
         """Take the answer if it is there; ask again if it is time and ``ask``.
@@ -80,11 +88,8 @@ class Probe:
 
     def _answered(self, now: float) -> None:
         self.waits = False
-        if not self._first:
-            self.measured.append(now - self._asked)
-        self._first = False
-        while self._beat < now:
-            self._beat += self._interval
+        self.measured.append(now - self._asked)
+        self._beat += INTERVAL * max(math.ceil((now - self._beat) / INTERVAL), 1)
         self.due = self._beat
 
 
@@ -112,11 +117,11 @@ def watch(small: Sequence[Job], large: Iterable[Job], clients: int, seconds: flo
     downloads: list[tuple[Job, Connection]] = []
     with contextlib.ExitStack() as stack:
         selector = stack.enter_context(selectors.DefaultSelector())
-        # One after the other: at the same time they would wait for each other.
-        probes = [Probe(job, INTERVAL, after=INTERVAL * index / len(small)) for index, job in enumerate(small)]
+        probes = [Probe(job) for job in small]
         for probe in probes:
             stack.enter_context(contextlib.closing(probe.socket))
             selector.register(probe.socket, selectors.EVENT_READ)
+            probe.begin()
 
         def begin() -> bool:
             job = next(queue, None)
@@ -130,7 +135,11 @@ def watch(small: Sequence[Job], large: Iterable[Job], clients: int, seconds: flo
 
         if sum(begin() for _ in range(clients)) < clients:
             raise LoadError(f"there are fewer downloads than {clients} clients")
-        end, goes_on = time.perf_counter() + seconds, True
+        now = time.perf_counter()
+        for index, probe in enumerate(probes):
+            # One after the other: at the same time they would wait for each other.
+            probe.start(now + INTERVAL * index / len(probes))
+        end, goes_on = now + seconds, True
         while goes_on or any(probe.waits for probe in probes):
             for key, _ in selector.select(_pause(probes)):
                 if key.data is not None and key.data.take(buffer):
