@@ -1,7 +1,7 @@
 """How long small requests wait while large downloads run: the client side of both, in one loop.
 
 Every download is taken in small steps, and the small requests are looked after between any two of them: what the
-client itself adds to a latency stays below a tenth of a millisecond or so.
+client itself adds to a latency is one such step at most.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import select
 import selectors
 import time
 from collections.abc import Iterable, Sequence
@@ -63,6 +64,7 @@ class Probe:
         """Have the first answer, which is not measured: the wait for being accepted is in it."""
         while not self.measured:
             self.turn()
+            select.select([self.socket], [], [], INTERVAL)
         self.measured.clear()
 
     def start(self, at: float) -> None:

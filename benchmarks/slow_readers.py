@@ -138,7 +138,7 @@ class _Run:
         tree = process_tree(server.pid)
         idle = taken_by(tree)
         found, sockets = [idle], 0
-        slow = _Crowd(Job(server.port, head, self.file.size), clients)
+        slow = Crowd(Job(server.port, head, self.file.size), clients)
         with on_core(self.cores.load), contextlib.closing(slow) as crowd:
             crowd.begin()
             cpu, start = cpu_seconds(tree), time.perf_counter()
@@ -151,7 +151,7 @@ class _Run:
         return Sample(clients, idle, most, sockets, lasted, cpu)
 
 
-class _Crowd:
+class Crowd:
     """Many clients that take little at a time."""
 
     def __init__(self, job: Job, clients: int) -> None:
@@ -178,10 +178,14 @@ class _Crowd:
                 self._stack.enter_context(contextlib.closing(connection.socket))
                 connection.ask()
                 self._connections.append(connection)
-            while any(not 0 <= connection.left < self._job.length for connection in self._connections):
+            while any(not 0 <= left < self._job.length for left in self.left()):
                 if time.perf_counter() > deadline:
                     raise LoadError(f"not all {self._clients} clients have bytes after {START_SECONDS:g} s")
                 self.sip(INTERVAL)
+
+    def left(self) -> list[int]:
+        """Bytes that each has still to take."""
+        return [connection.left for connection in self._connections]
 
     def sip(self, seconds: float) -> None:
         """Have them take what they take in so much time, one after the other, evenly spread.
