@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import random
 import shutil
 import tempfile
 import time
@@ -128,7 +127,6 @@ class _Run:
         self._directory, self._root = directory, directory / "files"
         self._cores, self._seconds, self._rounds, self._threads = cores, seconds, rounds, threads
         self._bearer = token()
-        self._random = random.Random(1)
         self._large: list[BenchmarkFile] = []
         self._servers: list[tuple[str, RunningServer]] = []
 
@@ -182,11 +180,9 @@ class _Run:
         large = self._large if clients else []
         for file in large:
             make_cold(self._root / file.name)
-        self._random.shuffle(large)
         small = self._job(server, self._small)
         live = Job(server.port, request_head(LIVE_PATH), len(LIVE_BODY))
         tree = process_tree(server.pid)
-        _wait_until_quiet(tree)
         read, cpu, start = _read_bytes(tree), cpu_seconds(tree), time.perf_counter()
         with on_core(self._cores.load):
             watched = watch([small, live], (self._job(server, file) for file in large), clients, self._seconds)
@@ -194,6 +190,7 @@ class _Run:
         read, cpu = _read_bytes(tree) - read, cpu_seconds(tree) - cpu
         if read < READ_SHARE * watched.octets:
             raise NotColdError(f"only {read} of {watched.octets} bytes came from the disk")
+        _wait_until_quiet(tree)
         of_small, of_live = (Latencies.of(measured, INTERVAL) for measured in watched.measured)
         return Sample(of_small, of_live, seconds, read, cpu)
 
@@ -228,9 +225,7 @@ def _read_bytes(pids: Iterable[int]) -> int:
 def _disk(path: Path) -> str:
     """What is known of the disk below ``path``: how far it reads ahead decides how long a cold read takes."""
     device = path.stat().st_dev
-    ahead = Path(f"/sys/dev/block/{os.major(device)}:{os.minor(device)}/bdi/read_ahead_kb")
-    if not ahead.exists():
-        ahead = Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb")
+    ahead = Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb")
     known = f"{int(ahead.read_text()) / 1024:g} MiB" if ahead.exists() else "an unknown number of bytes"
     return f"device {os.major(device)}:{os.minor(device)}, which the kernel reads {known} ahead on"
 
