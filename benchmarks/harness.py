@@ -17,11 +17,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import click
 
-from benchmarks.load import Job, Load
+from benchmarks.load import Job, Load, LoadError
 from benchmarks.processes import Cores, cpu_seconds, named, process_tree
+from benchmarks.setting_up import BenchmarkFile, request_head
+
+S = TypeVar("S")
 
 GIB = 2**30
 MIB = 2**20
@@ -62,19 +66,20 @@ def congestion_control() -> str:
     return "congestion control " + (_IPV4 / "tcp_congestion_control").read_text().strip()
 
 
-def circumstances(network: str, cores: Cores, nginx_version: str) -> str:
-    """What a run is run under: figures without it say nothing."""
+def circumstances(network: str, cores: Cores, *programs: str) -> str:
+    """What a run is run under: figures without it say nothing. ``programs`` are names with versions."""
     cpu = next((line.split(":", 1)[1] for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "unknown")
     pinned = f"server on core {cores.server}, load, PostgreSQL and Valkey on core {cores.load}"
     if not cores.differ:
         pinned += ": there is ONE core only, which they share; these figures mean little"
-    packages = ", ".join(f"{name} {version(name)}" for name in ("aiohttp", "asyncpg", "redis", "download-gateway"))
+    packages = [f"{name} {version(name)}" for name in ("aiohttp", "asyncpg", "redis", "download-gateway")]
+    versions = ", ".join((*programs, f"Python {platform.python_version()}", *packages))
     return "\n".join(
         (
             f"kernel    {platform.release()} {platform.machine()}",
             f"CPU       {cpu.strip()}, {os.cpu_count()} cores; {pinned}",
             f"network   {network}",
-            f"versions  {nginx_version}, Python {platform.python_version()}, {packages}",
+            f"versions  {versions}",
             f"load      {os.getloadavg()[0]:.2f} (mean of the last minute, before the run)",
         )
     )
@@ -82,6 +87,34 @@ def circumstances(network: str, cores: Cores, nginx_version: str) -> str:
 
 def _lines(path: str) -> list[str]:
     return Path(path).read_text().splitlines()
+
+
+def in_turn(rounds: int) -> Iterator[tuple[int, tuple[int, int]]]:
+    """The numbers of ``rounds`` and which side is first and second in each; it changes from round to round.
+
+    Shows how far it is.
+    """
+    for number in range(rounds):
+        yield number, (0, 1) if number % 2 == 0 else (1, 0)
+        if sys.stderr.isatty():
+            click.echo(f"\r{number + 1}/{rounds} ", err=True, nl=number + 1 == rounds)
+
+
+def check_served(load: Load, port: int, path: str, bearer: str, file: BenchmarkFile) -> None:
+    """See that the file is served byte for byte, and to nobody without a token.
+
+    Raises:
+        LoadError: it is not.
+    """
+    if load.run(Job(port, request_head(path, bearer), file.size, hashed=True)).sha256 != file.sha256:
+        raise LoadError(f"{path} is not served as it is")
+    try:
+        load.run(Job(port, request_head(path), file.size))
+    except LoadError as error:
+        if "status 40" not in str(error):
+            raise
+    else:
+        raise LoadError(f"{path} is served to anybody: its checks are not what is measured")
 
 
 @contextlib.contextmanager
@@ -145,14 +178,11 @@ def measure(side: Side, load: Load) -> Sample:
 def alternate(sides: tuple[Side, Side], load: Load, rounds: int) -> tuple[list[Sample], list[Sample]]:
     """Run both sides ``rounds`` times in turn, who is first changing from round to round; one round more warms up."""
     samples: tuple[list[Sample], list[Sample]] = ([], [])
-    for number in range(-1, rounds):
-        order = (0, 1) if number % 2 == 0 else (1, 0)
+    for number, order in in_turn(rounds + 1):
         for index in order:
             sample = measure(sides[index], load)
-            if number >= 0:
+            if number > 0:
                 samples[index].append(sample)
-        if sys.stderr.isatty():
-            click.echo(f"\r{number + 1}/{rounds} ", err=True, nl=number + 1 == rounds)
     return samples
 
 
@@ -176,20 +206,21 @@ class Spread:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Figure:
-    """One row of a comparison."""
+class Figure(Generic[S]):
+    """One row of a comparison of samples of some kind."""
 
     name: str
-    of: Callable[[Sample], float]
+    of: Callable[[S], float]
     digits: int
     goal: str = ""
-    """What the ratio of the first side to the second is to reach; shown, never judged: times depend on the machine.
+    """What the ratio of the first side to the second is to reach, or the first side itself where the goal names it;
+    shown, never judged: times depend on the machine.
 
     Without a goal no ratio is shown: it would say nothing.
     """
 
 
-def table(names: Sequence[str], samples: tuple[list[Sample], list[Sample]], figures: Iterable[Figure]) -> str:
+def table(names: Sequence[str], samples: tuple[list[S], list[S]], figures: Iterable[Figure[S]]) -> str:
     """Medians (least-most) of both sides, and the median of the ratios of the rounds, which noise touches least."""
     rows = [("", *names, "ratio", "to reach")]
     for figure in figures:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 
+from benchmarks import options
 from benchmarks.harness import (
     GIB,
     MIB,
@@ -41,9 +42,8 @@ from benchmarks.setting_up import (
     running_nginx,
     token,
 )
-from gateway.demo.sizes import parse_size
 
-FIGURES = (
+FIGURES: tuple[Figure[Sample], ...] = (
     Figure("MiB/s", lambda sample: sample.octets / MIB / sample.seconds, 0, ">= 0.90"),
     Figure("CPU s per GiB", lambda sample: _per_gib(sample, sample.server_cpu), 3, "<= 1.2"),
     Figure("  PostgreSQL", lambda sample: _per_gib(sample, sample.neighbours_cpu["PostgreSQL"]), 4),
@@ -56,31 +56,19 @@ def _per_gib(sample: Sample, seconds: float) -> float:
     return seconds * GIB / sample.octets
 
 
-def _clients(_: click.Context, __: click.Parameter, text: str) -> list[int]:
-    try:
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise click.BadParameter(f"{text!r} is no list of numbers like 1,32") from error
-    if not all(1 <= number <= 256 for number in numbers):
-        raise click.BadParameter("numbers of clients go from 1 to 256")
-    return numbers
-
-
-def _size(_: click.Context, __: click.Parameter, text: str) -> int:
-    try:
-        size = parse_size(text)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from error
-    if size == 0:
-        raise click.BadParameter("an empty file cannot be measured")
-    return size
-
-
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--size", default="1GiB", show_default=True, callback=_size, help="File for a single client.")
-@click.option("--each", default="64MiB", show_default=True, callback=_size, help="File that each of many clients gets.")
+@click.option("--size", default="1GiB", show_default=True, callback=options.size, help="File for a single client.")
+@click.option(
+    "--each", default="64MiB", show_default=True, callback=options.size, help="File that each of many clients gets."
+)
 @click.option("--rounds", default=15, show_default=True, type=click.IntRange(1, 1000))
-@click.option("--clients", default="1,32", show_default=True, callback=_clients, help="Numbers of clients, in turn.")
+@click.option(
+    "--clients",
+    default="1,32",
+    show_default=True,
+    callback=options.numbers(1, 256),
+    help="Numbers of clients, in turn.",
+)
 def main(size: int, each: int, rounds: int, clients: list[int]) -> None:
     """Compare the gateway with nginx's sendfile, and print medians, spreads and ratios."""
     nginx = find_nginx()

@@ -66,14 +66,15 @@ class Result:
     sha256: str = ""
 
 
-class _Connection:
-    """One client: sends the request, takes the answer, and begins anew while there are requests left."""
+class Connection:
+    """One client: sends the job's request, takes the answer, and may ask again."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
         self._head = job.head.encode()
         self._header = b""
-        self._left = -1  # bytes of this body that are still to come; -1: its header is
+        self.left = -1
+        """Bytes of this answer's body that are still to come; -1: its header is."""
         self._digest = hashlib.sha256()
         self.digest = ""
         self.socket = socket.create_connection(("127.0.0.1", job.port), timeout=SILENCE)
@@ -81,28 +82,28 @@ class _Connection:
 
     def ask(self) -> None:
         """Send the next request; it is small, and fits into any socket that has nothing else to send."""
-        self._header, self._left = b"", -1
+        self._header, self.left = b"", -1
         if self.socket.send(self._head) != len(self._head):
             raise LoadError("the request did not fit into the socket")
 
     def take(self, buffer: memoryview) -> bool:
         """Take what has come; tells whether the answer is complete."""
-        if self._left < 0:
+        if self.left < 0:
             self._take_header()
         elif self._job.hashed:
-            count = self.socket.recv_into(buffer, min(self._left, len(buffer)))
+            count = self.socket.recv_into(buffer, min(self.left, len(buffer)))
             self._digest.update(buffer[:count])
             self._count(count)
         else:
-            self._count(self.socket.recv_into(buffer, min(self._left, len(buffer)), socket.MSG_TRUNC))
-        if self._left == 0:
+            self._count(self.socket.recv_into(buffer, min(self.left, len(buffer)), socket.MSG_TRUNC))
+        if self.left == 0:
             self.digest, self._digest = self._digest.hexdigest(), hashlib.sha256()
-        return self._left == 0
+        return self.left == 0
 
     def _count(self, count: int) -> None:
         if count == 0:
-            raise LoadError(f"the connection ended {self._left} bytes early")
-        self._left -= count
+            raise LoadError(f"the connection ended {self.left} bytes early")
+        self.left -= count
 
     def _take_header(self) -> None:
         piece = self.socket.recv(LONGEST_HEADER)
@@ -119,7 +120,7 @@ class _Connection:
         if int(fields.get(b"content-length", b"0")) != self._job.length or len(body) > self._job.length:
             raise LoadError(f"not the {self._job.length} bytes that were asked for: {header!r}")
         self._digest.update(body)
-        self._left = self._job.length - len(body)
+        self.left = self._job.length - len(body)
 
 
 def fetch(job: Job, *, polls: bool) -> Result:
@@ -131,7 +132,7 @@ def fetch(job: Job, *, polls: bool) -> Result:
     """
     with contextlib.ExitStack() as stack:
         selector = stack.enter_context(selectors.DefaultSelector())
-        connections = [_Connection(job) for _ in range(job.clients)]
+        connections = [Connection(job) for _ in range(job.clients)]
         for connection in connections:
             stack.enter_context(contextlib.closing(connection.socket))
             selector.register(connection.socket, selectors.EVENT_READ, connection)

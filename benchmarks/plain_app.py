@@ -90,7 +90,11 @@ def create_app(settings: dict[str, Any], answer: Answer) -> web.Application:
         what = {"Bucket": BUCKET, "Key": row["location"]}
         raise web.HTTPTemporaryRedirect(await store.generate_presigned_url("get_object", Params=what, ExpiresIn=60))
 
+    async def live(_: web.Request) -> web.Response:
+        return web.json_response({"status": "live"})
+
     app = web.Application()
+    app.router.add_get("/health/live", live)
     app.cleanup_ctx.append(neighbours)
     app.router.add_get("/collections/{c}/items/{i}/download/{a}", download)
     return app

@@ -26,6 +26,7 @@ from gateway.embedded import Services, run_services
 from gateway.identity.jwt import sign
 from gateway.identity.principal import Principal
 from gateway.quotas.service import connect as connect_quotas
+from storage_plugins.local import DEFAULT_THREADS
 
 COLLECTION, ITEM = "benchmark", "granule"
 CALLER = Principal("bench", "reader", "reader@example.org", "REGISTERED_USER", ("readers",))
@@ -153,7 +154,7 @@ def running_nginx(
         yield RunningServer(process.pid, port)
 
 
-def write_configuration(directory: Path, services: Services, root: Path) -> Path:
+def write_configuration(directory: Path, services: Services, root: Path, *, threads: int = DEFAULT_THREADS) -> Path:
     """Write the gateway's configuration; readable by us alone, since it holds passwords."""
     file = directory / "gateway.toml"
     file.touch(mode=0o600)
@@ -162,21 +163,23 @@ def write_configuration(directory: Path, services: Services, root: Path) -> Path
         f"[database]\ndsn = {json.dumps(services.postgres_dsn)}\n"
         f"[redis]\nurl = {json.dumps(services.redis_url)}\n"
         f'[[identity.jwt]]\nalgorithms = ["HS256"]\nsecret = {json.dumps(SECRET)}\n'
-        f'[[storage]]\nname = "disk"\nplugin = "local"\nroot = {json.dumps(str(root))}\n'
+        f'[[storage]]\nname = "disk"\nplugin = "local"\nroot = {json.dumps(str(root))}\nthreads = {threads}\n'
     )
     return file
 
 
 @contextlib.contextmanager
-def catalogue(directory: Path, files: list[BenchmarkFile], cores: Cores) -> Iterator[Path]:
+def catalogue(
+    directory: Path, files: list[BenchmarkFile], cores: Cores, *, threads: int = DEFAULT_THREADS
+) -> Iterator[Path]:
     """Run PostgreSQL and Valkey with a catalogue of ``files``, which lie in ``directory/files``.
 
-    Gives the gateway's configuration.
+    Gives the gateway's configuration, in which their storage has ``threads``.
     """
     with contextlib.ExitStack() as stack:
         with on_core(cores.load):
             services = stack.enter_context(run_services())
-        configuration = write_configuration(directory, services, directory / "files")
+        configuration = write_configuration(directory, services, directory / "files", threads=threads)
         fill_catalogue(configuration, directory / "files", files)
         yield configuration
 

@@ -15,14 +15,16 @@ import click
 from benchmarks.harness import (
     MIB,
     Figure,
+    Sample,
     Side,
     alternate,
+    check_served,
     circumstances,
     ending_in_order,
     own_network,
     table,
 )
-from benchmarks.load import Job, Load, LoadError, load_process
+from benchmarks.load import Job, load_process
 from benchmarks.processes import Cores, choose_cores
 from benchmarks.setting_up import (
     BenchmarkFile,
@@ -38,7 +40,7 @@ from benchmarks.setting_up import (
 )
 
 SIZES = {"4KiB.bin": 4096, "1MiB.bin": MIB}
-FIGURES = (
+FIGURES: tuple[Figure[Sample], ...] = (
     Figure("requests/s", lambda sample: sample.requests / sample.seconds, 0, ">= 1.0"),
     Figure("CPU ms per request", lambda sample: 1000 * sample.server_cpu / sample.requests, 3, "<= 1.0"),
     Figure("  PostgreSQL", lambda sample: 1000 * sample.neighbours_cpu["PostgreSQL"] / sample.requests, 3),
@@ -86,8 +88,8 @@ def _run(
             ours = Job(gateway.port, request_head(file.gateway_path, bearer), file.size, clients, requests)
             peers = Job(peer.port, request_head(f"/{file.name}", bearer), file.size, clients, requests)
             sides = Side("gateway", [gateway.pid], ours), Side("auth_request", [peer.pid, checks.pid], peers)
-            _check(load, gateway.port, file.gateway_path, bearer, file)
-            _check(load, peer.port, f"/{file.name}", bearer, file)
+            check_served(load, gateway.port, file.gateway_path, bearer, file)
+            check_served(load, peer.port, f"/{file.name}", bearer, file)
             samples = alternate(sides, load, rounds)
             title = f"{file.size / 1024:g} KiB, {clients} connections; median (least-most) of {rounds} rounds in turn"
             click.echo(f"\n{title}, {requests} requests each")
@@ -105,19 +107,6 @@ def _directives(port: int, files: list[BenchmarkFile]) -> dict[str, str]:
             f"proxy_pass http://checks{file.gateway_path}; }}\n"
         )
     return {"http": http, "server": server}
-
-
-def _check(load: Load, port: int, path: str, bearer: str, file: BenchmarkFile) -> None:
-    """See that the file is served byte for byte, and to nobody without a token."""
-    if load.run(Job(port, request_head(path, bearer), file.size, hashed=True)).sha256 != file.sha256:
-        raise LoadError(f"{path} is not served as it is")
-    try:
-        load.run(Job(port, request_head(path), file.size))
-    except LoadError as error:
-        if "status 40" not in str(error):
-            raise
-    else:
-        raise LoadError(f"{path} is served to anybody: its checks are not what is measured")
 
 
 if __name__ == "__main__":

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import pytest
 
 from benchmarks.load import Job, LoadError, fetch
 from benchmarks.processes import cpu_seconds, process_tree
+from tests.benchmarks.serving import serving
 
 BODY = os.urandom(300_000)
 HEAD = "GET /file HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -23,37 +23,21 @@ def answer_with(body: bytes, *, length: int | None = None, status: str = "200 OK
     return f"HTTP/1.1 {status}\r\nContent-Length: {len(body) if length is None else length}\r\n\r\n".encode() + body
 
 
-@contextlib.contextmanager
-def serving(answer: bytes, *, keep: bool) -> Iterator[int]:
-    """A server that gives ``answer`` to each request, or to the first and then ends the connection."""
+def sending(answer: bytes, *, keep: bool) -> Callable[[socket.socket], None]:
+    """Gives ``answer`` to each request, or to the first and then ends the connection."""
 
-    def serve(connection: socket.socket) -> None:
-        with connection, contextlib.suppress(ConnectionError):
-            while connection.recv(65536):
-                connection.sendall(answer)
-                if not keep:
-                    return
+    def send(connection: socket.socket) -> None:
+        connection.sendall(answer)
+        if not keep:
+            connection.shutdown(socket.SHUT_RDWR)
 
-    def accept() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
-
-    listener = socket.create_server(("127.0.0.1", 0))
-    acceptor = threading.Thread(target=accept)
-    acceptor.start()
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        acceptor.join()
-        listener.close()
+    return send
 
 
 @pytest.mark.parametrize("polls", [True, False])
 @pytest.mark.parametrize("hashed", [True, False])
 def test_every_request_of_every_client_is_counted(polls: bool, hashed: bool) -> None:
-    with serving(answer_with(BODY), keep=True) as port:
+    with serving(sending(answer_with(BODY), keep=True)) as port:
         result = fetch(Job(port, HEAD, len(BODY), clients=3, requests=10, hashed=hashed), polls=polls)
     assert result.octets == 10 * len(BODY)
     assert result.sha256 == (hashlib.sha256(BODY).hexdigest() if hashed else "")
@@ -69,7 +53,7 @@ def test_every_request_of_every_client_is_counted(polls: bool, hashed: bool) -> 
     ],
 )
 def test_a_wrong_answer_is_no_measurement(answer: bytes, problem: str) -> None:
-    with serving(answer, keep=False) as port, pytest.raises(LoadError, match=problem):
+    with serving(sending(answer, keep=False)) as port, pytest.raises(LoadError, match=problem):
         fetch(Job(port, HEAD, len(BODY)), polls=False)
 
 
