@@ -27,8 +27,6 @@ class Fault:
     """Pass exactly so many bytes, then no more, and leave the connection open."""
     slice_bytes: int = 64 * 1024
     """Most bytes passed at once."""
-    slice_pause: float = 0.0
-    """Seconds between slices."""
 
 
 HEALTHY = Fault()
@@ -87,8 +85,6 @@ class FaultProxy:
             target.write(piece)
             await target.drain()
             passed += len(piece)
-            if fault.slice_pause:
-                await asyncio.sleep(fault.slice_pause)
         if fault.cut_after is None:
             await asyncio.Event().wait()
         self.cuts += 1

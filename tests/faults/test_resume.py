@@ -35,7 +35,11 @@ def cuts(chance: random.Random, size: int) -> list[Fault]:
     """One to three cuts. The first lies within what any client's first connection asks for."""
     number = chance.randint(1, 3)
     return [
-        Fault(cut_after=chance.randrange(1, size // 4 if first else size), reset=chance.random() < 0.5)
+        Fault(
+            cut_after=chance.randrange(1, size // 4 if first else size),
+            reset=chance.random() < 0.5,
+            slice_bytes=chance.choice((1000, 16 * 1024, 64 * 1024)),
+        )
         for first in (True, *[False] * (number - 1))
     ]
 
