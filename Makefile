@@ -8,13 +8,16 @@ UV := $(BIN)/uv
 export UV_SYSTEM_CERTS ?= 1
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml
 
-.PHONY: demo test lint types bench lock clean
+.PHONY: demo test test-long lint types bench lock clean
 
 demo: $(VENV)/.demo-installed ## a small real catalogue, served with nothing but Python
 	@$(BIN)/gateway demo $(ARGS)
 
 test: $(VENV)/.dev-installed ## the tests, against real PostgreSQL and Valkey
 	$(BIN)/pytest $(ARGS)
+
+test-long: $(VENV)/.dev-installed ## the same with more examples and all of the cut downloads
+	GATEWAY_TEST_FULL=1 GATEWAY_TEST_EXAMPLES=20000 $(BIN)/pytest --numprocesses=0 --timeout 600 $(ARGS)
 
 lint: $(VENV)/.dev-installed
 	$(BIN)/ruff check .

@@ -398,7 +398,9 @@ class TestLoadKey:
         assert tokens.verify(token(signed_as="RS256")).subject == "scientist"
         assert_refused(tokens, token(signed_as="RS256", rsa_key=forge.OTHER_RSA_KEY))
 
-    @pytest.mark.parametrize("content", [b"", b"nonsense", b"\xff\xfe", RSA_PEM[:100]])
+    @pytest.mark.parametrize(
+        "content", [b"", b"nonsense", b"\xff\xfe", RSA_PEM[:100]], ids=["empty", "nonsense", "no text", "cut"]
+    )
     def test_what_is_no_pem_is_refused_by_name(self, tmp_path: Path, content: bytes) -> None:
         file = tmp_path / "key.pem"
         file.write_bytes(content)
