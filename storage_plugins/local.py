@@ -48,8 +48,9 @@ _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 class LocalStorage:
     """Files below one directory. Symbolic links below it are not followed: a link could lead out of it.
 
-    Options: ``root``, absolute path of the directory; ``threads``, how many calls may wait for this disk at once
-    (default 16). The threads serve this storage alone, so that a mount that hangs stalls no other.
+    Options: ``root``, absolute path of the directory; ``threads``, how many calls may wait for this disk at once to open and
+    read files, and as many to send them (default 16). They serve this storage alone, so that a mount that hangs stalls
+    no other.
     """
 
     def __init__(self, name: str, root: Path, threads: int = DEFAULT_THREADS) -> None:
@@ -57,6 +58,8 @@ class LocalStorage:
         self.root = root
         self._roots = (PurePosixPath(root), PurePosixPath(root.resolve()))
         self._threads = DaemonThreads(threads, f"storage-{name}")
+        # Apart, so that opening a small file does not wait its turn behind those who send large ones from a slow disk.
+        self._senders = DaemonThreads(threads, f"storage-{name}-send")
 
     @classmethod
     def from_options(cls, name: str, options: Mapping[str, object]) -> Self:
@@ -114,7 +117,8 @@ class LocalStorage:
 
     async def sendfile(self, file: OpenFile, offset: int, count: int, socket: Descriptor) -> int:
         """See `gateway.storage.OnDisk`."""
-        future = self._submit(_sendfile, file.descriptor.number, file.stat.version, offset, count, socket.number)
+        call = self._senders.submit(_sendfile, file.descriptor.number, file.stat.version, offset, count, socket.number)
+        future = asyncio.wrap_future(call)
         file.descriptor.held_by(future)
         socket.held_by(future)
         return await asyncio.shield(future)
@@ -129,6 +133,7 @@ class LocalStorage:
     async def close(self) -> None:
         """Let the threads end; one that hangs in a dead mount is not waited for."""
         self._threads.close()
+        self._senders.close()
 
     def _submit(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> asyncio.Future[T]:
         return asyncio.wrap_future(self._threads.submit(function, *args, **kwargs))

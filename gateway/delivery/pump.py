@@ -11,7 +11,7 @@ from gateway.delivery.watch import Watch
 from gateway.http.evaluate import Span
 from gateway.storage import Descriptor, OnDisk, OpenFile, answering_within
 
-HOP_BYTES = 16 * 1024 * 1024
+HOP_BYTES = 4 * 1024 * 1024
 """Most bytes that one call in a thread moves: what progress, deadlines and aborts are seen at."""
 
 
