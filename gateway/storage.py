@@ -189,11 +189,18 @@ class OnDisk(CanStat, Protocol):
         """
         ...
 
-    def sendfile_from_memory(self, file: OpenFile, offset: int, count: int, socket: Descriptor) -> int | None:
-        """As `sendfile`, at once and on the loop, but only bytes that no disk need be asked for.
+    def bytes_in_memory(self, file: OpenFile, offset: int, count: int) -> int:
+        """How many of ``count`` bytes from ``offset`` can, as far as samples tell, be had without asking a disk.
+
+        It does not wait; 0 where nobody can say.
+        """
+        ...
+
+    def sendfile_from_memory(self, file: OpenFile, offset: int, count: int, socket: Descriptor) -> int:
+        """As `sendfile`, but at once and on the loop, for bytes that are in memory (`bytes_in_memory`).
 
         Returns the bytes that the kernel accepted (0 when the socket is full); fewer than ``count`` also when others
-        shall have their turn; None when a disk must be asked, or nobody can say.
+        shall have their turn.
 
         Raises:
             CopyChangedError, CopyUnavailableError, ConnectionError: as `sendfile`.

@@ -48,9 +48,9 @@ _FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 class LocalStorage:
     """Files below one directory. Symbolic links below it are not followed: a link could lead out of it.
 
-    Options: ``root``, absolute path of the directory; ``threads``, how many calls may wait for this disk at once to open and
-    read files, and as many to send them (default 16). They serve this storage alone, so that a mount that hangs stalls
-    no other.
+    Options: ``root``, absolute path of the directory; ``threads``, how many calls may wait for this disk to open and
+    read files, and as many to send them (default 16). They are of this storage alone: a mount that hangs stalls no
+    other.
     """
 
     def __init__(self, name: str, root: Path, threads: int = DEFAULT_THREADS) -> None:
@@ -123,12 +123,14 @@ class LocalStorage:
         socket.held_by(future)
         return await asyncio.shield(future)
 
-    def sendfile_from_memory(self, file: OpenFile, offset: int, count: int, socket: Descriptor) -> int | None:
+    def bytes_in_memory(self, file: OpenFile, offset: int, count: int) -> int:
         """See `gateway.storage.OnDisk`."""
-        count = min(count, _AT_ONCE_BYTES)
-        if not _is_in_memory(file.descriptor.number, offset, count):
-            return None
-        return _sendfile(file.descriptor.number, file.stat.version, offset, count, socket.number)
+        return _bytes_in_memory(file.descriptor.number, offset, count)
+
+    def sendfile_from_memory(self, file: OpenFile, offset: int, count: int, socket: Descriptor) -> int:
+        """See `gateway.storage.OnDisk`."""
+        number, version = file.descriptor.number, file.stat.version
+        return _sendfile(number, version, offset, min(count, _AT_ONCE_BYTES), socket.number, once=True)
 
     async def close(self) -> None:
         """Let the threads end; one that hangs in a dead mount is not waited for."""
@@ -216,32 +218,34 @@ def _check_unchanged(number: int, version: str) -> None:
         raise CopyChangedError("the file was written to while it was read")
 
 
-def _is_in_memory(number: int, offset: int, count: int) -> bool:
-    """Whether these bytes are, as far as samples tell, in the page cache; False where the system cannot say."""
+def _bytes_in_memory(number: int, offset: int, count: int) -> int:
     flag = getattr(os, "RWF_NOWAIT", None)
     if flag is None:
-        return False
-    sample = [bytearray(1)]
+        return 0
+    sample, known = [bytearray(1)], offset
     try:
-        return all(
-            os.preadv(number, sample, position, flag)
-            for position in (*range(offset, offset + count, _SAMPLE_BYTES), offset + count - 1)
-        )
+        for position in (*range(offset, offset + count, _SAMPLE_BYTES), offset + count - 1):
+            if not os.preadv(number, sample, position, flag):
+                break
+            known = position
     except OSError:  # EAGAIN: not there; EOPNOTSUPP: this file system cannot say
-        return False
+        return known - offset
+    return count if known == offset + count - 1 else known - offset
 
 
-def _sendfile(number: int, version: str, offset: int, count: int, socket: int) -> int:
+def _sendfile(number: int, version: str, offset: int, count: int, socket: int, *, once: bool = False) -> int:
     """Send until all is sent, the socket is full or something is wrong.
 
     What was sent before something went wrong is told first: it must be charged. The next call meets the same again.
+    With ``once`` a socket that took less than it was offered counts as full.
     """
-    sent = 0
+    sent = moved = 0
     while sent < count:
         left = count - sent
+        asked = left - _LAST_BYTES if left > _LAST_BYTES else left
         try:
             _check_unchanged(number, version)
-            moved = _move(number, offset + sent, left - _LAST_BYTES if left > _LAST_BYTES else left, socket)
+            moved = _move(number, offset + sent, asked, socket)
         except BlockingIOError:
             break
         except (ConnectionError, StorageError):
@@ -249,6 +253,8 @@ def _sendfile(number: int, version: str, offset: int, count: int, socket: int) -
                 raise
             break
         sent += moved
+        if once and moved < asked:
+            break
     return sent
 
 

@@ -15,6 +15,9 @@ HOP_BYTES = 4 * 1024 * 1024
 """Most bytes that one call in a thread moves: what progress, deadlines and aborts are seen at."""
 
 
+LOOK_AHEAD_BYTES = 16 * 1024 * 1024
+"""How far ahead is looked at once whether bytes are in memory."""
+
 ABANDON_SECONDS = 1.0
 """Time for a thread that sends to an ended connection to notice."""
 
@@ -37,6 +40,7 @@ class Pump:
         self._transfer = transfer
         self._loop = asyncio.get_running_loop()
         self._offset = self._stop = 0
+        self._known = 0  # As far as here the bytes are in memory.
         self._pause: asyncio.Future[None] = self._loop.create_future()
 
     async def send(self, span: Span, watch: Watch, *, storage_timeout: float) -> None:
@@ -47,7 +51,7 @@ class Pump:
             ConnectionError: the client is gone.
             ClientStalledError: see there.
         """
-        self._offset, self._stop = span.start, span.stop
+        self._offset, self._stop, self._known = span.start, span.stop, span.start
         while self._offset < self._stop:
             async with watch.patience():
                 await self._send_from_memory()
@@ -92,13 +96,18 @@ class Pump:
         if self._pause.done():
             return
         try:
-            left = self._stop - self._offset
-            moved = self._storage.sendfile_from_memory(self._file, self._offset, left, self._peer)
+            if self._offset >= self._known:
+                asked = min(LOOK_AHEAD_BYTES, self._stop - self._offset)
+                self._known = self._offset + self._storage.bytes_in_memory(self._file, self._offset, asked)
+            if self._offset == self._known:
+                self._pause.set_result(None)
+                return
+            count = self._known - self._offset
+            self._count(self._storage.sendfile_from_memory(self._file, self._offset, count, self._peer))
         except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to whoever waits
             self._pause.set_exception(error)
             return
-        self._count(moved or 0)
-        if moved is None or self._offset == self._stop:
+        if self._offset == self._stop:
             self._pause.set_result(None)
 
     def _count(self, moved: int) -> None:

@@ -36,7 +36,7 @@ LARGE = random.Random(3).randbytes(48 * MEBIBYTE)
 def pages(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the sender finds the bytes: every promise holds on both ways."""
     in_memory = request.param == "from memory"
-    monkeypatch.setattr("storage_plugins.local._is_in_memory", lambda *_: in_memory)
+    monkeypatch.setattr(local, "_bytes_in_memory", lambda _, __, count: count if in_memory else 0)
 
 
 @pytest.fixture
