@@ -26,8 +26,8 @@ class Pump:
     """Sends spans of ``file`` over ``connection``, of which ``peer`` is a duplicate that stays open.
 
     Whenever the connection takes bytes, those that are in memory are moved at once on the loop: a hop to a thread and
-    back costs as much as a megabyte. Bytes that a disk must be asked for are moved in a thread, so that a slow disk
-    stalls nobody else.
+    back costs as much as a megabyte. From the first byte on that a disk must be asked for, a thread moves them, so that
+    a slow disk stalls nobody else.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class Pump:
         self._loop = asyncio.get_running_loop()
         self._offset = self._stop = 0
         self._known = 0  # As far as here the bytes are in memory.
+        self._cold = False
         self._pause: asyncio.Future[None] = self._loop.create_future()
 
     async def send(self, span: Span, watch: Watch, *, storage_timeout: float) -> None:
@@ -56,6 +57,9 @@ class Pump:
             async with watch.patience():
                 await self._send_from_memory()
             if self._offset < self._stop:
+                # From here on the disk reads ahead of us: samples would hit pages between others that are on their way,
+                # and the loop would wait for these.
+                self._cold = True
                 async with answering_within(storage_timeout):
                     await self._send_from_disk(min(HOP_BYTES, self._stop - self._offset))
 
@@ -97,8 +101,7 @@ class Pump:
             return
         try:
             if self._offset >= self._known:
-                asked = min(LOOK_AHEAD_BYTES, self._stop - self._offset)
-                self._known = self._offset + self._storage.bytes_in_memory(self._file, self._offset, asked)
+                self._known = self._offset + self._bytes_in_memory()
             if self._offset == self._known:
                 self._pause.set_result(None)
                 return
@@ -109,6 +112,12 @@ class Pump:
             return
         if self._offset == self._stop:
             self._pause.set_result(None)
+
+    def _bytes_in_memory(self) -> int:
+        if self._cold:
+            return 0
+        asked = min(LOOK_AHEAD_BYTES, self._stop - self._offset)
+        return self._storage.bytes_in_memory(self._file, self._offset, asked)
 
     def _count(self, moved: int) -> None:
         self._offset += moved
