@@ -27,6 +27,7 @@ from tests.conformance.targets import OverCurl, OverSocket, Run, Served, Server,
 from tests.conftest import _database_dsn, _execute
 from tests.e2e.conftest import REQUIRE_CLIENTS
 from tests.harness import SCIENCE, SCIENTIST, Entry, RunningGateway, bearer, config_for, running_gateway
+from tests.offload import proxies
 
 T = TypeVar("T")
 
@@ -83,7 +84,16 @@ class Stand:
 
 @contextlib.asynccontextmanager
 async def _stand(database: str, redis_url: str, root: Path) -> AsyncIterator[Stand]:
-    async with running_gateway(config_for(database, redis_url, root), root) as running:
+    # Files are left to a listed proxy that offers to send them; to all others they are streamed.
+    config = config_for(
+        database, redis_url, root,
+        server={"port": 0, "shutdown_timeout": 1, "trusted_proxies": ["127.0.0.1"]},
+        storage=[{
+            "name": "disk", "plugin": "local", "root": str(root),
+            "offload": proxies.NGINX.field, "offload_prefix": proxies.NGINX.prefix(root),
+        }],
+    )  # fmt: skip
+    async with running_gateway(config, root) as running:
         files: dict[str, Entry] = {}
         stand = Stand(running, root, files, asyncio.get_running_loop())
         await running.catalogue.grant("restricted", await running.catalogue.group(SCIENCE))
@@ -170,6 +180,16 @@ def proxy(stand: Stand, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pr
 
 
 @pytest.fixture(scope="package")
+def offload(stand: Stand, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
+    """The address of nginx before the gateway that sends the files which the gateway leaves to it."""
+    with proxies.running(proxies.NGINX, stand.running.url, stand.root, tmp_path_factory.mktemp("offload")) as url:
+        parts = urlsplit(url)
+        assert parts.hostname
+        assert parts.port
+        yield parts.hostname, parts.port
+
+
+@pytest.fixture(scope="package")
 def static(stand: Stand, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
     """The address of nginx that serves the same files by itself: the oracle."""
     nginx.program()
@@ -193,7 +213,7 @@ def curl() -> str:
 Runs = Callable[[str, str], Run]
 """From the names of a server and a file to what the one answered about the other."""
 
-SERVERS = ("gateway", "gateway, pipelined", "proxy, HTTP/1.1", "proxy, HTTP/2")
+SERVERS = ("gateway", "gateway, pipelined", "proxy, HTTP/1.1", "proxy, HTTP/2", "proxy, X-Accel-Redirect")
 STATIC = "nginx alone"
 
 
@@ -202,13 +222,10 @@ def runs(stand: Stand, request: pytest.FixtureRequest, tmp_path_factory: pytest.
     """The table put to each server, once and when it is first asked for."""
 
     def server(name: str) -> Server:
-        match name:
-            case "gateway":
-                return OverSocket(stand.address)
-            case "gateway, pipelined":
-                return OverSocket(stand.address, depth=16)
-            case "nginx alone":
-                return OverSocket(request.getfixturevalue("static"), may_hang_up=True)
+        if name.startswith("gateway"):
+            return OverSocket(stand.address, depth=16 if name == "gateway, pipelined" else 1)
+        if fixture := {STATIC: "static", "proxy, X-Accel-Redirect": "offload"}.get(name):
+            return OverSocket(request.getfixturevalue(fixture), may_hang_up=True)
         proxy: Proxy = request.getfixturevalue("proxy")
         if name == "proxy, HTTP/1.1":
             return OverSocket(proxy.clear)
