@@ -52,7 +52,8 @@ def test_a_signal_to_the_programs_process_group(number: signal.Signals) -> None:
 @pytest.mark.parametrize("killed", [True, False])
 def test_a_forked_process_that_holds_the_pipe_does_not_keep_the_services(killed: bool) -> None:
     with running("fork") as run:
-        forked = [p for p in descendants(run.program.pid) if p.parent == run.program.pid and p.pid != run.supervisor.pid]
+        children = [process for process in descendants(run.program.pid) if process.parent == run.program.pid]
+        forked = [process for process in children if process.pid != run.supervisor.pid]
         assert len(forked) == 1
         try:
             if killed:
