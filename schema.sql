@@ -101,8 +101,11 @@ CREATE TABLE IF NOT EXISTS copies (
     size       bigint CHECK (size >= 0),       -- bytes
     modified   timestamptz,                    -- Last-Modified of these bytes
     version    text,                           -- the storage's own tag of these bytes (local: mtime, size and inode)
+    verified_version text,                     -- version whose bytes were read and have the file's checksum
+    broken_version   text,                     -- version whose bytes were read and have not: never served
     UNIQUE (file_id, storage, location)
 );
+ALTER TABLE copies ADD COLUMN IF NOT EXISTS verified_version text, ADD COLUMN IF NOT EXISTS broken_version text;
 
 -- REGARDS' access groups. A public group reaches everyone, anonymous callers included.
 CREATE TABLE IF NOT EXISTS groups (
@@ -143,4 +146,4 @@ CREATE TABLE IF NOT EXISTS quota_limits (
     PRIMARY KEY (tenant_id, kind, email)
 );
 
-INSERT INTO schema_version (version) VALUES (1) ON CONFLICT DO NOTHING;
+INSERT INTO schema_version (version) VALUES (2) ON CONFLICT DO NOTHING;

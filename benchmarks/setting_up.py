@@ -163,7 +163,8 @@ def write_configuration(directory: Path, services: Services, root: Path, *, thre
         f"[database]\ndsn = {json.dumps(services.postgres_dsn)}\n"
         f"[redis]\nurl = {json.dumps(services.redis_url)}\n"
         f'[[identity.jwt]]\nalgorithms = ["HS256"]\nsecret = {json.dumps(SECRET)}\n'
-        f'[[storage]]\nname = "disk"\nplugin = "local"\nroot = {json.dumps(str(root))}\nthreads = {threads}\n'
+        f'[[storage]]\nname = "disk"\nplugin = "local"\ntenants = ["*"]\n'
+        f"root = {json.dumps(str(root))}\nthreads = {threads}\n"
     )
     return file
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 
 import aiohttp.http_parser
 import aiohttp.http_writer
@@ -15,15 +14,14 @@ import gateway.quotas.service
 from gateway.api import ops, regards_downloads, stac_downloads
 from gateway.api.keys import DOWNLOADS, HEALTH
 from gateway.catalog.locate import WARM_UP, Catalog
-from gateway.config import Config, StorageLocation
+from gateway.config import Config
 from gateway.delivery.pace import Pace
 from gateway.downloads import Downloads
 from gateway.errors import ConfigurationError, Family
-from gateway.http.offload import Offload
 from gateway.identity.chain import IdentityChain
+from gateway.locations import storage_locations
 from gateway.ops.health import Health
 from gateway.ops.request_context import FAMILIES, PROXIES, mark_answer, request_context
-from gateway.storage import Location, load_plugin
 
 
 def create_app(config: Config) -> web.Application:
@@ -72,28 +70,6 @@ def _neighbours(config: Config, identity: IdentityChain) -> Callable[[web.Applic
             await app[DOWNLOADS].close()
 
     return neighbours
-
-
-@contextlib.asynccontextmanager
-async def storage_locations(settings: Iterable[StorageLocation]) -> AsyncIterator[dict[str, Location]]:
-    """Make the storages of all ``[[storage]]`` tables, by name.
-
-    Raises:
-        ConfigurationError: a plug-in is not installed, or refuses its options.
-    """
-    async with contextlib.AsyncExitStack() as stack:
-        locations = {}
-        for setting in settings:
-            try:
-                storage = load_plugin(setting.plugin).from_options(setting.name, setting.options)
-            except ConfigurationError as error:
-                raise ConfigurationError(f"storage {setting.name!r}: {error}") from error
-            stack.push_async_callback(storage.close)
-            offload = None
-            if setting.offload is not None and setting.offload_prefix is not None:
-                offload = Offload(setting.offload, setting.offload_prefix)
-            locations[setting.name] = Location(storage, setting.type, setting.priority, offload)
-        yield locations
 
 
 def check_extensions() -> None:

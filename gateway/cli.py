@@ -79,11 +79,11 @@ def ingest(
     PATHS are files or directories of them. All is written in one transaction: an ingest that is interrupted leaves
     nothing. Ends with status 1 if any entry was rejected.
     """
-    from gateway.app import storage_locations  # noqa: PLC0415
     from gateway.catalog.ingest import ingest as take_in  # noqa: PLC0415
     from gateway.catalog.ingest.events import IngestError, Summary  # noqa: PLC0415
     from gateway.cli_report import Report  # noqa: PLC0415
     from gateway.db import check_schema, one_connection  # noqa: PLC0415
+    from gateway.locations import storage_locations  # noqa: PLC0415
 
     async def run(config: Config, report: Report) -> Summary:
         await check_schema(config.database)

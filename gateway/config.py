@@ -194,6 +194,15 @@ class Delivery(Section):
     """Seconds from the start of a download in which its rate is not looked at."""
     storage_timeout: Seconds = 30
     """Seconds that a storage may take for one step (to open a file, to read some of it); then 503, or a cut."""
+    redirect_agents: list[Annotated[str, Field(pattern=r"^[^/\s]+/[0-9]+(\.[0-9]+)*$")]] = [
+        "curl/7.83",
+        "python-requests/2.20",
+        "python-httpx/0.18",
+        "aiohttp/3.8",
+        "Mozilla/5.0",
+    ]
+    """Clients, with their oldest version, that are proven not to send a token on to another host: only these are
+    redirected where ``delivery`` is ``auto`` and the request has an Authorization field."""
 
 
 class Quotas(Section):
@@ -218,6 +227,25 @@ class StorageLocation(BaseModel):
     """ONLINE serves at once, NEARLINE after a restore, OFFLINE never."""
     priority: int = 0
     """Of several copies the one at the lowest number is served."""
+    tenants: Annotated[list[Text], Field(min_length=1)]
+    """Tenants whose files it may hold; ``["*"]`` for all. A copy of another tenant is neither ingested nor served."""
+    prefixes: Annotated[list[Annotated[str, Field(pattern=r"^(.*/)?$")]], Field(min_length=1)] = [""]
+    """What locations may start with, each with a slash at its end; ``{tenant}`` stands for the tenant's name, so that
+    ``["{tenant}/"]`` keeps the files of each tenant apart. Anything else is neither ingested nor served."""
+    delivery: Literal["auto", "stream", "redirect", "accel"] = "auto"
+    """How its files leave: ``stream`` through this process (from a disk by sendfile), ``redirect`` to a signed URL of
+    the storage, ``accel`` by the proxy in front (see ``offload``). ``auto`` takes the cheapest that is safe for the
+    request and client. What a way cannot do is streamed: HEAD, several ranges, preconditions."""
+    redirect_ttl: Annotated[float, Field(ge=1, le=604800)] = 60
+    """Seconds that a signed URL works, at most; less where the credentials end sooner."""
+    redirect_max_age: Annotated[int, Field(ge=0)] = 0
+    """Seconds that a client may keep a redirect; below ``redirect_ttl``. 0 is ``no-store``."""
+    redirect_min_size: Annotated[int, Field(ge=0)] = 65536
+    """Bytes from which on ``auto`` redirects: for a smaller file the second request costs the client more."""
+    verify: Literal["first", "always", "never"] = "first"
+    """When its bytes are held against the catalogue's checksum: ``first``, once for each version of each copy, on its
+    first delivery or in the background right after; ``always``, on each whole delivery, which then neither sendfile nor
+    a redirect can make; ``never``."""
     offload: Literal["X-Accel-Redirect", "X-Sendfile"] | None = None
     """Have the proxy in front send the files, told by this field: for requests of ``trusted_proxies`` that name it in
     X-Sendfile-Type."""
@@ -225,9 +253,15 @@ class StorageLocation(BaseModel):
     """Where the proxy finds the storage: for nginx the path of an internal location, for X-Sendfile the directory."""
 
     @model_validator(mode="after")
-    def _offload_has_its_prefix(self) -> Self:
+    def _settings_fit(self) -> Self:
         if (self.offload is None) != (self.offload_prefix is None):
             raise ValueError("'offload' and 'offload_prefix' go together: set both or none")
+        if self.delivery == "accel" and self.offload is None:
+            raise ValueError("delivery 'accel' needs 'offload' and 'offload_prefix'")
+        if self.redirect_max_age and self.redirect_max_age >= self.redirect_ttl:
+            raise ValueError("'redirect_max_age' must be below 'redirect_ttl': a kept redirect would lead nowhere")
+        if self.verify == "always" and self.delivery in ("redirect", "accel"):
+            raise ValueError("verify 'always' needs delivery 'stream' or 'auto': other bytes do not pass through here")
         return self
 
     @property
@@ -337,6 +371,7 @@ _REMEDIES = {
     "database": 'set dsn of [database] (or GATEWAY_DATABASE__DSN) to your PostgreSQL, "postgresql://user:password@host/name"',
     "redis": 'set url of [redis] (or GATEWAY_REDIS__URL) to your Redis or Valkey, "redis://host:6379/0"',
     "identity": "give the key of your tokens as an [[identity.jwt]] table",
+    "tenants": """list the tenants whose files it holds, or ["*"] for all""",
     "storage": "give at least one [[storage]] table with name, plugin and the plug-in's options",
 }
 
@@ -344,7 +379,7 @@ _REMEDIES = {
 def _complaint(path: tuple[int | str, ...], kind: str, message: str) -> str:
     name = ".".join(str(part) for part in path)
     if kind in ("missing", "too_short"):
-        remedy = _REMEDIES.get(str(path[0]))
+        remedy = _REMEDIES.get(str(path[-1]))
         return f"{name}: is missing" + (f"; {remedy}" if remedy else "")
     if kind == "extra_forbidden":
         return f"{name}: {_UNKNOWN}"

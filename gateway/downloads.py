@@ -34,11 +34,11 @@ from gateway.http.offload import OFFER, Offload, offloaded_headers
 from gateway.identity.chain import IdentityChain
 from gateway.identity.principal import Principal
 from gateway.links import CLIENT, absolute_url
+from gateway.locations import Location
 from gateway.quotas.service import Lease, Quotas
 from gateway.storage import (
     CopyChangedError,
     CopyNotFoundError,
-    Location,
     OnDisk,
     Stat,
     StorageError,

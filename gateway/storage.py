@@ -1,4 +1,4 @@
-"""What a storage can do, and how its plug-in is found.
+"""What a storage can do: all that a plug-in has to know of the gateway.
 
 One Protocol per capability: a plug-in implements those it has, and callers ask with ``isinstance``. Plug-ins are
 classes announced under the entry point group ``gateway.storage``; the gateway imports none of them by name.
@@ -12,13 +12,7 @@ import dataclasses
 import datetime
 import os
 from collections.abc import AsyncIterator, Mapping
-from importlib.metadata import entry_points
 from typing import Any, Literal, Protocol, Self, runtime_checkable
-
-from gateway.errors import ConfigurationError
-from gateway.http.offload import Offload
-
-ENTRY_POINT_GROUP = "gateway.storage"
 
 
 class StorageError(Exception):
@@ -33,8 +27,16 @@ class CopyUnavailableError(StorageError):
     """The storage cannot be reached or does not answer now; a later try may succeed."""
 
 
+class CopyOfflineError(StorageError):
+    """What lies at the location cannot be read before it is restored: it is on tape or in a cold storage class."""
+
+
 class CopyChangedError(StorageError):
     """What lies at the location is not what the catalogue describes: it was changed since it was ingested."""
+
+
+class CopyBrokenError(StorageError):
+    """The storage has a copy of the right version and size, but gives bytes that are not those of its checksum."""
 
 
 @contextlib.asynccontextmanager
@@ -208,30 +210,112 @@ class OnDisk(CanStat, Protocol):
         ...
 
 
+class ByteStream(Protocol):
+    """Some bytes of a copy, on their way from a storage. Whoever has it closes it."""
+
+    @property
+    def stat(self) -> Stat:
+        """Of the whole copy that the bytes are part of, as the storage said along with these very bytes."""
+        ...
+
+    async def read(self) -> bytes:
+        """The next bytes, as many as are at hand and at least one; empty once all that was asked for is given.
+
+        Raises:
+            CopyUnavailableError: they ended early, or the connection broke.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go at once, without taking what was not read: a connection with bytes outstanding is closed.
+
+        A second call does nothing.
+        """
+        ...
+
+
+@runtime_checkable
+class OnSocket(ByteStream, Protocol):
+    """A stream whose bytes come from a socket just as they are, so that the kernel can pass them on by itself."""
+
+    def socket(self) -> Descriptor:
+        """The non-blocking socket that gives the bytes after those that `read` gave; the stream keeps owning it.
+
+        Only after a first `read`, which gives what had come along with the header. More may come than is asked for:
+        whoever takes bytes must stop at the last one.
+        """
+        ...
+
+    def took(self, count: int) -> None:
+        """Tell that ``count`` bytes were taken from the socket."""
+        ...
+
+
+@runtime_checkable
+class CanStream(CanStat, Protocol):
+    """A storage that gives the bytes of a copy over a network."""
+
+    async def stream(self, location: str, start: int, stop: int, version: str | None) -> ByteStream:
+        """Ask for the bytes from ``start`` up to, not including, ``stop``; at least one.
+
+        With ``version`` only bytes of that version (`Stat.version`) may come, whatever happens meanwhile. The caller
+        holds `ByteStream.stat` against what it expects in any case.
+
+        Raises:
+            CopyNotFoundError, CopyUnavailableError, CopyOfflineError: see these.
+            CopyChangedError: it has another version, or ends before ``stop``.
+        """
+        ...
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
-class Location:
-    """A storage and what its ``[[storage]]`` table says of it."""
+class SignedUrl:
+    """A URL that gives a copy to whoever has it."""
 
-    storage: Storage
-    type: Literal["ONLINE", "NEARLINE", "OFFLINE"]
-    priority: int
-    """Of several copies the one at the lowest number is served."""
-    offload: Offload | None = None
-    """How the proxy in front can send its files, where it can."""
+    url: str
+    """To be sent byte for byte: any re-encoding breaks the signature."""
+    lifetime: float | None
+    """Seconds that it works from now on; None for ever."""
 
 
-def load_plugin(name: str) -> type[Storage]:
-    """The plug-in class announced as ``name``.
+@runtime_checkable
+class CanSign(Protocol):
+    """A storage that can let a client fetch a copy from it directly."""
 
-    Raises:
-        ConfigurationError: no installed package announces it, or it cannot be imported.
-    """
-    found = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
-    if name not in found:
-        known = ", ".join(sorted(found)) or "none; is the gateway installed?"
-        raise ConfigurationError(f"storage plug-in {name!r} is not installed; installed are: {known}")
-    try:
-        plugin: type[Storage] = found[name].load()
-    except ImportError as error:
-        raise ConfigurationError(f"storage plug-in {name!r} cannot be imported: {error}") from error
-    return plugin
+    async def sign(
+        self,
+        location: str,
+        *,
+        method: Literal["GET", "HEAD"],
+        lifetime: float,
+        content_type: str | None = None,
+        disposition: str | None = None,
+    ) -> SignedUrl:
+        """Make a URL for ``method`` and nothing else that works for ``lifetime`` seconds, or less if it must.
+
+        Args:
+            location: of the copy; nobody asks the storage whether it is there.
+            method: other methods are refused with this URL.
+            lifetime: seconds.
+            content_type: the Content-Type that the storage shall answer with, where it can be told.
+            disposition: likewise the Content-Disposition.
+
+        Raises:
+            CopyUnavailableError: there are no credentials to sign with at the moment.
+        """
+        ...
+
+
+@runtime_checkable
+class CanStage(Protocol):
+    """A storage with copies that must be restored before they can be read."""
+
+    async def stage(self, location: str, *, days: int) -> Literal["ONLINE", "STAGING"]:
+        """Ask that the copy be readable for ``days`` days; asking again while that is under way changes nothing.
+
+        Returns ONLINE if it can be read now, STAGING if it will be.
+
+        Raises:
+            CopyNotFoundError, CopyUnavailableError: see these.
+        """
+        ...

@@ -231,7 +231,7 @@ def config_for(database: str, redis_url: str, root: Path, **sections: object) ->
             "database": {"dsn": database},
             "redis": {"url": redis_url},
             "identity": {"jwt": [{"algorithms": ["HS256", "HS384", "HS512"], "secret": SECRET}]},
-            "storage": [{"name": "disk", "plugin": "local", "root": str(root)}],
+            "storage": [{"name": "disk", "plugin": "local", "tenants": ["*"], "root": str(root)}],
             **sections,
         }
     )

@@ -42,7 +42,9 @@ def good() -> dict[str, Any]:
         "database": {"dsn": f"postgresql://user:{SECRET}@db/gateway"},
         "redis": {"url": f"redis://:{SECRET}@redis:6379/0"},
         "identity": {"jwt": [{"algorithms": ["HS256"], "secret": SECRET}]},
-        "storage": [{"name": "disk", "plugin": "local", "root": "/data", "secret_access_key": SECRET}],
+        "storage": [
+            {"name": "disk", "plugin": "local", "tenants": ["*"], "root": "/data", "secret_access_key": SECRET}
+        ],
     }
 
 
@@ -217,7 +219,9 @@ def test_a_secret_is_measured_in_bytes() -> None:
 
 def test_names_of_storage_locations_differ() -> None:
     values = good()
-    values["storage"] += [{"name": name, "plugin": "local"} for name in ("disk", "tape", "tape", "other")]
+    values["storage"] += [
+        {"name": name, "plugin": "local", "tenants": ["*"]} for name in ("disk", "tape", "tape", "other")
+    ]
     assert refusal(values) == "storage: more than one storage location is named disk, tape; names must differ"
 
 
@@ -258,7 +262,9 @@ class TestEnvironment:
         monkeypatch.setenv("GATEWAY_DATABASE__DSN", "postgresql://h/d")
         monkeypatch.setenv("GATEWAY_REDIS__URL", "redis://h")
         monkeypatch.setenv("GATEWAY_IDENTITY__JWT", f'[{{"algorithms": ["HS256"], "secret": "{SECRET}"}}]')
-        monkeypatch.setenv("GATEWAY_STORAGE", '[{"name": "disk", "plugin": "local", "root": "/data"}]')
+        monkeypatch.setenv(
+            "GATEWAY_STORAGE", '[{"name": "disk", "plugin": "local", "tenants": ["*"], "root": "/data"}]'
+        )
         config = load(None)
         assert config.storage[0].options == {"root": "/data"}
 
@@ -327,6 +333,7 @@ secret = "{SECRET}"
 [[storage]]
 name = "disk"
 plugin = "local"
+tenants = ["*"]
 root = "/data"
 """
 

@@ -13,7 +13,16 @@ TEXT = b"exactly this\n" * 1000
 
 
 def storage(root: Path, field: str, prefix: str) -> list[dict[str, object]]:
-    return [{"name": "disk", "plugin": "local", "root": str(root), "offload": field, "offload_prefix": prefix}]
+    return [
+        {
+            "name": "disk",
+            "plugin": "local",
+            "tenants": ["*"],
+            "root": str(root),
+            "offload": field,
+            "offload_prefix": prefix,
+        }
+    ]
 
 
 @pytest.fixture(params=["X-Accel-Redirect", "X-Sendfile"])

@@ -57,8 +57,8 @@ LEFT JOIN LATERAL (
     ORDER BY f.data_type <> 'RAWDATA', f.file_id LIMIT 1
 ) file ON true
 LEFT JOIN LATERAL (
-    SELECT json_agg(json_build_array(c.storage, c.location, c.state, c.size, c.modified, c.version)
-                    ORDER BY c.copy_id)::text AS copies
+    SELECT json_agg(json_build_array(c.copy_id, c.storage, c.location, c.state, c.size, c.modified, c.version,
+                                     c.verified_version, c.broken_version) ORDER BY c.copy_id)::text AS copies
     FROM copies c WHERE c.file_id = file.file_id
 ) copies ON true
 LEFT JOIN LATERAL (
@@ -174,8 +174,8 @@ def _key(address: Address) -> tuple[str, ...]:
 
 def _copies(text: str | None) -> tuple[Copy, ...]:
     return tuple(
-        Copy(storage, location, state, size, modified and datetime.datetime.fromisoformat(modified), version)
-        for storage, location, state, size, modified, version in json.loads(text or "[]")
+        Copy(identifier, storage, location, state, size, modified and datetime.datetime.fromisoformat(modified), *tags)
+        for identifier, storage, location, state, size, modified, *tags in json.loads(text or "[]")
     )
 
 

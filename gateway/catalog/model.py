@@ -43,6 +43,7 @@ Address = ByChecksum | ByAsset
 class Copy:
     """A file at one storage location. size, modified and version are as recorded at ingest, None where unknown."""
 
+    copy_id: int
     storage: str
     location: str
     state: CopyState
@@ -50,6 +51,10 @@ class Copy:
     """Bytes."""
     modified: datetime.datetime | None
     version: str | None
+    verified_version: str | None = None
+    """The version whose bytes were read once and had the file's checksum."""
+    broken_version: str | None = None
+    """The version whose bytes were read once and had not."""
 
     @property
     def recorded(self) -> Stat | None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import aiofiles
 
-from gateway.app import create_app, storage_locations
+from gateway.app import create_app
 from gateway.catalog.ingest import ingest
 from gateway.catalog.ingest.events import Event
 from gateway.config import Config, Server, from_values
@@ -28,6 +28,7 @@ from gateway.embedded import Services, run_services
 from gateway.errors import ConfigurationError
 from gateway.identity.jwt import sign
 from gateway.identity.principal import Principal
+from gateway.locations import storage_locations
 from gateway.server import serving, until_stopped
 
 SHUTDOWN_SECONDS = 1.0
@@ -89,7 +90,7 @@ def _config(options: DemoOptions, services: Services, directory: Path, secret: s
             "database": {"dsn": services.postgres_dsn},
             "redis": {"url": services.redis_url},
             "identity": {"jwt": [{"algorithms": [ALGORITHM], "secret": secret}]},
-            "storage": [{"name": ARCHIVE, "plugin": "local", "root": str(directory)}],
+            "storage": [{"name": ARCHIVE, "plugin": "local", "tenants": [TENANT], "root": str(directory)}],
         }
     )
 

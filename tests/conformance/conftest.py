@@ -89,7 +89,7 @@ async def _stand(database: str, redis_url: str, root: Path) -> AsyncIterator[Sta
         database, redis_url, root,
         server={"port": 0, "shutdown_timeout": 1, "trusted_proxies": ["127.0.0.1"]},
         storage=[{
-            "name": "disk", "plugin": "local", "root": str(root),
+            "name": "disk", "plugin": "local", "tenants": ["*"], "root": str(root),
             "offload": proxies.NGINX.field, "offload_prefix": proxies.NGINX.prefix(root),
         }],
     )  # fmt: skip

@@ -120,6 +120,7 @@ def test_serve_refuses_neighbours_that_are_not_there(tmp_path: Path, redis_url: 
         [[storage]]
         name = "disk"
         plugin = "PLUGIN"
+        tenants = ["*"]
         root = "{tmp_path}"
         [server]
         port = 0

@@ -223,8 +223,8 @@ async def beside_a_dead_mount(
     mount.mkdir()
     monkeypatch.syspath_prepend(announce(tmp_path / "plugins"))
     storages = [
-        {"name": "disk", "plugin": "local", "root": str(healthy)},
-        {"name": "mount", "plugin": PLUGIN, "root": str(mount), "threads": 4},
+        {"name": "disk", "plugin": "local", "tenants": ["*"], "root": str(healthy)},
+        {"name": "mount", "plugin": PLUGIN, "tenants": ["*"], "root": str(mount), "threads": 4},
     ]
     config = config_for(database, redis_url, healthy, storage=storages, delivery={"storage_timeout": 2})
     async with running_gateway(config, healthy) as running:

@@ -67,8 +67,8 @@ async def archive(database: str, redis_url: str, tmp_path: Path) -> AsyncIterato
         "delivery": {"send_timeout": SEND_TIMEOUT},
         "identity.jwt": [{"algorithms": ["HS256"], "secret": SECRET}],
         "storage": [
-            {"name": "disk", "plugin": "local", "root": str(root)},
-            {"name": "mount", "plugin": PLUGIN, "root": str(mount)},
+            {"name": "disk", "plugin": "local", "tenants": ["*"], "root": str(root)},
+            {"name": "mount", "plugin": PLUGIN, "tenants": ["*"], "root": str(mount)},
         ],
     }
     connection = await asyncpg.connect(database)

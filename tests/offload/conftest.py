@@ -105,7 +105,7 @@ async def pair(
         database, redis_url, archive,
         server={"port": 0, "shutdown_timeout": 1, "trusted_proxies": ["127.0.0.1"]},
         storage=[{
-            "name": "disk", "plugin": "local", "root": str(archive),
+            "name": "disk", "plugin": "local", "tenants": ["*"], "root": str(archive),
             "offload": kind.field, "offload_prefix": kind.prefix(archive),
         }],
     )  # fmt: skip

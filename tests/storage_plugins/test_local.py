@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 
 import storage_plugins.local
 from gateway.errors import ConfigurationError
+from gateway.locations import load_plugin
 from gateway.storage import (
     CanStat,
     CopyNotFoundError,
     CopyUnavailableError,
     OnDisk,
     StorageError,
-    load_plugin,
 )
 from storage_plugins.local import LocalStorage
 from tests.storage_plugins.support import CONTENT, descriptors
