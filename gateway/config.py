@@ -379,7 +379,7 @@ _REMEDIES = {
 def _complaint(path: tuple[int | str, ...], kind: str, message: str) -> str:
     name = ".".join(str(part) for part in path)
     if kind in ("missing", "too_short"):
-        remedy = _REMEDIES.get(str(path[-1]))
+        remedy = _REMEDIES.get(str(path[-1] if path[-1] == "tenants" else path[0]))
         return f"{name}: is missing" + (f"; {remedy}" if remedy else "")
     if kind == "extra_forbidden":
         return f"{name}: {_UNKNOWN}"
