@@ -54,8 +54,8 @@ _FILE = """
 WITH file AS (
     INSERT INTO files (product_id, asset_key, data_type, checksum, checksum_algorithm, size, mime_type, file_name, body)
     VALUES ($1, $2, 'RAWDATA', $3, 'SHA-256', $4, 'application/octet-stream', $2, '{}') RETURNING file_id)
-INSERT INTO copies (file_id, storage, location, size, modified, version)
-SELECT file_id, 'disk', $2, $4, $5, $6 FROM file"""
+INSERT INTO copies (file_id, storage, location, size, modified, version, verified_version)
+SELECT file_id, 'disk', $2, $4, $5, $6, $6 FROM file"""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -291,7 +291,8 @@ def _fields(request: web.Request, plan: Plan) -> dict[str, str]:
         fields["Cache-Control"] = PUBLIC_CACHING
     if verdict.status != HTTPStatus.NOT_MODIFIED:
         fields["Content-Disposition"] = content_disposition(file.name, kind)
-    if location.delivery == "auto" and (can_sign(plan.candidates[0]) or location.offload is not None):
+    answers = request.method == "GET" and verdict.parts
+    if answers and location.delivery == "auto" and (can_sign(plan.candidates[0]) or location.offload is not None):
         fields["Server-Timing"] = f'delivery;desc="{plan.decision.way}: {plan.decision.reason}"'
     return fields
 

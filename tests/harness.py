@@ -148,9 +148,10 @@ class Catalogue:
         tenant: str = TENANT,
         checksum: bool = True,
         recorded: bool = True,
+        verified: bool = True,
         mime_type: str = "image/tiff",
     ) -> Entry:
-        """Write a file below the root, and its rows."""
+        """Write a file below the root, and its rows, as ``ingest --checksum`` would."""
         location = f"{tenant}/{collection}/{item}/{asset}"
         path = self.root / location
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -181,8 +182,8 @@ class Catalogue:
         )
         version = f"{found.st_mtime_ns:x}-{found.st_size:x}-{found.st_ino:x}"
         await self.connection.execute(
-            "INSERT INTO copies (file_id, storage, location, state, size, modified, version) "
-            "VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            "INSERT INTO copies (file_id, storage, location, state, size, modified, version, verified_version) "
+            "VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
             file,
             storage,
             location,
@@ -190,6 +191,7 @@ class Catalogue:
             found.st_size if recorded else None,
             datetime.datetime.fromtimestamp(int(found.st_mtime), datetime.UTC) if recorded else None,
             version if recorded else None,
+            version if recorded and verified else None,
         )
         return Entry(urn, digest, collection, item, asset, path, content)
 
