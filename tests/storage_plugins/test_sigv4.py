@@ -113,7 +113,8 @@ class TestSigner:
         with mock.patch.object(botocore.auth, "get_current_datetime", lambda: now):
             expected = client.generate_presigned_url(
                 f"{method.lower()}_object",
-                Params={"Bucket": bucket, "Key": key} | {name: wish for name, wish in wishes.items() if wish is not None},
+                Params={"Bucket": bucket, "Key": key}
+                | {name: wish for name, wish in wishes.items() if wish is not None},
                 ExpiresIn=seconds,
             )
         origin, root = Endpoint.parse(endpoint, virtual=virtual).root(bucket)
