@@ -97,7 +97,7 @@ def stand_for(database: str, redis_url: str, tmp_path: Path) -> StandFactory:
         *,
         tls: bool = False,
         storages: Callable[[StrictS3], list[dict[str, object]]] = lambda _: [],
-        delivery: dict[str, object] | None = None,
+        storage_timeout: float = STORAGE_TIMEOUT,
         **options: object,
     ) -> AsyncIterator[Stand]:
         root = tmp_path / "disk"
@@ -109,7 +109,7 @@ def stand_for(database: str, redis_url: str, tmp_path: Path) -> StandFactory:
                 redis_url,
                 root,
                 storage=[storage(strict, options={"delivery": "stream", **options}), disk, *storages(strict)],
-                delivery={"storage_timeout": STORAGE_TIMEOUT, **(delivery or {})},
+                delivery={"storage_timeout": storage_timeout},
             )
             async with running_gateway(config, root) as running:
                 await running.catalogue.grant("restricted", await running.catalogue.group(SCIENCE))

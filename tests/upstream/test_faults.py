@@ -55,7 +55,7 @@ def one_fault(stand: Stand, kind: str, at: int) -> Fault:
 async def test_a_single_fault_is_not_noticed(stand_for: StandFactory, *, tls: bool, verified: bool) -> None:
     """Seventy at random offsets on each way that bytes take: resets, short bodies, and some stalls."""
     dice = random.Random(42)
-    async with stand_for(tls=tls, delivery={"storage_timeout": 0.3}) as stand:
+    async with stand_for(tls=tls, storage_timeout=0.3) as stand:
         seen: list[str] = []
         for number in range(70):
             entry = await stand.object(BYTES, item=f"item-{number}", verified=verified)
@@ -76,7 +76,7 @@ async def test_a_single_fault_is_not_noticed(stand_for: StandFactory, *, tls: bo
 async def test_an_object_that_changes_meanwhile_is_never_spliced(stand_for: StandFactory, *, verified: bool) -> None:
     """Fifty on each way: the client keeps a correct beginning, and sees that it is no more than that."""
     dice = random.Random(43)
-    async with stand_for(delivery={"storage_timeout": 0.3}) as stand:
+    async with stand_for(storage_timeout=0.3) as stand:
         for number in range(50):
             entry = await stand.object(BYTES, item=f"item-{number}", key=f"key-{number}", verified=verified)
             at = dice.randrange(1, len(BYTES) - 1)
@@ -94,7 +94,7 @@ async def test_an_object_that_changes_meanwhile_is_never_spliced(stand_for: Stan
 @pytest.mark.timeout(120)
 async def test_a_fault_before_the_first_byte_is_an_error_and_costs_nothing(stand_for: StandFactory) -> None:
     """A hundred of them, of every kind; the next request is served."""
-    async with stand_for(delivery={"storage_timeout": 0.2}) as stand:
+    async with stand_for(storage_timeout=0.2) as stand:
         faults = stand.strict.faults
         kinds: list[Callable[[], Fault]] = [
             lambda: faults.reset_before_head(times=2),
