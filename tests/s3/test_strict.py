@@ -6,6 +6,7 @@ import datetime
 import hashlib
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping
+from urllib.parse import quote, urlencode
 
 import pytest
 from botocore.exceptions import ClientError
@@ -205,6 +206,14 @@ async def test_what_the_server_cannot_do_is_not_taken_for_something_else(strict:
         assert (await strict.account.send_signed(method, url)).code == "NotImplemented"
     bad = await strict.account.send("GET", f"{strict.account.endpoint}/bucket/%FF")
     assert (bad.status, bad.code) == (400, "InvalidURI")
+
+
+@pytest.mark.parametrize("value", ["attachment; filename=Łódź", "a\r\nSet-Cookie: b"])
+async def test_a_signed_url_sets_no_field_that_http_cannot_have(strict: StrictS3, value: str) -> None:
+    strict.store.put("bucket", "key", b"content")
+    query = urlencode({"response-content-disposition": value}, quote_via=quote)
+    answer = await strict.account.send("GET", strict.account.presign("GET", f"{strict.url('bucket', 'key')}?{query}"))
+    assert (answer.status, answer.code) == (400, "InvalidArgument")
 
 
 async def test_an_error_is_a_document(strict: StrictS3) -> None:
