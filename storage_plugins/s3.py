@@ -128,10 +128,10 @@ class S3Storage:
 
     async def close(self) -> None:
         """Close all connections, and stop fetching credentials."""
+        await self._client.close()
         await self._source.close()
         if self._restorer is not None:
             await self._restorer.close()
-        await self._client.close()
 
     def _object(self, location: str) -> tuple[str, str]:
         """The bucket and key that hold a location today."""

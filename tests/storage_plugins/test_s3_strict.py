@@ -9,7 +9,7 @@ import datetime
 import re
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -134,6 +134,8 @@ class TestArchive:
         strict.faults.stall_before_head()
         error = await refusal(storage.stage("bucket/warm", days=1), storage)
         assert str(error) == "did not answer within 0.05 s"
+        await storage.close()
+        await until(lambda: strict.open_connections == 0)
 
     async def test_many_at_once_share_a_client(self, strict: StrictS3, storage: S3Storage) -> None:
         strict.store.put("bucket", "cold", b"content", storage_class="GLACIER")
@@ -357,6 +359,24 @@ class TestRead:
         assert type(error) is CopyChangedError
         error = await refusal(storage.stream("bucket/key", 0, 7, "another"), storage)
         assert type(error) is CopyChangedError
+
+    @pytest.mark.parametrize("call", ["stat", "stream", "stage"])
+    async def test_who_does_not_wait_any_more_leaves_no_connection(
+        self, strict: StrictS3, storage: S3Storage, call: str
+    ) -> None:
+        strict.store.put("bucket", "key", b"content")
+        stalled = strict.faults.stall_before_head()
+        calls: dict[str, Callable[[], Coroutine[Any, Any, object]]] = {
+            "stat": lambda: storage.stat("bucket/key"),
+            "stream": lambda: storage.stream("bucket/key", 0, 7, None),
+            "stage": lambda: storage.stage("bucket/key", days=1),
+        }
+        waiting = asyncio.create_task(calls[call]())
+        await stalled.reached()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        await until(lambda: strict.open_connections == 0)
 
     async def test_a_thousand_streams_that_were_let_go_leave_no_connection(
         self, strict: StrictS3, storage: S3Storage
