@@ -1,4 +1,4 @@
-"""Which S3 objects a storage serves: from the ``s3://`` href of a catalogue to the bucket and key that hold it today."""
+"""Which S3 objects a storage serves: from the ``s3://`` href of a catalogue to the bucket and key of today."""
 
 from __future__ import annotations
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import ssl
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -73,7 +72,7 @@ class Options:
         if endpoint is None:
             domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
             endpoint = Endpoint.parse(f"https://s3.{region}.{domain}", virtual=virtual)
-        credentials, profile = _credentials(options), _text(options, "profile")
+        credentials, profile, ca_file = _credentials(options), _text(options, "profile"), _text(options, "ca_file")
         if credentials is not None and profile is not None:
             raise ConfigurationError("profile: is of no use with access_key_id; set one of them")
         return cls(
@@ -83,7 +82,7 @@ class Options:
             buckets=_buckets(options.get("buckets")),
             credentials=credentials,
             profile=profile,
-            ca_file=_ca_file(options),
+            ca_file=None if ca_file is None else Path(ca_file),
             restore_tier=_choice(options, "restore_tier", {tier: tier for tier in _TIERS}, "Standard"),
         )
 
@@ -148,14 +147,3 @@ def _buckets(value: object) -> BucketMap:
     if not places:
         raise ConfigurationError(problem)
     return BucketMap(places)
-
-
-def _ca_file(options: Mapping[str, object]) -> Path | None:
-    path = _text(options, "ca_file")
-    if path is None:
-        return None
-    try:
-        ssl.create_default_context(cafile=path)
-    except (OSError, ValueError) as error:  # an ssl.SSLError is an OSError; ValueError: a NUL in the path
-        raise ConfigurationError(f"ca_file: {path!r} has no certificates in PEM that can be read: {error}") from None
-    return Path(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from collections.abc import Callable, Sequence
 
@@ -66,7 +67,7 @@ class Content:
             except StorageError as error:
                 log.warning("copy %s cannot be opened: %r", source.name, error)
                 problem = problem or error
-                self._give_up(source, error)
+                self._give_up(error)
             else:
                 return
         raise problem or CopyUnavailableError("no copy is left")
@@ -155,6 +156,8 @@ class Content:
         source = self._waiting[0]
         opened = await open_source(source, span, size=self._size, at_once=at_once, storage_timeout=self._timeout)
         self._opened = opened
+        # What was found first is what the rest must come from, even of a copy that nobody described.
+        self._waiting[0] = dataclasses.replace(source, expected=opened.stat)
         proves = source.prove and (source.prove_large or self._size <= AT_ONCE_BYTES)
         if proves and self._begin_proof is not None and (span.start, span.stop) == (0, self._size):
             self._proof = self._begin_proof()
@@ -182,14 +185,14 @@ class Content:
         )
         log.warning("copy %s broke off: %r; %s", source.name, error, "resuming" if again else "giving it up")
         if not again:
-            self._give_up(source, error)
+            self._give_up(error)
         if not self._waiting or self._failures > MOST_RESUMES:
             raise error
         if again and self._vain:
             await asyncio.sleep(PAUSE * 2 ** (self._vain - 1))
 
-    def _give_up(self, source: Source, error: StorageError) -> None:
-        self._waiting.remove(source)
+    def _give_up(self, error: StorageError) -> None:
+        source = self._waiting.pop(0)
         self._vain = 0
         if isinstance(error, CopyUnavailableError):
             self.unavailable.append(source)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from tests.s3.strict import StrictS3, strict_s3
 from tests.s3.swift import Swift, run_swift
 
 
@@ -23,3 +24,10 @@ def swift() -> Iterator[Swift]:
 async def bucket(swift: Swift) -> str:
     """A new bucket of Swift."""
     return await swift.make_bucket()
+
+
+@pytest.fixture
+async def strict() -> AsyncIterator[StrictS3]:
+    """A strict server, empty, for one test; `strict_s3` makes others, with a clock or TLS."""
+    async with strict_s3() as running:
+        yield running
