@@ -83,8 +83,9 @@ class Inspector:
                 if not look.left:
                     done(1)
 
-        if without_files := sum(not look.left for look in looks):
-            done(without_files)
+        for look in looks:
+            if not look.left:  # it has no files
+                done(1)
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(OVER_NETWORK):
