@@ -142,6 +142,8 @@ class Side:
     pids: Sequence[int]
     """Of its servers; their children are counted with them."""
     job: Job
+    helpers: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """Process ids, by name, of servers that it asks and that are not what is measured; each with its children."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -154,6 +156,11 @@ class Sample:
     server_cpu: float
     """Seconds, of its servers' whole process trees."""
     neighbours_cpu: Mapping[str, float]
+    """Of PostgreSQL, Valkey, and the side's helpers."""
+    median: float
+    """Seconds that an answer took."""
+    p99: float
+    """Likewise of 99 out of 100."""
 
 
 def measure(side: Side, load: Load) -> Sample:
@@ -161,6 +168,7 @@ def measure(side: Side, load: Load) -> Sample:
     server = {pid for parent in side.pids for pid in process_tree(parent)}
     ours = process_tree(os.getpid())
     neighbours = {name: named(ours, program) for name, program in NEIGHBOURS.items()}
+    neighbours |= {name: process_tree(pid) for name, pid in side.helpers.items()}
     time.sleep(SETTLE_SECONDS)
     before = cpu_seconds(server)
     neighbours_before = {name: cpu_seconds(pids) for name, pids in neighbours.items()}
@@ -172,6 +180,8 @@ def measure(side: Side, load: Load) -> Sample:
         seconds=result.seconds,
         server_cpu=cpu_seconds(server) - before,
         neighbours_cpu={name: cpu_seconds(pids) - neighbours_before[name] for name, pids in neighbours.items()},
+        median=result.median,
+        p99=result.p99,
     )
 
 
