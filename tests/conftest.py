@@ -17,6 +17,8 @@ import redis
 from gateway.embedded import Services, run_services
 from tests.harness import SCIENCE, RunningGateway, config_for, running_gateway
 
+pytest_plugins = ("tests.s3.fixtures",)
+
 SCHEMA = Path(__file__).parents[1] / "schema.sql"
 
 

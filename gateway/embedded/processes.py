@@ -58,7 +58,7 @@ class Host:
                 user=self.account and self.account.pw_uid,
                 group=self.account and self.account.pw_gid,
                 extra_groups=[] if self.account else None,
-                preexec_fn=_dies_with_parent(death_signal),  # noqa: PLW1509 - there is one thread
+                preexec_fn=dies_with_parent(death_signal),  # noqa: PLW1509 - there is one thread
             )
         except (OSError, subprocess.SubprocessError) as error:
             name = self.account.pw_name if self.account else "this user"
@@ -118,7 +118,7 @@ def copy_postgres(bin_directory: Path, target: Path) -> Path:
     return target / package.name / "pginstall" / "bin"
 
 
-def _dies_with_parent(death_signal: signal.Signals) -> Callable[[], None] | None:
+def dies_with_parent(death_signal: signal.Signals) -> Callable[[], None] | None:
     """What the new process does last before it becomes the server: a later change of user id would undo it."""
     if not sys.platform.startswith("linux"):
         return None

@@ -1,0 +1,199 @@
+"""Objects of S3: of Amazon's, and of Ceph, Swift, MinIO and others that speak the same."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Literal, Self
+
+from gateway.storage import ByteStream, CopyUnavailableError, SignedUrl, Stat, StorageError
+from gateway.text import is_storable
+from storage_plugins import http_copies
+from storage_plugins.http_client import HttpClient
+from storage_plugins.s3_buckets import has_dot_segments, location_of
+from storage_plugins.s3_credentials import CredentialSource, RefreshedCredentials, StaticCredentials, seconds_left
+from storage_plugins.s3_endpoint import Endpoint
+from storage_plugins.s3_options import Options
+from storage_plugins.s3_refusals import error_code, explanation, refuses_credentials
+from storage_plugins.sigv4 import MOST_SECONDS, Credentials, Origin, Signer, encoded_path
+
+if TYPE_CHECKING:
+    from storage_plugins.s3_restore import Restorer
+
+_OWN_SECONDS = 300
+"""That the URLs work by which the gateway itself fetches: so far may its clock be behind that of the server."""
+
+
+class S3Storage:
+    """Objects in some buckets. A location is ``bucket/key`` as ``s3://`` hrefs name it, wherever the object lies today.
+
+    Options: ``region``; ``buckets``, a list of ``bucket`` or ``bucket/prefix`` with all that it serves, or a table from
+    such names to the buckets and prefixes that hold them today, the longest name winning; ``endpoint`` (default
+    Amazon's of the region), and ``public_endpoint`` where clients reach it by another URL; ``addressing``, ``path`` or
+    ``virtual`` (default ``virtual`` for Amazon, ``path`` for others); ``access_key_id`` and ``secret_access_key`` with
+    ``session_token`` if need be, otherwise the AWS chain gives credentials, of ``profile`` if that is set; ``ca_file``,
+    certificates to trust instead of the system's; ``restore_tier``, ``Standard`` (default), ``Bulk`` or ``Expedited``.
+    """
+
+    def __init__(
+        self, name: str, options: Options, source: CredentialSource, now: Callable[[], float] = time.time
+    ) -> None:
+        """Make the storage, which connects to nobody yet.
+
+        Args:
+            name: of its table.
+            options: of its table.
+            source: gives the credentials to sign with. The storage closes it.
+            now: the clock, in seconds since the epoch.
+
+        Raises:
+            ConfigurationError: the ``ca_file`` cannot be used.
+        """
+        self.name = name
+        self._options = options
+        self._source = source
+        self._now = now
+        self._client = HttpClient(ca_file=options.ca_file)
+        self._signer = Signer(options.region)
+        self._roots = _roots(options.endpoint, options)
+        self._public_roots = _roots(options.public_endpoint, options)
+        self._restorer: Restorer | None = None
+
+    @classmethod
+    def from_options(cls, name: str, options: Mapping[str, object]) -> Self:
+        """See `gateway.storage.Storage.from_options`."""
+        parsed = Options.parse(options)
+        return cls(name, parsed, _source(parsed))
+
+    def locate(self, href: str) -> str | None:
+        """The ``bucket/key`` of an ``s3://`` href that lies in one of the buckets.
+
+        Raises:
+            ValueError: the key has a segment ``.`` or ``..``.
+        """
+        location = location_of(href)
+        return None if location is None or self._options.buckets.find(location) is None else location
+
+    async def stat(self, location: str) -> Stat:
+        """See `gateway.storage.CanStat`. An archived object has its size and version, too."""
+        bucket, key = self._object(location)
+        name = f"s3://{bucket}/{key}"
+        credentials = await self._source.credentials(_OWN_SECONDS)
+        signed = self._signed("HEAD", self._roots[bucket], key, credentials, lifetime=_OWN_SECONDS)
+        explain = functools.partial(self._explain, name, credentials)
+        return await http_copies.stat(self._client, signed.url, name=name, explain=explain, any_coding=True)
+
+    async def stream(self, location: str, start: int, stop: int, version: str | None) -> ByteStream:
+        """See `gateway.storage.CanStream`."""
+        bucket, key = self._object(location)
+        name = f"s3://{bucket}/{key}"
+        credentials = await self._source.credentials(_OWN_SECONDS)
+        signed = self._signed("GET", self._roots[bucket], key, credentials, lifetime=_OWN_SECONDS)
+        explain = functools.partial(self._explain, name, credentials)
+        return await http_copies.stream_range(
+            self._client, signed.url, start, stop, version, name=name, explain=explain, any_coding=True
+        )
+
+    async def sign(
+        self,
+        location: str,
+        *,
+        method: Literal["GET", "HEAD"],
+        lifetime: float,
+        content_type: str | None = None,
+        disposition: str | None = None,
+    ) -> SignedUrl:
+        """See `gateway.storage.CanSign`. S3 knows whole seconds only, at least one and no more than 7 days of them."""
+        bucket, key = self._object(location)
+        credentials = await self._source.credentials(lifetime)
+        return self._signed(
+            method,
+            self._public_roots[bucket],
+            key,
+            credentials,
+            lifetime=lifetime,
+            content_type=content_type,
+            disposition=disposition,
+        )
+
+    async def stage(self, location: str, *, days: int) -> Literal["ONLINE", "STAGING"]:
+        """See `gateway.storage.CanStage`."""
+        bucket, key = self._object(location)
+        if self._restorer is None:
+            restorer = await asyncio.to_thread(_import_restorer)
+            self._restorer = self._restorer or restorer(self._options, self._source)
+        return await self._restorer.restore(bucket, key, days)
+
+    async def close(self) -> None:
+        """Close all connections, and stop fetching credentials."""
+        await self._source.close()
+        if self._restorer is not None:
+            await self._restorer.close()
+        await self._client.close()
+
+    def _object(self, location: str) -> tuple[str, str]:
+        """The bucket and key that hold a location today."""
+        found = self._options.buckets.find(location)
+        if found is None or has_dot_segments(location) or not (location.isascii() or is_storable(location)):
+            raise CopyUnavailableError(f"{location!r}: is in none of the buckets of this storage")
+        return found
+
+    def _signed(
+        self,
+        method: str,
+        root: tuple[Origin, str],
+        key: str,
+        credentials: Credentials,
+        *,
+        lifetime: float,
+        content_type: str | None = None,
+        disposition: str | None = None,
+    ) -> SignedUrl:
+        origin, path = root
+        now = self._now()
+        seconds = max(1, int(min(lifetime, seconds_left(credentials, now), MOST_SECONDS)))
+        url = self._signer.presign(
+            method,
+            origin,
+            path + encoded_path(key),
+            credentials=credentials,
+            now=now,
+            seconds=seconds,
+            content_type=content_type,
+            disposition=disposition,
+        )
+        # S3 counts from the beginning of this second.
+        return SignedUrl(url, math.floor(now) + seconds - now)
+
+    def _explain(
+        self, name: str, credentials: Credentials, status: int, headers: Mapping[str, str], body: bytes
+    ) -> StorageError | None:
+        """What a refusal means; if it is of the credentials, others are fetched before the next request.
+
+        The answer to HEAD has no body that tells: there 400 is what credentials that ended are answered with.
+        """
+        if refuses_credentials(error_code(body), body) or (status == 400 and not body):
+            self._source.refused(credentials)
+        return explanation(name, status, headers, body)
+
+
+def _roots(endpoint: Endpoint, options: Options) -> dict[str, tuple[Origin, str]]:
+    return {bucket: endpoint.root(bucket) for bucket in options.buckets.buckets}
+
+
+def _source(options: Options) -> CredentialSource:
+    if options.credentials is not None:
+        return StaticCredentials(options.credentials)
+    # aiobotocore takes long to import, and who has a key need not have it.
+    from storage_plugins.s3_chain import credentials_of_chain  # noqa: PLC0415
+
+    return RefreshedCredentials(functools.partial(credentials_of_chain, options.profile))
+
+
+def _import_restorer() -> type[Restorer]:
+    from storage_plugins.s3_restore import Restorer  # noqa: PLC0415 - see above
+
+    return Restorer
