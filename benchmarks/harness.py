@@ -68,10 +68,15 @@ def congestion_control() -> str:
 
 def circumstances(network: str, cores: Cores, *programs: str) -> str:
     """What a run is run under: figures without it say nothing. ``programs`` are names with versions."""
-    cpu = next((line.split(":", 1)[1] for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "unknown")
     pinned = f"server on core {cores.server}, load, PostgreSQL and Valkey on core {cores.load}"
     if not cores.differ:
         pinned += ": there is ONE core only, which they share; these figures mean little"
+    return conditions(pinned, network, *programs)
+
+
+def conditions(pinned: str, network: str, *programs: str) -> str:
+    """As `circumstances`, for a run of which ``pinned`` says what runs where."""
+    cpu = next((line.split(":", 1)[1] for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "unknown")
     packages = [f"{name} {version(name)}" for name in ("aiohttp", "asyncpg", "redis", "download-gateway")]
     versions = ", ".join((*programs, f"Python {platform.python_version()}", *packages))
     return "\n".join(

@@ -102,6 +102,16 @@ def make_file(root: Path, name: str, size: int) -> BenchmarkFile:
     return BenchmarkFile(name, size, digest.hexdigest())
 
 
+def make_sparse_file(root: Path, name: str, size: int) -> BenchmarkFile:
+    """Make a file of zeros that takes no space on the disk."""
+    digest, block = hashlib.sha256(), bytes(MIB)
+    for start in range(0, size, MIB):
+        digest.update(block[: size - start])
+    with (root / name).open("wb") as file:
+        file.truncate(size)
+    return BenchmarkFile(name, size, digest.hexdigest())
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class RunningServer:
     """A server that answers."""
