@@ -1,4 +1,4 @@
-"""Azurite, the emulator of Azure Blob Storage, where it is installed; and signatures made and checked without obstore."""
+"""The Azure emulator Azurite, where it is installed (npm: azurite)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ class Azurite:
         canonical = "".join(f"{name}:{fields[name]}\n" for name in sorted(fields))
         parameters = "".join(f"\n{name}:{value}" for name, value in sorted(parse_qsl(query)))
         length = str(len(body)) if body else ""
-        to_sign = f"{method}\n\n\n{length}\n" + "\n" * 8 + f"{canonical}/{ACCOUNT}{urlsplit(self.url).path}{path}{parameters}"
+        to_sign = (
+            f"{method}\n\n\n{length}\n" + "\n" * 8 + f"{canonical}/{ACCOUNT}{urlsplit(self.url).path}{path}{parameters}"
+        )
         fields["Authorization"] = f"SharedKey {ACCOUNT}:{signature(self.key, to_sign)}"
         url = f"{self.url}{path}" + (f"?{query}" if query else "")
         answer = requests.request(method, url, headers=fields, data=body or None, timeout=10)
