@@ -572,6 +572,32 @@ class TestCancelledReads:
                 await reading
             await until(lambda: web.open == 0)
 
+    async def test_the_loop_forgets_a_connection_that_is_closed_before_its_reader_knows(self) -> None:
+        async def receiving(end: socket.socket, sending: socket.socket) -> bytes:
+            end.setblocking(False)
+            connection = PlainConnection(end)
+            reading = asyncio.ensure_future(connection.receive(9))
+            await asyncio.sleep(0)
+            if sending is silent:
+                reading.cancel()
+                connection.close()
+                await asyncio.wait([reading])
+                assert reading.cancelled()
+                return b""
+            sending.send(b"bytes")
+            async with asyncio.timeout(5):
+                received = await reading
+            connection.close()
+            return received
+
+        one, silent = socket.socketpair()
+        number = one.fileno()
+        assert await receiving(one, silent) == b""
+        other, talking = socket.socketpair()
+        with silent, talking:
+            assert other.fileno() == number
+            assert await receiving(other, talking) == b"bytes"
+
     async def test_a_request_that_is_cancelled_closes_its_connection(self, client: HttpClient, tls: Tls) -> None:
         async def silent(asked: Asked, writer: asyncio.StreamWriter) -> None:
             await asyncio.sleep(0)
