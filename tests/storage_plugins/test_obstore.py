@@ -79,12 +79,14 @@ class TestOptions:
             ("gs://bucket", {"service_account_key": "{key}", "skip_signature": False}, True),
             ("gs://bucket", {"service_account_key": "{key}", "skip_signature": "false"}, True),
             ("gs://bucket", {"service_account_key": "{key}", "google_skip_signature": "1"}, False),
-            ("gs://bucket", {"service_account_key": "{key}", "base_url": "https://objects.example"}, False),
+            ("gs://bucket", {"service_account_key": "{key}", "bearer_token": SECRET}, False),
             ("gs://bucket", {"bearer_token": SECRET}, False),
             ("gs://bucket", ANYBODY, False),
             ("az://container", AZURE, True),
             ("abfss://container@account.dfs.core.windows.net", {"account_key": SECRET}, True),
             ("az://container", {"account_name": "account", "AZURE_STORAGE_SAS_TOKEN": "sig=x"}, False),
+            ("az://container", {"account_name": "account", "token": SECRET}, False),
+            ("az://container", AZURE | {"use_emulator": True}, False),
             ("az://container", AZURE | ANYBODY, False),
             ("s3://bucket", {"access_key_id": "a", "secret_access_key": SECRET}, True),
             ("s3a://bucket", ANYBODY, False),
@@ -177,7 +179,7 @@ class TestOptions:
             load_plugin("obstore")
 
 
-NAMES = st.from_regex(r"[^/\x00-\x1f\x7f\ud800-\udfff]+(/[^/\x00-\x1f\x7f\ud800-\udfff]+)*", fullmatch=True).filter(
+NAMES = st.from_regex(r"[^/\\\x00-\x1f\x7f\ud800-\udfff]+(/[^/\\\x00-\x1f\x7f\ud800-\udfff]+)*", fullmatch=True).filter(
     lambda name: {".", ".."}.isdisjoint(name.split("/"))
 )
 STORES: dict[str, tuple[str, dict[str, object]]] = {
@@ -247,6 +249,8 @@ class TestLocate:
             "gs://bucket//a",
             "gs://bucket/a/",
             "gs://bucket/a\nb",
+            "gs://bucket/..\\a",
+            "https://storage.googleapis.com/bucket/a%5C..%5Cb",
             "https://storage.googleapis.com/bucket/a%2F..%2Fb",
             "https://storage.googleapis.com/bucket/%2e%2E/b",
             "https://storage.googleapis.com/bucket/%00",
@@ -327,6 +331,7 @@ class TestAnyStore:
             "dir/object/",
             "/dir/object",
             "dir//object",
+            "dir\\object",
             "",
             "/",
         ):
@@ -360,7 +365,7 @@ class TestAnyStore:
         if is_askable(name) and {".", ".."}.isdisjoint(name.split("/")):
             obstore.put(memory, name, b"x")
             assert obstore.head(memory, name)["path"] == name
-        elif name.strip("/"):
+        elif name.strip("/") and "\\" not in name:
             with contextlib.suppress(ValueError):
                 obstore.put(memory, name, b"x")
                 assert obstore.list(memory).collect()[0]["path"] != name
