@@ -22,6 +22,8 @@ from gateway.identity.chain import IdentityChain
 from gateway.locations import storage_locations
 from gateway.ops.health import Health
 from gateway.ops.request_context import FAMILIES, PROXIES, mark_answer, request_context
+from gateway.sources import Resting
+from gateway.verification import verifying
 
 
 def create_app(config: Config) -> web.Application:
@@ -55,6 +57,7 @@ def _neighbours(config: Config, identity: IdentityChain) -> Callable[[web.Applic
             storage_locations(config.storage) as locations,
             gateway.db.connect(config.database, WARM_UP) as database,
             gateway.quotas.service.connect(config.redis, config.quotas) as quotas,
+            verifying(database, delivery.storage_timeout) as verifier,
         ):
             app[DOWNLOADS] = Downloads(
                 identity=identity,
@@ -62,10 +65,14 @@ def _neighbours(config: Config, identity: IdentityChain) -> Callable[[web.Applic
                 locations=locations,
                 quotas=quotas,
                 pace=Pace(delivery.send_timeout, delivery.min_rate, delivery.min_rate_grace, delivery.storage_timeout),
+                verifier=verifier,
+                redirect_agents=tuple(delivery.redirect_agents),
                 public_url=config.api.public_url,
                 clock=lambda: datetime.datetime.now(datetime.UTC),
+                resting=Resting(),
             )
-            app[HEALTH] = Health({"postgresql": database.ping, "redis": quotas.ping})
+            checks = {"postgresql": database.ping, "redis": quotas.ping}
+            app[HEALTH] = Health(checks, alarms=lambda: {"broken_copies": verifier.broken})
             yield
             await app[DOWNLOADS].close()
 

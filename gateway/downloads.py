@@ -2,10 +2,11 @@
 
 who        identity.identify      -> Principal   401
 what, may  catalog.locate         -> File        404 403 423
-where      choose                 -> Copy        404 410 502 503
+where      sources.choose         -> Candidates  404 410 502 503
 how much   http.evaluate          -> Verdict     304 412 416
+how        policy.decide          -> Decision    stream, redirect or accel
 quota      quotas.reserve         -> Lease       429 503
-send       delivery.Sender        200 206 502   and the lease is settled, whatever happens
+send       delivery.Sender        200 206 307    and the lease is settled, whatever happens
 """
 
 from __future__ import annotations
@@ -15,35 +16,34 @@ import contextlib
 import dataclasses
 import datetime
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Literal, cast
 
 from aiohttp import web
+from multidict import CIMultiDict, MultiMapping
 
 from gateway.catalog.locate import Catalog
-from gateway.catalog.model import Address, Copy, File
+from gateway.catalog.model import Address, File
+from gateway.delivery.content import Content
 from gateway.delivery.pace import Pace
-from gateway.delivery.sender import Sender, head
+from gateway.delivery.policy import Circumstances, Decision, decide
+from gateway.delivery.sender import Sender
 from gateway.delivery.transfer import Transfer
-from gateway.errors import GatewayError, unavailable
+from gateway.errors import GatewayError
+from gateway.handover import offload, redirect
 from gateway.http.digests import digest_fields, wanted_digests
 from gateway.http.disposition import content_disposition
 from gateway.http.evaluate import UNKNOWN_TYPE, Representation, Verdict, evaluate
-from gateway.http.offload import OFFER, Offload, offloaded_headers
+from gateway.http.offload import OFFER
 from gateway.identity.chain import IdentityChain
 from gateway.identity.principal import Principal
 from gateway.links import CLIENT, absolute_url
 from gateway.locations import Location
 from gateway.quotas.service import Lease, Quotas
-from gateway.storage import (
-    CopyChangedError,
-    CopyNotFoundError,
-    OnDisk,
-    Stat,
-    StorageError,
-    answering_within,
-)
+from gateway.sources import Candidate, Resting, can_sign, choose, expect, failure
+from gateway.storage import Stat, StorageError
+from gateway.verification import Verifier
 
 log = logging.getLogger(__name__)
 
@@ -75,22 +75,21 @@ PUBLIC_CACHING = "public, max-age=300"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Source:
-    """Where the bytes of an answer come from, and what they must be."""
+class Plan:
+    """How a request is going to be answered, before anything is spent."""
 
-    copy: Copy
-    storage: OnDisk
-    offload: Offload | None
-    """How the proxy in front can send it, where it can."""
+    file: File
+    candidates: Sequence[Candidate]
+    """The copies that can give the answer, the best first."""
+    expected: Stat
+    """What the best copy must be."""
+    verdict: Verdict
+    decision: Decision
 
-    def hands_over(self, request: web.Request, verdict: Verdict) -> bool:
-        """Whether the proxy in front sends the bytes: it is a listed one, offers to, and answers as we would."""
-        return (
-            self.offload is not None
-            and request[CLIENT].by_proxy
-            and request.headers.get(OFFER) == self.offload.field
-            and self.offload.suits(request.method, request.headers, verdict, self.copy.location)
-        )
+    @property
+    def charged(self) -> int:
+        """Bytes that are charged if all goes well: what is handed over is handed over whole."""
+        return self.verdict.representation_bytes if self.decision.way == "stream" else self.expected.size
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -103,9 +102,14 @@ class Downloads:
     """Storage locations of this gateway by name."""
     quotas: Quotas
     pace: Pace
+    verifier: Verifier
+    redirect_agents: Sequence[str]
+    """Clients, with their oldest version, that keep a token from other hosts."""
     public_url: str | None
     """Base of absolute links; None takes the request's Host."""
     clock: Callable[[], datetime.datetime]
+    resting: Resting
+    """The storage locations that failed a moment ago."""
     running: set[asyncio.Task[object]] = dataclasses.field(default_factory=set)
     """Requests that hold a lease."""
 
@@ -121,30 +125,83 @@ class Downloads:
         principal = self.identity.identify(request.headers, request.query)
         request[PRINCIPAL] = principal
         file = await self._locate(request, address, principal)
-        source = choose(file, self.locations)
-        expected = await _expect(file, source, ask=request.method == "HEAD", storage_timeout=self.pace.storage_timeout)
-        verdict = evaluate(request.method, request.headers, _representation(file, expected), self.clock())
-        fields = _fields(request, file, verdict)
-        if verdict.status >= HTTPStatus.BAD_REQUEST:
-            raise GatewayError(verdict.status, _REFUSED[verdict.status], headers=verdict.headers)
-        if request.method == "HEAD" or verdict.status == HTTPStatus.NOT_MODIFIED:
-            return web.StreamResponse(status=verdict.status, headers=fields)
+        plan = await self.plan(request.method, request.headers, file, principal, by_proxy=request[CLIENT].by_proxy)
+        fields = _fields(request, plan)
+        status = plan.verdict.status
+        if status >= HTTPStatus.BAD_REQUEST:
+            raise GatewayError(status, _REFUSED[status], headers=plan.verdict.headers)
+        if request.method == "HEAD" or status == HTTPStatus.NOT_MODIFIED:
+            return web.StreamResponse(status=status, headers=fields)
         with self._settled_before_the_end():
-            lease = await self._reserve(principal, file, verdict)
-            transfer = request[TRANSFER] = Transfer(verdict.representation_bytes)
+            lease = await self._reserve(principal, plan)
+            transfer = request[TRANSFER] = Transfer(plan.charged)
             try:
-                if source.hands_over(request, verdict):
-                    timeout = self.pace.storage_timeout
-                    return await _hand_over(source, expected, fields, transfer, storage_timeout=timeout)
-                return await self._send(request, source, expected, verdict, fields)
+                return await self._deliver(request, plan, fields)
             finally:
                 if lease is not None:
                     await self.quotas.settle(lease, sent=transfer.sent, delivered=transfer.delivered)
+
+    async def plan(
+        self, method: str, headers: MultiMapping[str], file: File, principal: Principal, *, by_proxy: bool
+    ) -> Plan:
+        """How a request for ``file`` is answered if the quota allows it. Nothing is opened, spent or changed.
+
+        Args:
+            method: GET or HEAD.
+            headers: of the request.
+            file: that ``principal`` may have.
+            principal: the caller.
+            by_proxy: whether the request came by a trusted proxy.
+
+        Raises:
+            GatewayError: 404, 410, 502 or 503; no copy can give the file.
+        """
+        candidates = choose(file, self.locations, principal.tenant, resting=self.resting)
+        unseen = file.reference and candidates[0].copy.recorded is None
+        if method == "GET" and unseen and can_sign(candidates[0]):
+            # Held by somebody else, who is best asked by the client itself. Its ranges and preconditions, too.
+            stand_in = Stat(file.size or 0, None, "unseen")
+            verdict = evaluate(method, CIMultiDict(), _representation(file, stand_in), self.clock())
+            plan = self._plan(headers, file, candidates, stand_in, verdict, by_proxy=by_proxy)
+            if plan.decision.way == "redirect":
+                return plan
+        ask = method == "HEAD" or file.size == 0
+        expected, candidates = await expect(file, candidates, ask=ask, storage_timeout=self.pace.storage_timeout)
+        verdict = evaluate(method, headers, _representation(file, expected), self.clock())
+        return self._plan(headers, file, candidates, expected, verdict, by_proxy=by_proxy)
 
     async def close(self) -> None:
         """Wait, within bounds, for downloads that were cut at the end of the process: they are to be settled, too."""
         if self.running:
             await asyncio.wait(self.running, timeout=CLOSING_SECONDS)
+
+    def _plan(
+        self,
+        headers: MultiMapping[str],
+        file: File,
+        candidates: Sequence[Candidate],
+        expected: Stat,
+        verdict: Verdict,
+        *,
+        by_proxy: bool,
+    ) -> Plan:
+        best = candidates[0]
+        offload = best.location.offload
+        circumstances = Circumstances(
+            delivery=best.location.delivery,
+            passes_through=best.location.verify == "always",
+            can_sign=can_sign(best),
+            offered=by_proxy
+            and offload is not None
+            and headers.get(OFFER) == offload.field
+            and offload.suits("GET", headers, verdict, best.copy.location),
+            several_parts=len(verdict.parts) > 1,
+            partial=verdict.status == HTTPStatus.PARTIAL_CONTENT,
+            size=expected.size if file.size is not None else max(expected.size, best.location.redirect_min_size),
+            redirect_min_size=best.location.redirect_min_size,
+            agents=self.redirect_agents,
+        )
+        return Plan(file, candidates, expected, verdict, decide(circumstances, headers))
 
     @contextlib.contextmanager
     def _settled_before_the_end(self) -> Iterator[None]:
@@ -167,87 +224,56 @@ class Downloads:
                 error.body = {**(error.body or {}), "accept": link}
             raise
 
-    async def _reserve(self, principal: Principal, file: File, verdict: Verdict) -> Lease | None:
-        if not file.is_metered:
+    async def _reserve(self, principal: Principal, plan: Plan) -> Lease | None:
+        if not plan.file.is_metered:
             return None
-        return await self.quotas.reserve(principal, file, verdict.representation_bytes)
+        return await self.quotas.reserve(principal, plan.file, plan.charged)
 
-    async def _send(
-        self, request: web.Request, source: Source, expected: Stat, verdict: Verdict, fields: Mapping[str, str]
-    ) -> web.StreamResponse:
-        transfer = request[TRANSFER]
-        response = web.StreamResponse(status=verdict.status, headers=fields)
+    async def _deliver(self, request: web.Request, plan: Plan, fields: Mapping[str, str]) -> web.StreamResponse:
+        transfer, storage_timeout = request[TRANSFER], self.pace.storage_timeout
         try:
-            async with answering_within(self.pace.storage_timeout):
-                opened = await source.storage.open(source.copy.location, *head(verdict))
-            with contextlib.closing(opened):
-                _check_version(source.copy, expected, opened.stat)
-                sender = Sender(request, source.storage, opened, verdict, transfer, pace=self.pace)
-                await sender.send(response)
+            if plan.decision.way == "accel":
+                response = await offload(plan.candidates[0], plan.expected, fields, storage_timeout=storage_timeout)
+            elif plan.decision.way == "redirect":
+                response = await redirect(plan.candidates[0], fields, storage_timeout=storage_timeout)
+            else:
+                return await self._send(request, plan, fields)
         except StorageError as error:
-            raise _storage_failure(error) from error
+            raise failure(error) from error
+        transfer.hand_over("offloaded" if plan.decision.way == "accel" else "redirected")
+        self.verifier.touched(plan.file, plan.candidates[0], plan.expected.version)
+        return response
+
+    async def _send(self, request: web.Request, plan: Plan, fields: Mapping[str, str]) -> web.StreamResponse:
+        transfer = request[TRANSFER]
+        response = web.StreamResponse(status=plan.verdict.status, headers=fields)
+        begin_proof = self.verifier.proof_of(plan.file)
+        best, *others = plan.candidates
+        sources = [best.source(plan.expected, provable=begin_proof is not None)]
+        sources += [other.source(other.copy.recorded, provable=begin_proof is not None) for other in others]
+        content = Content(
+            sources, plan.expected.size, storage_timeout=self.pace.storage_timeout, begin_proof=begin_proof
+        )
+        try:
+            with contextlib.closing(content):
+                await Sender(request, content, plan.verdict, transfer, pace=self.pace).send(response)
+        finally:
+            self._learn(plan, content)
         if transfer.problem is not None:
             log.warning("cut after %s of %s bytes: %r", transfer.sent, transfer.promised, transfer.problem)
         return response
 
-
-def choose(file: File, locations: Mapping[str, Location]) -> Source:
-    """Where to take the bytes from: the copy that is online here, at the location with the lowest priority number.
-
-    Raises:
-        GatewayError: 410 all copies would have to be restored first; 503 no location of this gateway has a copy.
-    """
-    held = [copy for copy in file.copies if copy.storage in locations]
-    for copy in sorted(held, key=lambda copy: locations[copy.storage].priority):
-        location = locations[copy.storage]
-        if copy.state == "ONLINE" and location.type == "ONLINE" and isinstance(location.storage, OnDisk):
-            return Source(copy, location.storage, location.offload)
-    if held:
-        raise GatewayError(HTTPStatus.GONE, "This file is not online; it must be restored first.", code="NotOnline")
-    raise unavailable("No storage location of this gateway holds this file.", retry_after=300, code="NoStorage")
-
-
-async def _hand_over(
-    source: Source, expected: Stat, fields: Mapping[str, str], transfer: Transfer, *, storage_timeout: float
-) -> web.StreamResponse:
-    """Tell the proxy in front to send the file, after a last look that it is still the one."""
-    assert source.offload is not None  # noqa: S101 - Source.hands_over said so
-    try:
-        async with answering_within(storage_timeout):
-            found = await source.storage.stat(source.copy.location)
-        _check_version(source.copy, expected, found)
-    except StorageError as error:
-        raise _storage_failure(error) from error
-    transfer.sent, transfer.finished, transfer.offloaded = transfer.promised, True, True
-    return web.Response(headers=offloaded_headers(fields, source.offload, source.copy.location))
-
-
-async def _expect(file: File, source: Source, *, ask: bool, storage_timeout: float) -> Stat:
-    """What the copy must be when it is opened: as recorded at ingest, else as the storage says now.
-
-    With ``ask`` the storage is asked in any case, so that HEAD tells what a GET would find.
-
-    Raises:
-        GatewayError: 404 the copy is gone; 502 it is not the file of the catalogue; 503 the storage does not answer.
-    """
-    copy, recorded = source.copy, source.copy.recorded
-    if recorded is not None and not ask:
-        return recorded
-    try:
-        async with answering_within(storage_timeout):
-            found = await source.storage.stat(copy.location)
-        if recorded is not None:
-            _check_version(copy, recorded, found)
-        if file.size is not None and found.size != file.size:
-            raise CopyChangedError(f"{copy.location}: has {found.size} bytes, the catalogue says {file.size}")
-    except StorageError as error:
-        raise _storage_failure(error) from error
-    return found
-
-
-def _check_version(copy: Copy, expected: Stat, found: Stat) -> None:
-    if found.version != expected.version:
-        raise CopyChangedError(f"{copy.location}: changed since it was ingested")
+    def _learn(self, plan: Plan, content: Content) -> None:
+        """Keep what an answer has shown of copies and storages."""
+        candidates = {candidate.copy.copy_id: candidate for candidate in plan.candidates}
+        for source in content.unavailable:
+            self.resting.add(source.storage_name)
+        for source, version, holds in content.proved:
+            self.verifier.proved(candidates[source.copy_id], version, holds=holds)
+        proved = {source.copy_id for source, _, _ in content.proved}
+        for source, version in content.used:
+            if source.copy_id not in proved:
+                self.verifier.touched(plan.file, candidates[source.copy_id], version)
 
 
 def _representation(file: File, expected: Stat) -> Representation:
@@ -256,7 +282,8 @@ def _representation(file: File, expected: Stat) -> Representation:
     return Representation(expected.size, f'"{tag}"', expected.modified, file.mime_type or UNKNOWN_TYPE)
 
 
-def _fields(request: web.Request, file: File, verdict: Verdict) -> dict[str, str]:
+def _fields(request: web.Request, plan: Plan) -> dict[str, str]:
+    file, verdict, location = plan.file, plan.verdict, plan.candidates[0].location
     kind: Literal["inline", "attachment"] = "inline" if _flag(request, "isContentInline") else "attachment"
     digests = wanted_digests(digest_fields(file.checksum_algorithm, file.checksum), request.headers)
     fields = {**SAFETY_FIELDS, **digests, **verdict.headers}
@@ -264,17 +291,11 @@ def _fields(request: web.Request, file: File, verdict: Verdict) -> dict[str, str
         fields["Cache-Control"] = PUBLIC_CACHING
     if verdict.status != HTTPStatus.NOT_MODIFIED:
         fields["Content-Disposition"] = content_disposition(file.name, kind)
+    answers = request.method == "GET" and verdict.parts
+    if answers and location.delivery == "auto" and (can_sign(plan.candidates[0]) or location.offload is not None):
+        fields["Server-Timing"] = f'delivery;desc="{plan.decision.way}: {plan.decision.reason}"'
     return fields
 
 
 def _flag(request: web.Request, name: str) -> bool:
     return request.query.get(name, "").lower() == "true"
-
-
-def _storage_failure(error: StorageError) -> GatewayError:
-    if isinstance(error, CopyNotFoundError):
-        return GatewayError(HTTPStatus.NOT_FOUND, "The file is missing from its storage location.", code="FileMissing")
-    if isinstance(error, CopyChangedError):
-        detail = "What is stored is no longer the file that the catalogue describes, so it is not delivered."
-        return GatewayError(HTTPStatus.BAD_GATEWAY, detail, code="FileChanged", headers={"Retry-After": "300"})
-    return unavailable("The storage location does not answer at the moment; try again.", retry_after=30)

@@ -181,7 +181,7 @@ class SecureConnection:
                 piece = self._tls.read(min(most, _RECORD_BYTES))
             except ssl.SSLWantReadError:
                 break
-            except ssl.SSLZeroReturnError:
+            if not piece:
                 return pieces, True
             pieces.append(piece)
             most -= len(piece)

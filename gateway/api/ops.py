@@ -16,8 +16,15 @@ async def live(_: web.Request) -> web.Response:
 
 async def ready(request: web.Request) -> web.Response:
     """``GET /health`` and ``/health/ready``: 200 when downloads can be served, else 503 with the reasons."""
-    reasons = await request.app[HEALTH].reasons_not_ready()
-    body = {"status": "not ready" if reasons else "ready", "live": True, "ready": not reasons, "reasons": reasons}
+    health = request.app[HEALTH]
+    reasons = await health.reasons_not_ready()
+    body = {
+        "status": "not ready" if reasons else "ready",
+        "live": True,
+        "ready": not reasons,
+        "reasons": reasons,
+        "alarms": health.alarms(),
+    }
     status = HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK
     headers = {"Cache-Control": "no-store", **({"Retry-After": "5"} if reasons else {})}
     return web.json_response(body, status=status, headers=headers)

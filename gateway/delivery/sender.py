@@ -7,55 +7,33 @@ of a declared Content-Length is what tells every client that its copy is not who
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import os
 import socket
-from collections.abc import Iterator
 
 from aiohttp import web
-from aiohttp.abc import AbstractStreamWriter
 
+from gateway.delivery.client import Client
+from gateway.delivery.content import Content
 from gateway.delivery.pace import Pace
-from gateway.delivery.pump import Pump
 from gateway.delivery.transfer import Transfer
-from gateway.delivery.watch import ClientStalledError, Watch, reset
+from gateway.delivery.watch import ClientStalledError, reset
 from gateway.http.evaluate import Span, Verdict
-from gateway.storage import CopyChangedError, Descriptor, OnDisk, OpenFile, StorageError, answering_within
+from gateway.storage import StorageError
 
 SMALL_BYTES = 64 * 1024
 """Up to here an answer is read first and leaves with its header in one write."""
 
-READ_BYTES = 256 * 1024
-"""Bytes a step where sendfile cannot be used, because Python itself encrypts the connection."""
-
-
-def head(verdict: Verdict) -> tuple[int, int]:
-    """Offset and count of the bytes worth reading as the file is opened: all, where the answer is small and plain."""
-    parts = verdict.parts
-    if len(parts) == 1 and isinstance(parts[0], Span) and verdict.length <= SMALL_BYTES:
-        return parts[0].start, parts[0].length
-    return 0, 0
-
 
 class Sender:
-    """Sends one answer of the bytes of ``file``."""
+    """Sends one answer of the bytes of ``content``."""
 
     def __init__(
-        self,
-        request: web.Request,
-        storage: OnDisk,
-        file: OpenFile,
-        verdict: Verdict,
-        transfer: Transfer,
-        *,
-        pace: Pace,
+        self, request: web.Request, content: Content, verdict: Verdict, transfer: Transfer, *, pace: Pace
     ) -> None:
-        self._transfer = transfer
         self._request = request
-        self._storage = storage
-        self._file = file
+        self._content = content
         self._verdict = verdict
+        self._transfer = transfer
         self._pace = pace
 
     async def send(self, response: web.StreamResponse) -> None:
@@ -67,12 +45,13 @@ class Sender:
             StorageError: the bytes could not be read and nothing was sent: the answer can still be an error.
         """
         small = self._verdict.length <= SMALL_BYTES
-        body = await self._read_all() if small else b""
+        body = await self._open(small=small)
         try:
-            if small:
-                await self._send_small(response, body)
-            else:
-                await self._send_large(response)
+            async with Client.answering(self._request, response, self._transfer, self._pace) as client:
+                if small:
+                    await self._send_small(client, response, body)
+                else:
+                    await self._send_large(client, response)
             self._transfer.finished = True
         except (StorageError, ConnectionError, ClientStalledError) as error:
             self._transfer.problem = error
@@ -81,103 +60,39 @@ class Sender:
             self._cut(response)
             raise
 
-    async def _read_all(self) -> bytes:
-        if len(self._file.head) == self._verdict.length:
-            return self._file.head
-        pieces = []
-        for part in self._verdict.parts:
-            if isinstance(part, Span):
-                async with answering_within(self._pace.storage_timeout):
-                    piece = await self._storage.read(self._file, part.start, part.length)
-                if len(piece) != part.length:
-                    raise CopyChangedError(f"the file ends at byte {part.start + len(piece)}")
-                pieces.append(piece)
-            else:
-                pieces.append(part.data)
-        return b"".join(pieces)
+    async def _open(self, *, small: bool) -> bytes:
+        """Have the first bytes at hand; all of the body, if it is small."""
+        parts = self._verdict.parts
+        first = next((part for part in parts if isinstance(part, Span)), None)
+        if first is None:
+            return b""
+        await self._content.open(first, at_once=small and len(parts) == 1)
+        if not small:
+            return b""
+        return b"".join([await self._content.read(part) if isinstance(part, Span) else part.data for part in parts])
 
-    async def _send_small(self, response: web.StreamResponse, body: bytes) -> None:
-        writer = await self._prepare(response)
-        transport = self._transport()
-        watch = Watch(transport, self._pace, self._transfer)
+    async def _send_small(self, client: Client, response: web.StreamResponse, body: bytes) -> None:
         # Not to wait in there, where no deadline holds.
-        transport.set_write_buffer_limits(high=4 * SMALL_BYTES)
+        client.transport.set_write_buffer_limits(high=4 * SMALL_BYTES)
         try:
             await response.write_eof(body)
-            await self._flush(writer, transport, watch)
+            await client.flush()
         finally:
-            transport.set_write_buffer_limits()
+            client.transport.set_write_buffer_limits()
             framing = self._verdict.length - self._transfer.promised
-            accepted = max(len(body) - transport.get_write_buffer_size() - framing, 0)
+            accepted = max(len(body) - client.transport.get_write_buffer_size() - framing, 0)
             self._transfer.sent = min(accepted, self._transfer.promised)
 
-    async def _send_large(self, response: web.StreamResponse) -> None:
-        writer = await self._prepare(response)
-        transport = self._transport()
-        watch = Watch(transport, self._pace, self._transfer)
-        with _full_segments(transport):
-            await self._send_parts(writer, transport, watch)
-            await self._flush(writer, transport, watch)
+    async def _send_large(self, client: Client, response: web.StreamResponse) -> None:
+        with client.full_segments():
+            client.send_headers()
+            for part in self._verdict.parts:
+                if isinstance(part, Span):
+                    await self._content.send(part, client)
+                else:
+                    await client.frame(part.data)
+            await client.flush()
         await response.write_eof()
-
-    async def _send_parts(self, writer: AbstractStreamWriter, transport: asyncio.Transport, watch: Watch) -> None:
-        writer.send_headers()
-        for part in self._verdict.parts:
-            if not isinstance(part, Span):
-                await writer.write(part.data)
-            elif _encrypts(transport):
-                await self._copy(writer, transport, watch, part)
-            else:
-                # What the framework still holds must leave first: from here on bytes pass it by.
-                await self._flush(writer, transport, watch)
-                await self._sendfile(transport, watch, part)
-
-    async def _sendfile(self, transport: asyncio.Transport, watch: Watch, span: Span) -> None:
-        """Hand the span to the kernel, on a duplicate of the connection's descriptor that stays ours alone."""
-        if transport.is_closing():
-            raise ConnectionResetError("the client is gone")
-        connection = transport.get_extra_info("socket")
-        with contextlib.closing(Descriptor(os.dup(connection.fileno()))) as peer:
-            pump = Pump(self._storage, self._file, connection, peer, self._transfer)
-            await pump.send(span, watch, storage_timeout=self._pace.storage_timeout)
-
-    async def _copy(self, writer: AbstractStreamWriter, transport: asyncio.Transport, watch: Watch, span: Span) -> None:
-        offset = span.start
-        while offset < span.stop:
-            async with answering_within(self._pace.storage_timeout):
-                piece = await self._storage.read(self._file, offset, min(READ_BYTES, span.stop - offset))
-            if not piece:
-                raise CopyChangedError(f"the file ends at byte {offset}")
-            await writer.write(piece)
-            await self._flush(writer, transport, watch)
-            offset += len(piece)
-            self._transfer.sent += len(piece)
-
-    async def _flush(self, writer: AbstractStreamWriter, transport: asyncio.Transport, watch: Watch) -> None:
-        """Wait until the kernel has all that was written."""
-        if not transport.get_write_buffer_size():
-            return
-        # The transport of asyncio's TLS takes 0 as "always full".
-        transport.set_write_buffer_limits(high=1 if _encrypts(transport) else 0, low=0)
-        try:
-            async with watch.patience():
-                await writer.drain()
-        finally:
-            transport.set_write_buffer_limits()
-        if transport.is_closing():
-            raise ConnectionResetError("the client is gone")
-
-    async def _prepare(self, response: web.StreamResponse) -> AbstractStreamWriter:
-        writer = await response.prepare(self._request)
-        if writer is None:
-            raise ConnectionResetError("the client is gone")
-        return writer
-
-    def _transport(self) -> asyncio.Transport:
-        transport = self._request.transport
-        if transport is None or transport.is_closing():
-            raise ConnectionResetError("the client is gone")
-        return transport
 
     def _cut(self, response: web.StreamResponse) -> None:
         """End the connection so that the client sees a broken transfer, and so that nothing else can follow on it."""
@@ -192,29 +107,3 @@ class Sender:
         with contextlib.suppress(OSError):
             transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
         transport.abort()
-
-
-def _encrypts(transport: asyncio.Transport) -> bool:
-    """Whether Python itself encrypts this connection, so that bytes must pass through it."""
-    return transport.get_extra_info("sslcontext") is not None
-
-
-@contextlib.contextmanager
-def _full_segments(transport: asyncio.Transport) -> Iterator[None]:
-    """Have the kernel send full segments only, until the block ends, which sends what is left (tcp(7), TCP_CORK).
-
-    Without it the framework's TCP_NODELAY has every piece of a sendfile end in a small segment of its own: a sixth
-    more CPU time for the same bytes.
-    """
-    connection = transport.get_extra_info("socket")
-
-    def cork(value: int) -> None:
-        with contextlib.suppress(OSError):  # the connection is closed
-            if hasattr(socket, "TCP_CORK"):
-                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, value)
-
-    cork(1)
-    try:
-        yield
-    finally:
-        cork(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
 
 
 @dataclasses.dataclass(slots=True)
@@ -17,8 +18,13 @@ class Transfer:
     """Whether the answer was sent to its end, down to the last byte it promised."""
     problem: Exception | None = None
     """Why it was cut, if it was."""
-    offloaded: bool = False
-    """Whether the proxy in front was told to send it; then all that was promised counts as sent."""
+    handed_over: Literal["", "offloaded", "redirected"] = ""
+    """Whether the proxy in front was told to send it, or the client where to fetch it; then all that was promised
+    counts as sent."""
+
+    def hand_over(self, how: Literal["offloaded", "redirected"]) -> None:
+        """Count all that was promised as sent: somebody else sends it."""
+        self.sent, self.finished, self.handed_over = self.promised, True, how
 
     @property
     def delivered(self) -> bool:

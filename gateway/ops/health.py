@@ -11,8 +11,12 @@ from gateway.errors import GatewayError
 class Health:
     """Asks every neighbour that a download needs."""
 
-    def __init__(self, checks: Mapping[str, Callable[[], Awaitable[object]]]) -> None:
+    def __init__(
+        self, checks: Mapping[str, Callable[[], Awaitable[object]]], alarms: Callable[[], Mapping[str, int]]
+    ) -> None:
         self._checks = dict(checks)
+        self.alarms = alarms
+        """How often what must never happen did, since the start of the process, by kind."""
         self._draining = False
 
     def drain(self) -> None:

@@ -44,7 +44,7 @@ class AccessLogger(AbstractAccessLogger):
         if transfer is not None:
             line["promised"] = transfer.promised
             line["sent"] = transfer.sent
-            line["outcome"] = "offloaded" if transfer.offloaded else "whole" if transfer.finished else "cut"
+            line["outcome"] = transfer.handed_over or ("whole" if transfer.finished else "cut")
         access_log.info("request", extra={"fields": line})
 
 

@@ -15,8 +15,8 @@ TEXT = b"0123456789" * 1000
 
 NOTHING: AbstractSet[str] = frozenset()
 
-OF_THE_CONNECTION: AbstractSet[str] = {"date", "server", "connection", "keep-alive"}
-"""Fields of the server that the client is connected to, not of the file."""
+OF_THE_CONNECTION: AbstractSet[str] = {"date", "server", "connection", "keep-alive", "server-timing"}
+"""Fields of the server that the client is connected to, or of how the bytes come, not of the file."""
 
 DIFFERENCES: dict[tuple[str, int], AbstractSet[str]] = {
     # nginx says Accept-Ranges with 200 only; a 206 tells by itself that ranges are served.

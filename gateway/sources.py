@@ -1,0 +1,188 @@
+"""Which copies of a file can answer, in which order, and what they must be."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Container, Mapping, Sequence
+from http import HTTPStatus
+
+from gateway.catalog.model import Copy, File
+from gateway.delivery.source import Source
+from gateway.errors import GatewayError, unavailable
+from gateway.locations import Location
+from gateway.storage import (
+    CanSign,
+    CanStream,
+    CopyBrokenError,
+    CopyChangedError,
+    CopyNotFoundError,
+    CopyOfflineError,
+    OnDisk,
+    Stat,
+    Storage,
+    StorageError,
+    answering_within,
+)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Candidate:
+    """A copy that can answer, and where it lies."""
+
+    copy: Copy
+    location: Location
+
+    def is_verified(self, version: str | None) -> bool:
+        """Whether the bytes of ``version`` were held against the checksum once, and were right, or need not be."""
+        return self.location.verify == "never" or (version is not None and version == self.copy.verified_version)
+
+    def source(self, expected: Stat | None, *, provable: bool) -> Source:
+        """How it is read; ``provable`` says that there is a checksum to hold it against."""
+        always = self.location.verify == "always"
+        verified = self.is_verified(expected.version if expected is not None else None)
+        return Source(
+            self.copy.copy_id,
+            self.copy.storage,
+            readable(self.location.storage),
+            self.copy.location,
+            expected,
+            self.copy.broken_version,
+            prove=provable and (always or not verified),
+            # A large file of this machine leaves by sendfile, and is verified in the background.
+            prove_large=always or not isinstance(self.location.storage, OnDisk),
+        )
+
+
+class Resting:
+    """Names of storage locations that failed a moment ago: others are asked first, so that not every request waits."""
+
+    def __init__(self, seconds: float = 10, clock: Callable[[], float] = time.monotonic) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._until: dict[str, float] = {}
+
+    def add(self, name: str) -> None:
+        """Let the location rest from now on."""
+        self._until[name] = self._clock() + self._seconds
+
+    def __contains__(self, name: object) -> bool:
+        return self._until.get(str(name), 0) > self._clock() if self._until else False
+
+
+def choose(
+    file: File, locations: Mapping[str, Location], tenant: str, *, resting: Container[str] = ()
+) -> tuple[Candidate, ...]:
+    """The copies that can answer now, the best first: at the lowest priority number, in storages that are not resting.
+
+    Args:
+        file: of the tenant.
+        locations: those of this gateway, by name.
+        tenant: of the caller, and so of the file.
+        resting: names of locations that failed a moment ago; they are asked last.
+
+    Raises:
+        GatewayError: 410 all copies would have to be restored first; 502 all are known to be broken; 503 no location of
+            this gateway has a copy that it may serve.
+    """
+    held = [
+        Candidate(copy, location)
+        for copy in file.copies
+        if (location := locations.get(copy.storage)) is not None and location.serves(tenant, copy.location)
+    ]
+    known = [candidate for candidate in held if isinstance(candidate.location.storage, OnDisk | CanStream)]
+    online = [
+        candidate for candidate in known if candidate.copy.state == "ONLINE" and candidate.location.type == "ONLINE"
+    ]
+    sound = [
+        candidate
+        for candidate in online
+        if candidate.copy.version is None or candidate.copy.version != candidate.copy.broken_version
+    ]
+    if sound:
+        return tuple(sorted(sound, key=lambda it: (it.copy.storage in resting, it.location.priority)))
+    if online:
+        raise _broken()
+    if known:
+        raise _not_online()
+    raise unavailable("No storage location of this gateway holds this file.", retry_after=300, code="NoStorage")
+
+
+async def expect(
+    file: File, candidates: Sequence[Candidate], *, ask: bool, storage_timeout: float
+) -> tuple[Stat, tuple[Candidate, ...]]:
+    """What the answer is made of, and the copies that can give just that, the best first.
+
+    It is what was recorded of the best copy at ingest, else what the storage says now. With ``ask`` the storage is
+    asked in any case, so that HEAD tells what a GET would find. Others can stand in for it only where a checksum says
+    that they are the same; without one, the storages are asked which copy is there, and that one stands alone.
+
+    Raises:
+        GatewayError: 404 the copies are gone; 502 they are not the file of the catalogue; 503 no storage answers.
+    """
+    alike = file.checksum is not None
+    first: StorageError | None = None
+    for index, candidate in enumerate(candidates):
+        recorded = candidate.copy.recorded
+        if recorded is not None and not ask and (alike or len(candidates) == 1):
+            found = recorded
+        else:
+            try:
+                found = await _ask(candidate, storage_timeout)
+            except StorageError as error:
+                first = first or error
+                continue
+        if file.size is not None and found.size != file.size:
+            text = f"{candidate.copy.location}: has {found.size} bytes, the catalogue says {file.size}"
+            first = first or CopyChangedError(text)
+            continue
+        rest = candidates[index:] if alike else candidates[index : index + 1]
+        return found, tuple(rest)
+    assert first is not None  # noqa: S101 - there was at least one candidate
+    raise failure(first) from first
+
+
+async def _ask(candidate: Candidate, storage_timeout: float) -> Stat:
+    async with answering_within(storage_timeout):
+        found = await readable(candidate.location.storage).stat(candidate.copy.location)
+    recorded = candidate.copy.recorded
+    if recorded is not None and found.version != recorded.version:
+        raise CopyChangedError(f"{candidate.copy.location}: changed since it was ingested")
+    if found.version == candidate.copy.broken_version:
+        raise CopyBrokenError(f"{candidate.copy.location}: has not the bytes of its checksum, as was seen before")
+    return found
+
+
+def readable(storage: Storage) -> OnDisk | CanStream:
+    """``storage``, of which is known that it can be read."""
+    if not isinstance(storage, OnDisk | CanStream):
+        raise TypeError(f"storage {storage.name!r} can neither be opened nor streamed from")
+    return storage
+
+
+def can_sign(candidate: Candidate) -> bool:
+    """Whether a client can be sent to the storage."""
+    return isinstance(candidate.location.storage, CanSign)
+
+
+def failure(error: StorageError) -> GatewayError:
+    """What a caller is told when no copy can be read; the storage's own words are for the log."""
+    if isinstance(error, CopyNotFoundError):
+        return GatewayError(HTTPStatus.NOT_FOUND, "The file is missing from its storage location.", code="FileMissing")
+    if isinstance(error, CopyOfflineError):
+        return _not_online()
+    if isinstance(error, CopyChangedError):
+        detail = "What is stored is no longer the file that the catalogue describes, so it is not delivered."
+        return GatewayError(HTTPStatus.BAD_GATEWAY, detail, code="FileChanged", headers={"Retry-After": "300"})
+    if isinstance(error, CopyBrokenError):
+        return _broken()
+    return unavailable("The storage location does not answer at the moment; try again.", retry_after=30)
+
+
+def _broken() -> GatewayError:
+    detail = "What is stored has not the checksum of the catalogue, so it is not delivered."
+    return GatewayError(HTTPStatus.BAD_GATEWAY, detail, code="FileBroken", headers={"Retry-After": "300"})
+
+
+def _not_online() -> GatewayError:
+    return GatewayError(HTTPStatus.GONE, "This file is not online; it must be restored first.", code="NotOnline")

@@ -1,0 +1,209 @@
+"""Bytes that the kernel passes on from a storage's socket are the right ones, all of them, and counted."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import socket
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from gateway.delivery import splice as splice_module
+from gateway.delivery.client import Client
+from gateway.delivery.pace import Pace
+from gateway.delivery.splice import splice
+from gateway.delivery.transfer import Transfer
+from gateway.delivery.watch import ClientStalledError, Watch
+from gateway.storage import CopyUnavailableError, Descriptor, Stat
+
+MEBIBYTE = 1024 * 1024
+BYTES = random.Random(5).randbytes(8 * MEBIBYTE)
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "splice"), reason="this system has no splice")
+
+
+class Stream:
+    """A stream whose socket is one end of a connection; a test holds the other one."""
+
+    stat = Stat(len(BYTES), None, "1")
+
+    def __init__(self, near: socket.socket) -> None:
+        self._descriptor = Descriptor(os.dup(near.fileno()))
+        self.taken = 0
+
+    async def read(self) -> bytes:
+        raise NotImplementedError
+
+    def socket(self) -> Descriptor:
+        return self._descriptor
+
+    def took(self, count: int) -> None:
+        self.taken += count
+
+    def close(self) -> None:
+        self._descriptor.close()
+
+
+class Transport:
+    """What `Watch` asks of a transport."""
+
+    def __init__(self, near: socket.socket) -> None:
+        self._near = near
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def get_extra_info(self, _: str) -> socket.socket:
+        return self._near
+
+
+class Wires:
+    """A storage's end, a client's end, and what lies between."""
+
+    def __init__(self, stack: contextlib.ExitStack, *, pace: Pace) -> None:
+        self.storage, upstream = self._pair(stack)
+        downstream, self.client = self._pair(stack)
+        self.stream = Stream(upstream)
+        stack.callback(self.stream.close)
+        self.peer = Descriptor(os.dup(downstream.fileno()))
+        stack.callback(self.peer.close)
+        self.transfer = Transfer(len(BYTES))
+        watch = Watch(cast("Any", Transport(downstream)), pace, self.transfer)
+        self._answering = cast("Client", cast("Any", type("", (), {"transfer": self.transfer, "watch": watch})()))
+
+    async def splice(self, count: int = len(BYTES), *, storage_timeout: float = 5) -> int:
+        return await splice(self.stream, count, self.peer, self._answering, storage_timeout=storage_timeout)
+
+    async def give(self, content: bytes, *, end: bool = False) -> None:
+        """Give ``content`` in pieces of every size."""
+        loop, dice, offset = asyncio.get_running_loop(), random.Random(len(content)), 0
+        while offset < len(content):
+            piece = content[offset : offset + dice.choice([1, 100, 1448, 65536, 10 * MEBIBYTE])]
+            await loop.sock_sendall(self.storage, piece)
+            offset += len(piece)
+            if dice.random() < 0.2:
+                await asyncio.sleep(0.001)
+        if end:
+            self.storage.shutdown(socket.SHUT_WR)
+
+    async def take(self, count: int = len(BYTES)) -> bytes:
+        received = bytearray()
+        while len(received) < count:
+            received += await asyncio.get_running_loop().sock_recv(self.client, 300_000)
+        return bytes(received)
+
+    @staticmethod
+    def _pair(stack: contextlib.ExitStack) -> tuple[socket.socket, socket.socket]:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            one = stack.enter_context(socket.create_connection(server.getsockname()))
+            other = stack.enter_context(server.accept()[0])
+        one.setblocking(False)
+        other.setblocking(False)
+        return one, other
+
+
+@pytest.fixture
+def stack() -> Iterator[contextlib.ExitStack]:
+    with contextlib.ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture(params=[4096, splice_module.PIPE_BYTES])
+def pipe(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(splice_module, "PIPE_BYTES", request.param)
+
+
+@pytest.fixture
+async def wires(pipe: None, stack: contextlib.ExitStack) -> AsyncIterator[Wires]:
+    before = set(Path("/proc/self/fd").iterdir())
+    wires = Wires(stack, pace=Pace(2, 0, 0, 5))
+    yield wires
+    stack.close()
+    assert set(Path("/proc/self/fd").iterdir()) <= before
+
+
+async def test_all_bytes_arrive_and_no_more_are_taken(wires: Wires) -> None:
+    given = asyncio.ensure_future(wires.give(BYTES + b"of the next answer"))
+    received = asyncio.ensure_future(wires.take(len(BYTES)))
+    assert await wires.splice() == len(BYTES)
+    assert await received == BYTES
+    await given
+    assert (wires.transfer.sent, wires.stream.taken) == (len(BYTES), len(BYTES))
+    assert os.read(wires.stream.socket().number, 100) == b"of the next answer"
+
+
+async def test_a_storage_that_ends_early_is_an_error_after_what_came(wires: Wires) -> None:
+    given = asyncio.ensure_future(wires.give(BYTES[: 3 * MEBIBYTE + 7], end=True))
+    received = asyncio.ensure_future(wires.take(3 * MEBIBYTE + 7))
+    with pytest.raises(CopyUnavailableError, match="bytes early"):
+        await wires.splice()
+    await given
+    assert await received == BYTES[: 3 * MEBIBYTE + 7]
+    assert wires.transfer.sent == 3 * MEBIBYTE + 7
+
+
+async def test_a_storage_that_stalls_is_an_error_after_what_came(wires: Wires) -> None:
+    await wires.give(BYTES[:1000])
+    with pytest.raises(CopyUnavailableError, match="nothing for"):
+        await wires.splice(storage_timeout=0.2)
+    assert await wires.take(1000) == BYTES[:1000]
+    assert wires.transfer.sent == 1000
+
+
+async def test_a_storage_that_is_slow_but_goes_on_is_none(wires: Wires) -> None:
+    async def give() -> None:
+        for number in range(10):
+            await asyncio.sleep(0.1)
+            await asyncio.get_running_loop().sock_sendall(wires.storage, BYTES[number * 10 : number * 10 + 10])
+
+    given = asyncio.ensure_future(give())
+    assert await wires.splice(100, storage_timeout=0.6) == 100
+    await given
+    assert await wires.take(100) == BYTES[:100]
+
+
+async def test_a_client_that_takes_nothing_is_an_error(wires: Wires) -> None:
+    given = asyncio.ensure_future(wires.give(BYTES * 3))
+    with pytest.raises(ClientStalledError):
+        await wires.splice(3 * len(BYTES))
+    given.cancel()
+    assert 0 < wires.transfer.sent < 3 * len(BYTES)
+
+
+async def test_a_client_that_is_gone_is_an_error(wires: Wires) -> None:
+    given = asyncio.ensure_future(wires.give(BYTES * 3))
+    running = asyncio.ensure_future(wires.splice(3 * len(BYTES)))
+    await wires.take(1000)
+    wires.client.close()
+    with pytest.raises(ConnectionError):
+        await running
+    given.cancel()
+
+
+async def test_cancelled_it_leaves_nothing_behind(wires: Wires) -> None:
+    await wires.give(BYTES[:1000])
+    running = asyncio.ensure_future(wires.splice())
+    await wires.take(1000)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    loop = asyncio.get_running_loop()
+    assert not loop.remove_reader(wires.stream.socket().number)
+    assert not loop.remove_writer(wires.peer.number)
+
+
+async def test_where_a_socket_has_no_splice_nothing_is_moved(wires: Wires, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> int:
+        raise OSError(22, "Invalid argument")
+
+    await wires.give(BYTES[:1000])
+    monkeypatch.setattr(os, "splice", refuse)
+    assert await wires.splice() == 0
+    monkeypatch.delattr(os, "splice")
+    assert await wires.splice() == 0
+    assert (wires.transfer.sent, wires.stream.taken) == (0, 0)
