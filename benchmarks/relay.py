@@ -120,6 +120,7 @@ def main(size: int, each: int, rounds: int, clients: list[int], schemes: Sequenc
     with ending_in_order():
         network, cores = own_network(), choose_cores()
         click.echo(circumstances(network, cores, nginx.version, *(f"{name} {version(name)}" for name in PACKAGES)))
+        click.echo(f"store     {nginx.version} in its place, on core {cores.load}; the load there sleeps when idle")
         with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
             root = Path(name) / "store" / "files"
             (root / BUCKET).mkdir(parents=True)
