@@ -18,6 +18,7 @@ from gateway.storage import (
     CopyChangedError,
     CopyNotFoundError,
     CopyOfflineError,
+    CopyUnavailableError,
     OnDisk,
     Stat,
     Storage,
@@ -109,7 +110,7 @@ def choose(
 
 
 async def expect(
-    file: File, candidates: Sequence[Candidate], *, ask: bool, storage_timeout: float
+    file: File, candidates: Sequence[Candidate], resting: Resting, *, ask: bool, storage_timeout: float
 ) -> tuple[Stat, tuple[Candidate, ...]]:
     """What the answer is made of, and the copies that can give just that, the best first.
 
@@ -130,6 +131,8 @@ async def expect(
             try:
                 found = await _ask(candidate, storage_timeout)
             except StorageError as error:
+                if isinstance(error, CopyUnavailableError):
+                    resting.add(candidate.copy.storage)
                 first = first or error
                 continue
         if file.size is not None and found.size != file.size:
