@@ -15,12 +15,13 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from gateway.storage import Descriptor
+from storage_plugins.addresses import IPAddress
 from storage_plugins.threads import DaemonThreads
-
-IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _TURN_BYTES = 1024 * 1024
 """Bytes that are received without waiting before others have their turn."""
+_RECORD_BYTES = 16 * 1024
+"""Most bytes that a TLS record has (RFC 8446 §5.1), so that one read can give them."""
 _RECORDS_BYTES = 128 * 1024
 """Bytes of TLS records that are received in one go."""
 _RESOLVERS = 4
@@ -177,7 +178,7 @@ class SecureConnection:
         pieces: list[bytes] = []
         while most > 0:
             try:
-                piece = self._tls.read(most)
+                piece = self._tls.read(min(most, _RECORD_BYTES))
             except ssl.SSLWantReadError:
                 break
             except ssl.SSLZeroReturnError:

@@ -188,9 +188,9 @@ def _source(options: Options) -> CredentialSource:
     if options.credentials is not None:
         return StaticCredentials(options.credentials)
     # aiobotocore takes long to import, and who has a key need not have it.
-    from storage_plugins.s3_chain import credentials_of_chain  # noqa: PLC0415
+    from storage_plugins.s3_chain import AwsChain  # noqa: PLC0415
 
-    return RefreshedCredentials(functools.partial(credentials_of_chain, options.profile))
+    return RefreshedCredentials(AwsChain(options.profile))
 
 
 def _import_restorer() -> type[Restorer]:
