@@ -18,6 +18,7 @@ from gateway.commands.verify import verify
 from gateway.config import Config, load
 from gateway.errors import ConfigurationError
 
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="gateway")
 def main() -> None:

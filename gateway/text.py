@@ -9,7 +9,7 @@ def is_storable(text: str) -> bool:
 
 
 def shown(location: str) -> str:
-    """A copy's location for terminals and logs: quoted, on one line, without the query of a URL, which may be a secret."""
+    """A copy's location for terminals: quoted, on one line, and without the query of a URL, which may be a secret."""
     path, mark, _ = location.partition("?")
     return repr(f"{path}?…" if mark and "://" in path else location)
 

@@ -41,9 +41,7 @@ def doctor(
     if origin is not None and urlsplit(origin).scheme not in ("http", "https"):
         raise click.BadParameter("must be like https://www.example.org", param_hint="--origin")
     found = []
-    for subject, finding in examine(
-        checks(config, storages=storages, origin=origin, seconds=timeout), seconds=timeout
-    ):
+    for subject, finding in examine(checks(config, storages=storages, origin=origin, seconds=timeout), seconds=timeout):
         found.append({"subject": subject, **dataclasses.asdict(finding)})
         if not as_json:
             remedy = f" -> {finding.remedy}" if finding.remedy else ""

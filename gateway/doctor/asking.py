@@ -67,7 +67,9 @@ class Asking:
                 beginning = b"" if method == "HEAD" else await response.content.read(_MOST_READ)
                 return Answer(response.status, response.headers, beginning, before, after)
         except aiohttp.ClientConnectorCertificateError as error:
-            raise NoAnswerError(f"its certificate is not one that this machine trusts: {error.certificate_error}") from error
+            raise NoAnswerError(
+                f"its certificate is not one that this machine trusts: {error.certificate_error}"
+            ) from error
         except aiohttp.ClientConnectorError as error:
             raise NoAnswerError(f"cannot be connected to: {error.os_error}") from error
         except TimeoutError as error:

@@ -48,7 +48,8 @@ async def look_at_cors(client: Asking, url: str, *, public_url: str | None, page
     yield _finding(page, sent, preflight, answer)
     if page.startswith("https://") and url.startswith("http://"):
         yield warning(
-            f"browsers do not let pages of {page} fetch from it without TLS", "give clients an https endpoint of the storage"
+            f"browsers do not let pages of {page} fetch from it without TLS",
+            "give clients an https endpoint of the storage",
         )
 
 
@@ -66,7 +67,9 @@ def _finding(page: str, sent: str, preflight: Answer, answer: Answer) -> Finding
         if hidden:
             lacks.append(f"{', '.join(hidden)} cannot be seen")
     if lacks:
-        return warning(f"pages of {page}: {'; '.join(lacks)}", f"set the CORS configuration of the bucket: {cors_rules(sent)}")
+        return warning(
+            f"pages of {page}: {'; '.join(lacks)}", f"set the CORS configuration of the bucket: {cors_rules(sent)}"
+        )
     return ok(f"pages of {page} may fetch from it, and see {', '.join(SEEN)}")
 
 

@@ -102,4 +102,6 @@ class _Run:
             self._found.append(self._late())
 
     def _late(self) -> Finding:
-        return problem(f"did not answer within {self._seconds:g} s", "see that it runs, and that this machine reaches it")
+        return problem(
+            f"did not answer within {self._seconds:g} s", "see that it runs, and that this machine reaches it"
+        )

@@ -17,8 +17,10 @@ async def look_at_keys(settings: Identity) -> Findings:
         try:
             key = load_key(setting).key
         except ConfigurationError as error:
-            remedy = "put the issuer's public key there as PEM, readable by the gateway" if setting.public_key_file else (
-                "take the secret that the token issuer signs with (openssl rand -base64 48 makes one)"
+            remedy = (
+                "put the issuer's public key there as PEM, readable by the gateway"
+                if setting.public_key_file
+                else ("take the secret that the token issuer signs with (openssl rand -base64 48 makes one)")
             )
             yield problem(f"{name}: {error}", remedy)
         else:

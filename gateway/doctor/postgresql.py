@@ -45,9 +45,8 @@ async def look_at_postgresql(settings: Database) -> Findings:
 
 
 def _version(connection: asyncpg.Connection[Any]) -> Finding:
-    version = connection.get_server_version()
-    text = f"reachable, version {version.major}.{version.minor}"
-    if version.major < OLDEST_VERSION:
+    text = f"reachable, version {connection.get_settings().server_version}"
+    if connection.get_server_version().major < OLDEST_VERSION:
         return problem(text, f"upgrade it to version {OLDEST_VERSION} or later")
     return ok(text)
 
@@ -66,7 +65,9 @@ async def _look_ups(connection: asyncpg.Connection[Any]) -> Finding:
         for statement, parameters in WARM_UP:
             await connection.fetchrow(statement, *parameters)
     except asyncpg.InsufficientPrivilegeError as error:
-        return problem(f"refuses look-ups: {error}", "GRANT the role of database.dsn SELECT on all tables of the schema")
+        return problem(
+            f"refuses look-ups: {error}", "GRANT the role of database.dsn SELECT on all tables of the schema"
+        )
     return ok("answers look-ups")
 
 

@@ -93,7 +93,8 @@ def _role(info: Mapping[str, Any]) -> Iterator[Finding]:
         yield problem("is a replica: it takes no changes", "name the primary in url of [redis]")
     if info.get("cluster_enabled"):
         yield problem(
-            "is a node of a cluster, which holds a part of the keys only", "name a Redis that is no cluster in url of [redis]"
+            "is a node of a cluster, which holds a part of the keys only",
+            "name a Redis that is no cluster in url of [redis]",
         )
 
 
@@ -126,9 +127,11 @@ async def _scripts(client: redis.asyncio.Redis) -> Finding:
     try:
         answer = await script(keys=[f"gateway:{{doctor}}:probe:{secrets.token_hex(8)}"])
     except NoPermissionError as error:
-        return problem(f"refuses scripts: {error}", "allow its user EVALSHA, SCRIPT LOAD and hash commands on gateway:*")
+        return problem(
+            f"refuses scripts: {error}", "allow its user EVALSHA, SCRIPT LOAD and hash commands on gateway:*"
+        )
     except ResponseError as error:
-        return problem(f"refuses a script that writes: {error}", "quotas need one: see its configuration and its log")
+        return problem(f"refuses a script that writes: {type(error).__name__}: {error}", "quotas need one: see its configuration and its log")
     if answer != _PROBE_ANSWER:
         return problem(f"a script gave {answer!r} instead of {_PROBE_ANSWER}", "is that a Redis or Valkey?")
     return ok("scripts run and may write")

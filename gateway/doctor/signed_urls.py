@@ -21,7 +21,7 @@ from gateway.storage import CanSign, StorageError
 _FIRST_BYTE = {"Range": "bytes=0-0"}
 
 _CONTENT_RANGE = re.compile(r"bytes 0-0/([0-9]+)", re.IGNORECASE)
-_SIGNATURE = re.compile(r"(?:^|&)[^=&]*sig[^=&]*=", re.IGNORECASE)
+_SIGNATURE = re.compile(r"(?:^|&)[^=&]*sig(?:nature)?=", re.IGNORECASE)
 """What comes before the signature in a query: X-Amz-Signature, X-Goog-Signature, temp_url_sig, Signature, sig."""
 _CHARACTER = re.compile(r"(?<!%)(?<!%[0-9A-Fa-f])[0-9A-Za-z]")
 """One that is no part of a percent-encoding."""
@@ -94,7 +94,9 @@ async def look_at_signed_url(location: Location, storage: CanSign, found: Object
 def _host(parts: SplitResult, public_url: str | None) -> Finding:
     text = f"signed URLs lead to {parts.scheme}://{parts.netloc}"
     if public_url is None:
-        return warning(f"{text}: whether that is another host than the gateway's is not known", "set public_url of [api]")
+        return warning(
+            f"{text}: whether that is another host than the gateway's is not known", "set public_url of [api]"
+        )
     own = urlsplit(public_url)
     if parts.hostname != own.hostname:
         return ok(f"{text}, another host than the gateway's")
@@ -122,7 +124,9 @@ def _clock(answer: Answer) -> Skew | None:
 
 def _refused(answer: Answer, clock: Skew | None) -> Finding:
     if 300 <= answer.status < 400:
-        return problem(f"a signed URL is answered {answer}, a redirect", "set the endpoint and region of the bucket itself")
+        return problem(
+            f"a signed URL is answered {answer}, a redirect", "set the endpoint and region of the bucket itself"
+        )
     if clock is not None and clock.certain > MOST_SECONDS:
         return problem(f"a signed URL is answered {answer}; the clock of the storage is {clock}", REMEDY)
     remedy = "see region, credentials and their rights (s3:GetObject), and that no proxy changes host or path"
@@ -133,7 +137,8 @@ def _answered(answer: Answer, found: Object, wanted: dict[str, str]) -> Iterator
     total = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
     if answer.status != 206 or total is None:
         yield warning(
-            f"a signed URL is answered {answer} to a range: downloads cannot be resumed", "have the storage answer ranges"
+            f"a signed URL is answered {answer} to a range: downloads cannot be resumed",
+            "have the storage answer ranges",
         )
     if (total and int(total[1]) != found.size) or answer.beginning[:1] != found.first_byte:
         yield problem(
@@ -147,7 +152,7 @@ def _answered(answer: Answer, found: Object, wanted: dict[str, str]) -> Iterator
     if ignored:
         yield warning(
             f"the storage does not answer with the {' and '.join(ignored)} of the catalogue",
-            "store the objects with them, or set delivery = \"stream\"",
+            'store the objects with them, or set delivery = "stream"',
         )
 
 
@@ -160,14 +165,18 @@ async def _unsigned(client: Asking, url: str) -> Finding:
         return warning(f"whether it refuses what is not signed is not known: it {error}", "run this again")
     if bare.succeeded:
         return warning(
-            f"it gives files to everybody, without a signature ({bare})", "take public access away, unless all may have all"
+            f"it gives files to everybody, without a signature ({bare})",
+            "take public access away, unless all may have all",
         )
     if tampered.succeeded:
         return problem(
-            f"it does not verify signatures: a changed one is answered {tampered}", 'set delivery = "stream" until it does'
+            f"it does not verify signatures: a changed one is answered {tampered}",
+            'set delivery = "stream" until it does',
         )
     if max(bare.status, tampered.status) >= 500:
-        return warning(f"what is not signed is answered {bare}, a changed signature {tampered}", "see the storage's log")
+        return warning(
+            f"what is not signed is answered {bare}, a changed signature {tampered}", "see the storage's log"
+        )
     return ok(f"without a signature it answers {bare}, to a changed one {tampered}")
 
 

@@ -58,7 +58,7 @@ async def look_at_storage(setting: StorageLocation, config: Config, clients: Cli
             return
         if _mixes_tenants(location, samples):
             yield warning(
-                f"serves every tenant, and the catalogue has {samples.tenants}: one could refer to the files of another",
+                f"serves every tenant, and there are {samples.tenants}: one could refer to the files of another",
                 'list its tenants, or set prefixes = ["{tenant}/"]',
             )
         sample = next((it for it in samples.newest if location.serves(it.tenant, it.copy.location)), None)
@@ -107,20 +107,20 @@ def _nothing_to_try(samples: Samples) -> Finding:
         )
     newest = samples.newest[0]
     return warning(
-        f"does not serve {shown(newest.copy.location)} of tenant {newest.tenant!r}, nor others that the catalogue has in it",
+        f"serves none of the newest copies, as {shown(newest.copy.location)} of tenant {newest.tenant!r}",
         "see its tenants and prefixes",
     )
 
 
-async def _look_at_copy(
-    location: Location, storage: OnDisk | CanStream, sample: Sample, clients: Clients
-) -> Findings:
+async def _look_at_copy(location: Location, storage: OnDisk | CanStream, sample: Sample, clients: Clients) -> Findings:
     name = shown(sample.copy.location)
     stat = None
     try:
         stat = await storage.stat(sample.copy.location)
     except CopyNotFoundError:
-        yield problem(f"{name} is not there, though the catalogue has it", "see that its options lead to what was ingested")
+        yield problem(
+            f"{name} is not there, though the catalogue has it", "see that its options lead to what was ingested"
+        )
     except StorageError as error:
         yield problem(f"{name} cannot be looked at: {error}", "see its options and the rights of its credentials")
     if stat is None:
@@ -135,7 +135,7 @@ async def _look_at_copy(
         beginning = await _beginning(storage, sample.copy.location, stat)
         yield ok("it can be read")
     except CopyOfflineError:
-        yield warning("it cannot be read before it is restored", "set type = \"NEARLINE\", if all of it is archived")
+        yield warning("it cannot be read before it is restored", 'set type = "NEARLINE", if all of it is archived')
     except StorageError as error:
         yield problem(f"it cannot be read: {error}", "see the rights of the gateway and of its credentials")
     if beginning and isinstance(location.storage, CanSign) and location.delivery in ("auto", "redirect"):
@@ -154,4 +154,3 @@ async def _beginning(storage: OnDisk | CanStream, location: str, stat: Stat) -> 
         return b""
     with contextlib.closing(await storage.stream(location, 0, count, stat.version)) as stream:
         return await stream.read()
-
