@@ -75,7 +75,11 @@ async def explain(app: web.Application, downloads: Downloads, question: Question
 async def _steps(app: web.Application, downloads: Downloads, question: Question) -> AsyncIterator[Step]:
     target = _target(question.url, downloads.public_url)
     yield Step("request", f"{question.method} {target}")
-    kind, address = await _address(app, question.method, target)
+    found = await _address(app, question.method, target)
+    if found is None:
+        yield Step("address", "of no download, so that nothing is decided here; see the prefixes of [api]")
+        return
+    kind, address = found
     yield Step("address", f"{kind}: {_address_text(address)}")
     principal = question.principal or downloads.identity.identify(question.headers, target.query)
     yield Step("caller", _caller_text(principal))
@@ -96,9 +100,15 @@ async def _steps(app: web.Application, downloads: Downloads, question: Question)
         yield Step("answer", _status(plan.verdict.status))
         return
     yield Step("delivery", f"{plan.decision.way}: {plan.decision.reason}")
-    yield Step("charge", await _charge_text(downloads, plan, principal, question.window))
     redirected = plan.decision.way == "redirect"
-    yield Step("answer", _status(HTTPStatus.TEMPORARY_REDIRECT if redirected else plan.verdict.status))
+    answer = _status(HTTPStatus.TEMPORARY_REDIRECT if redirected else plan.verdict.status)
+    if plan.file.is_metered:
+        used = await downloads.quotas.usage(principal)
+        yield Step("charge", _charge_text(plan, used))
+        answer = _refusal(plan, used, principal, question.window) or answer
+    else:
+        yield Step("charge", f"nothing: {file.data_type} does not count")
+    yield Step("answer", answer)
 
 
 def _target(url: URL, public_url: str | None) -> URL:
@@ -112,14 +122,14 @@ def _target(url: URL, public_url: str | None) -> URL:
     return relative
 
 
-async def _address(app: web.Application, method: str, target: URL) -> tuple[str, Address]:
+async def _address(app: web.Application, method: str, target: URL) -> tuple[str, Address] | None:
     # The router looks at nothing else of a request.
     request = cast("web.Request", SimpleNamespace(method=method, rel_url=target))
     match = await app.router.resolve(request)
+    if match.http_exception is not None:
+        raise GatewayError(HTTPStatus(match.http_exception.status), "There is nothing at this path.")
     if match.handler not in _ADDRESSES:
-        raise GatewayError(
-            HTTPStatus.NOT_FOUND, "There is nothing to download at this path; see the prefixes of [api]."
-        )
+        return None
     kind, read = _ADDRESSES[match.handler]
     return kind, read(match)
 
@@ -172,19 +182,24 @@ def _verdict_text(plan: Plan) -> str:
     return f"{_status(verdict.status)}, {verdict.length} bytes of body" + (f", {place}" if place else "")
 
 
-async def _charge_text(downloads: Downloads, plan: Plan, principal: Principal, window: int) -> str:
-    file, limits = plan.file, plan.file.limits
-    if not file.is_metered:
-        return f"nothing: {file.data_type} does not count"
-    downloaded, charged = await downloads.quotas.usage(principal)
-    text = f"1 download, {plan.charged} bytes; used {downloaded} downloads, {charged} bytes"
-    text += f" of {_limit(limits.max_downloads)} downloads, {_limit(limits.max_bytes)} bytes"
-    if limits.max_downloads == 0 or 0 <= limits.max_bytes < charged + plan.charged:
-        return f"{text}: refused with 429"
-    if 0 < limits.max_downloads <= downloaded:
-        again = "" if principal.is_anonymous else f", unless it goes on with a download of the last {window} s"
-        return f"{text}: refused with 429{again}"
-    return text
+def _charge_text(plan: Plan, used: tuple[int, int]) -> str:
+    limits = plan.file.limits
+    return (
+        f"1 download, {plan.charged} bytes; used {used[0]} of {_limit(limits.max_downloads)} downloads, "
+        f"{used[1]} of {_limit(limits.max_bytes)} bytes"
+    )
+
+
+def _refusal(plan: Plan, used: tuple[int, int], principal: Principal, window: int) -> str | None:
+    """What the quota answers instead, as far as it can be told without asking it for the download."""
+    limits, status = plan.file.limits, _status(HTTPStatus.TOO_MANY_REQUESTS)
+    if limits.max_downloads == 0 or 0 <= limits.max_bytes < used[1] + plan.charged:
+        return status
+    if 0 < limits.max_downloads <= used[0]:
+        return (
+            status if principal.is_anonymous else f"{status}, unless it goes on with a download of the last {window} s"
+        )
+    return None
 
 
 def _limit(value: int) -> str:

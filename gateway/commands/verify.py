@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _LOOK_UP_SECONDS = 60.0
 """That the catalogue may take for a page of copies: there is no index by storage."""
 _INTERRUPTED = 130
+_TENANT = "SELECT 1 FROM tenants WHERE name = $1"
 
 
 @click.command()
@@ -74,9 +75,7 @@ async def _check(config: Config, selection: Selection, jobs: int, hear: Callable
     settings = config.database.model_copy(update={"pool_size": 2, "timeout": _LOOK_UP_SECONDS})
     chosen = [setting for setting in config.storage if setting.name == selection.storage]
     async with storage_locations(chosen) as locations, gateway.db.connect(settings, ()) as database:
-        if selection.tenant is not None and not await database.fetch_row(
-            "SELECT FROM tenants WHERE name = $1", selection.tenant
-        ):
+        if selection.tenant is not None and await database.fetch_row(_TENANT, selection.tenant) is None:
             raise click.BadParameter(f"the catalogue has no tenant {selection.tenant!r}", param_hint="--tenant")
         with contextlib.closing(Hashers(jobs)) as hashers:
             verifier = Verifier(database, hashers, storage_timeout=config.delivery.storage_timeout)

@@ -131,7 +131,10 @@ async def _scripts(client: redis.asyncio.Redis) -> Finding:
             f"refuses scripts: {error}", "allow its user EVALSHA, SCRIPT LOAD and hash commands on gateway:*"
         )
     except ResponseError as error:
-        return problem(f"refuses a script that writes: {type(error).__name__}: {error}", "quotas need one: see its configuration and its log")
+        return problem(
+            f"refuses a script that writes: {type(error).__name__}: {error}",
+            "quotas need one: see its configuration and its log",
+        )
     if answer != _PROBE_ANSWER:
         return problem(f"a script gave {answer!r} instead of {_PROBE_ANSWER}", "is that a Redis or Valkey?")
     return ok("scripts run and may write")

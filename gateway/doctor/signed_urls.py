@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import email.utils
+import math
 import re
 from collections.abc import Iterator
 from urllib.parse import SplitResult, urlsplit
@@ -193,7 +194,7 @@ def _tampered(url: str) -> str:
 
 
 def _lifetime(lifetime: float, clock: Skew | None) -> Finding:
-    text = f"signed URLs work for {lifetime:.0f} s"
+    text = f"signed URLs work for {math.ceil(lifetime)} s"
     if clock is None:
         return warning(f"{text}; the storage does not tell its time", "see that its clock is right")
     if clock.certain <= min(MOST_SECONDS, lifetime / 4):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import secrets
 from collections.abc import Iterator
@@ -52,7 +53,8 @@ async def look_at_storage(setting: StorageLocation, config: Config, clients: Cli
         if isinstance(location.storage, OnDisk):
             yield await _root(location.storage)
         try:
-            samples = await samples_of(setting.name, config.database)
+            async with asyncio.timeout(clients.seconds):
+                samples = await samples_of(setting.name, config.database)
         except (ConfigurationError, *NEIGHBOUR_ERRORS):
             yield warning("no copy could be tried: the catalogue does not answer", "see what is said of postgresql")
             return

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import os
 import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import click.testing
+import redis
 
 from gateway.cli import main
 from gateway.doctor.findings import Finding, Findings
+from gateway.embedded.binaries import locate
 from tests.faults.process import to_toml
 from tests.harness import SECRET, Catalogue
 from tests.s3.strict import StrictS3
@@ -40,7 +46,7 @@ class Stand:
         """A ``[[storage]]`` table for the directory."""
         return {"name": "disk", "plugin": "local", "tenants": ["*"], "root": str(self.root), **options}
 
-    def configure(self, *storages: dict[str, object], **sections: dict[str, object]) -> Path:
+    def configure(self, *storages: dict[str, object], **sections: Mapping[str, object]) -> Path:
         """Write a configuration; ``disk`` is its storage unless others are given."""
         file = self.directory / "gateway.toml"
         tables: dict[str, Any] = {
@@ -113,3 +119,28 @@ def problems(found: list[Finding]) -> list[str]:
 
 def warnings(found: list[Finding]) -> list[str]:
     return [finding.text for finding in found if finding.level == "warning"]
+
+
+@contextlib.contextmanager
+def valkey(*options: str) -> Iterator[str]:
+    """A Valkey of our own that keeps what it has on disk, with more options; its URL."""
+    with tempfile.TemporaryDirectory() as directory:
+        socket = f"{directory}/socket"
+        command: list[str | Path] = [
+            locate().valkey, "--port", "0", "--unixsocket", socket, "--dir", directory,
+            "--save", "", "--appendonly", "yes", *options,
+        ]  # fmt: skip
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+            try:
+                deadline = time.monotonic() + 20
+                with redis.Redis(unix_socket_path=socket) as client:
+                    while True:
+                        with contextlib.suppress(redis.RedisError):
+                            client.ping()
+                            break
+                        assert process.poll() is None, "Valkey ended as it started"
+                        assert time.monotonic() < deadline, "Valkey does not answer"
+                        time.sleep(0.02)
+                yield f"unix://{socket}"
+            finally:
+                process.kill()

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import secrets
-import subprocess
-import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -27,8 +24,7 @@ from gateway.doctor.findings import Check, Finding, Findings, examine, ok
 from gateway.doctor.identity import look_at_keys
 from gateway.doctor.postgresql import look_at_postgresql
 from gateway.doctor.redis_server import look_at_redis
-from gateway.embedded.binaries import locate
-from tests.commands.support import findings, problems, warnings
+from tests.commands.support import findings, problems, valkey, warnings
 
 
 async def look_at_database(dsn: str, pool_size: int = 8) -> list[Finding]:
@@ -37,31 +33,6 @@ async def look_at_database(dsn: str, pool_size: int = 8) -> list[Finding]:
 
 async def look_at_counters(url: str) -> list[Finding]:
     return await findings(look_at_redis(Redis(url=SecretStr(url))))
-
-
-@contextlib.contextmanager
-def valkey(*options: str) -> Iterator[str]:
-    """A Valkey of our own that keeps what it has on disk, with more options; its URL."""
-    with tempfile.TemporaryDirectory() as directory:
-        socket = f"{directory}/socket"
-        command = [
-            locate().valkey, "--port", "0", "--unixsocket", socket, "--dir", directory,
-            "--save", "", "--appendonly", "yes", *options,
-        ]  # fmt: skip
-        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-            try:
-                deadline = time.monotonic() + 20
-                with redis.Redis(unix_socket_path=socket) as client:
-                    while True:
-                        with contextlib.suppress(redis.RedisError):
-                            client.ping()
-                            break
-                        assert process.poll() is None, "Valkey ended as it started"
-                        assert time.monotonic() < deadline, "Valkey does not answer"
-                        time.sleep(0.02)
-                yield f"unix://{socket}"
-            finally:
-                process.kill()
 
 
 @dataclasses.dataclass(frozen=True)
