@@ -64,7 +64,7 @@ def migrate(config_file: Path | None) -> None:
 @CONFIG
 @click.option("--tenant", required=True, help="Tenant that the entries belong to; made if it is new.")
 @click.option("--collection", help="Collection of the Items and products that name none.")
-@click.option("--checksum", is_flag=True, help="Read local files: compute or verify their checksums.")
+@click.option("--checksum", is_flag=True, help="Read the files: compute or verify their checksums.")
 def ingest(
     paths: tuple[Path, ...], config_file: Path | None, tenant: str, collection: str | None, *, checksum: bool
 ) -> None:
@@ -89,7 +89,7 @@ def ingest(
                 connection,
                 tenant=tenant,
                 paths=paths,
-                storages=[location.storage for location in locations.values()],
+                locations=list(locations.values()),
                 default_collection=collection,
                 compute_checksums=checksum,
                 on_event=report.hear,

@@ -272,7 +272,7 @@ class CanStream(CanStat, Protocol):
 class SignedUrl:
     """A URL that gives a copy to whoever has it."""
 
-    url: str
+    url: str = dataclasses.field(repr=False)
     """To be sent byte for byte: any re-encoding breaks the signature."""
     lifetime: float | None
     """Seconds that it works from now on; None for ever."""

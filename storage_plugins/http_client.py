@@ -86,7 +86,7 @@ class HttpAnswer:
         return isinstance(self._connection, PlainConnection) and self._left is not None
 
     def socket(self) -> Descriptor:
-        """See `gateway.storage.OnSocket.socket`."""
+        """See `gateway.storage.OnSocket.socket`. Whoever has the loop watch it ends that before `close`."""
         if self._shared is None:
             if not isinstance(self._connection, PlainConnection) or self._rest or self._left is None:
                 raise RuntimeError("the next bytes do not come from a socket")

@@ -19,6 +19,8 @@ _PAUSE = 60
 """Seconds after new credentials came in which these are as good as can be had."""
 _PAUSE_AFTER_TROUBLE = 5
 """Seconds between two tries when there are no good credentials: so much may a broken chain be asked."""
+_MOST_CHARACTERS = 300
+"""Of what a chain says when it fails."""
 
 
 def seconds_left(credentials: Credentials, now: float) -> float:
@@ -145,7 +147,8 @@ class RefreshedCredentials:
         except TimeoutError:
             trouble = f"the AWS chain did not answer within {self._deadline:g} s"
         except Exception as error:  # noqa: BLE001 - whatever a chain raises, there are no new credentials
-            trouble = f"the AWS chain failed: {type(error).__name__}: {error}"
+            reason = " ".join(str(error).split())  # It may be all that a process of the chain had to say.
+            trouble = f"the AWS chain failed: {type(error).__name__}: {reason[:_MOST_CHARACTERS]}"
         self._tried = self._now()
         if found is None:
             self._trouble = trouble

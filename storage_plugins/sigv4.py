@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import hmac
+import re
 import time
 from urllib.parse import quote
 
@@ -17,6 +18,8 @@ MOST_SECONDS = 604_800
 """The longest that a signed URL may work: 7 days."""
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
+_RESERVED = re.compile(r"[^A-Za-z0-9_.~-]")
+_ESCAPES = {chr(code): f"%{code:02X}" for code in range(128)}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -88,9 +91,9 @@ class Signer:
             self._turn_to(second, credentials)
         answer = ""
         if disposition is not None:
-            answer = f"&response-content-disposition={quote(disposition, safe='')}"
+            answer = f"&response-content-disposition={_quoted(disposition)}"
         if content_type is not None:
-            answer = f"{answer}&response-content-type={quote(content_type, safe='')}"
+            answer = f"{answer}&response-content-type={_quoted(content_type)}"
         # The signed text has the parameters in the order of their names, capitals first; the URL has the wishes first.
         head, token = f"{self._head}{seconds}", self._token
         request = (
@@ -117,9 +120,9 @@ class Signer:
                 key = hmac.digest(key, part.encode(), "sha256")
             self._key = key
         token = credentials.session_token
-        self._token = "" if token is None else f"&X-Amz-Security-Token={quote(token, safe='')}"
+        self._token = "" if token is None else f"&X-Amz-Security-Token={_quoted(token)}"
         self._head = (
-            f"X-Amz-Algorithm={_ALGORITHM}&X-Amz-Credential={quote(f'{credentials.access_key_id}/{scope}', safe='')}"
+            f"X-Amz-Algorithm={_ALGORITHM}&X-Amz-Credential={_quoted(f'{credentials.access_key_id}/{scope}')}"
             f"&X-Amz-Date={stamp}&X-Amz-Expires="
         )
         self._to_sign = f"{_ALGORITHM}\n{stamp}\n{scope}\n"
@@ -133,3 +136,12 @@ def encoded_path(key: str) -> str:
         UnicodeEncodeError: it has half of a surrogate pair.
     """
     return quote(key, safe="/")
+
+
+def _quoted(text: str) -> str:
+    """``quote(text, safe="")`` in half the time where most characters are unreserved."""
+    return _RESERVED.sub(_escape, text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    return _ESCAPES.get(found[0]) or quote(found[0])

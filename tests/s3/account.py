@@ -18,8 +18,6 @@ import aiohttp
 import aiohttp.abc
 import multidict
 import yarl
-from aiobotocore.config import AioConfig
-from aiobotocore.session import get_session
 from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
@@ -132,6 +130,10 @@ class Account:
     @contextlib.asynccontextmanager
     async def client(self, **config: object) -> AsyncIterator[Any]:
         """A client of aiobotocore, which tries each request once."""
+        # Half a second that a server's start need not take.
+        from aiobotocore.config import AioConfig
+        from aiobotocore.session import get_session
+
         settings = {"s3": {"addressing_style": "path"}, "retries": {"total_max_attempts": 1}, **config}
         async with get_session().create_client(
             "s3",

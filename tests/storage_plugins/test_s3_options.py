@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -239,6 +241,13 @@ class TestBuckets:
         assert (found and "/".join(found)) == expected
 
 
+@pytest.fixture(scope="module")
+def mapped() -> Iterator[S3Storage]:
+    storage = S3Storage.from_options("s", LEAST | KEYS | {"buckets": {"bucket": "bucket", "moved/a": "target"}})
+    yield storage
+    asyncio.run(storage.close())
+
+
 class TestLocate:
     @pytest.mark.parametrize(
         ("href", "location"),
@@ -268,14 +277,10 @@ class TestLocate:
             ("", None),
         ],
     )
-    async def test_hrefs_are_taken_letter_for_letter(self, href: str, location: str | None) -> None:
-        storage = S3Storage.from_options("s", LEAST | KEYS | {"buckets": {"bucket": "bucket", "moved/a": "target"}})
-        assert storage.locate(href) == location
-        await storage.close()
+    def test_hrefs_are_taken_letter_for_letter(self, mapped: S3Storage, href: str, location: str | None) -> None:
+        assert mapped.locate(href) == location
 
     @pytest.mark.parametrize("key", [".", "..", "a/../b", "./a", "a/.", "/.."])
-    async def test_dot_segments_are_refused(self, key: str) -> None:
-        storage = S3Storage.from_options("s", LEAST | KEYS)
+    def test_dot_segments_are_refused(self, mapped: S3Storage, key: str) -> None:
         with pytest.raises(ValueError, match=r"segment '\.' or '\.\.'"):
-            storage.locate(f"s3://bucket/{key}")
-        await storage.close()
+            mapped.locate(f"s3://bucket/{key}")

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from multidict import CIMultiDictProxy
 
 from gateway.storage import (
     ByteStream,
@@ -54,22 +53,12 @@ async def storage(swift: Swift, bucket: str) -> AsyncIterator[S3Storage]:
     await storage.close()
 
 
-@dataclasses.dataclass(frozen=True)
-class Fetched:
-    status: int
-    headers: CIMultiDictProxy[str]
-    body: bytes
-
-
-async def fetch(method: str, url: str) -> Fetched:
-    """Send the URL byte for byte, as a client that was redirected does."""
+@pytest.fixture
+async def client() -> AsyncIterator[HttpClient]:
+    """One that sends URLs byte for byte."""
     client = HttpClient()
-    with contextlib.closing(await client.request(method, url, {})) as answer:  # type: ignore[arg-type]
-        body = b""
-        while piece := await answer.read():
-            body += piece
+    yield client
     await client.close()
-    return Fetched(answer.status, answer.headers, body)
 
 
 async def read_all(stream: ByteStream) -> bytes:
@@ -89,10 +78,11 @@ class TestSign:
         signed = await storage.sign(
             f"{bucket}/a/b.tif", method="GET", lifetime=60, content_type="image/tiff; x=y", disposition=disposition
         )
-        got = await fetch("GET", signed.url)
+        got = await swift.send("GET", signed.url)
         assert (got.status, got.body) == (200, CONTENT)
         assert got.headers["Content-Type"].startswith("image/tiff; x=y")
         assert got.headers["Content-Disposition"] == disposition
+        assert not SECRETS.search(repr(signed))
         assert signed.lifetime is not None
         assert 58 < signed.lifetime <= 60
 
@@ -102,7 +92,7 @@ class TestSign:
             "GET": (await storage.sign(f"{bucket}/key", method="GET", lifetime=60)).url,
             "HEAD": (await storage.sign(f"{bucket}/key", method="HEAD", lifetime=60)).url,
         }
-        answers = {(signed, sent): (await fetch(sent, urls[signed])).status for signed in urls for sent in urls}
+        answers = {(signed, sent): (await swift.send(sent, urls[signed])).status for signed in urls for sent in urls}
         assert answers == {("GET", "GET"): 200, ("HEAD", "HEAD"): 200, ("GET", "HEAD"): 403, ("HEAD", "GET"): 403}
 
     async def test_nothing_of_a_url_can_be_changed(self, swift: Swift, bucket: str, storage: S3Storage) -> None:
@@ -119,35 +109,39 @@ class TestSign:
             "&X-Amz-Signature=": "&response-expires=0&X-Amz-Signature=",
             signed.url[-1]: "0" if signed.url[-1] != "0" else "1",
         }
-        assert (await fetch("GET", signed.url)).status == 200
+        assert (await swift.send("GET", signed.url)).status == 200
         for old, new in changes.items():
             head, _, tail = signed.url.rpartition(old)
-            changed = await fetch("GET", f"{head}{new}{tail}")
+            changed = await swift.send("GET", f"{head}{new}{tail}")
             assert changed.status == 403, new
-            assert b"<Code>SignatureDoesNotMatch</Code>" in changed.body
+            assert changed.code == "SignatureDoesNotMatch"
 
     async def test_a_url_ends(self, swift: Swift, bucket: str) -> None:
         await swift.put(bucket, "key", b"content")
         ended, lasts = storage_at(swift, bucket, lambda: time.time() - 62), storage_at(swift, bucket)
         url = (await ended.sign(f"{bucket}/key", method="GET", lifetime=60)).url
-        answer = await fetch("GET", url)
-        assert (answer.status, b"<Code>AccessDenied</Code>" in answer.body) == (403, True)
-        assert (await fetch("GET", (await lasts.sign(f"{bucket}/key", method="GET", lifetime=60)).url)).status == 200
+        answer = await swift.send("GET", url)
+        assert (answer.status, answer.code) == (403, "AccessDenied")
+        assert (
+            await swift.send("GET", (await lasts.sign(f"{bucket}/key", method="GET", lifetime=60)).url)
+        ).status == 200
         for storage in (ended, lasts):
             await storage.close()
 
-    @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(key=KEYS)
     @example(key="//a b+c%2F%25/~é/?x=1&y;z:#//")
     @example(key="\x01\n\r\t\x7f\u2028\ufffe\N{GRINNING FACE}")
     @example(key="北" * 300)
-    async def test_any_key_can_be_fetched(self, swift: Swift, bucket: str, storage: S3Storage, key: str) -> None:
+    async def test_any_key_can_be_fetched(
+        self, swift: Swift, bucket: str, storage: S3Storage, client: HttpClient, key: str
+    ) -> None:
         await swift.put(bucket, key, key.encode())
         location = storage.locate(f"s3://{bucket}/{key}")
         assert location is not None
         signed = await storage.sign(location, method="GET", lifetime=60)
-        got = await fetch("GET", signed.url)
-        assert (got.status, got.body) == (200, key.encode())
+        with contextlib.closing(await client.request("GET", signed.url, {})) as answer:
+            assert (answer.status, await answer.read()) == (200, key.encode())
         stat = await storage.stat(location)
         assert stat.size == len(key.encode())
         assert await read_all(await storage.stream(location, 0, stat.size, stat.version)) == key.encode()
@@ -157,15 +151,14 @@ class TestSign:
         self, swift: Swift, bucket: str
     ) -> None:
         await swift.put(bucket, "a key", b"content")
-        port = swift.endpoint.rpartition(":")[2]
         storage = storage_at(swift, bucket, public_endpoint="https://cdn.example.org")
         url = (await storage.sign(f"{bucket}/a key", method="GET", lifetime=60)).url
         assert url.startswith(f"https://cdn.example.org/{bucket}/a%20key?")
         assert (await storage.stat(f"{bucket}/a key")).size == 7
         await storage.close()
-        virtual = storage_at(swift, bucket, endpoint=f"http://localhost:{port}", addressing="virtual")
+        virtual = storage_at(swift, bucket, endpoint=swift.host_endpoint, addressing="virtual")
         url = (await virtual.sign(f"{bucket}/a key", method="GET", lifetime=60)).url
-        assert url.startswith(f"http://{bucket}.localhost:{port}/a%20key?")
+        assert url.startswith(f"{swift.host_url(bucket, 'a key')}?")
         assert (await swift.send("GET", url)).body == b"content"
         await virtual.close()
 
@@ -238,7 +231,7 @@ class TestRead:
         assert location == "sentinel/a/key"
         assert await read_all(await storage.stream(location, 0, 8, None)) == b"mirrored"
         signed = await storage.sign(location, method="GET", lifetime=60)
-        assert (await fetch("GET", signed.url)).body == b"mirrored"
+        assert (await swift.send("GET", signed.url)).body == b"mirrored"
         await storage.close()
 
     async def test_a_wrong_secret_is_told_by_its_code_and_no_signature_shown(self, swift: Swift, bucket: str) -> None:
@@ -274,7 +267,7 @@ class TestRead:
                 assert await stream.read()
             stream.close()
 
-        for first in range(0, 100, 20):
+        for first in range(0, 40, 20):
             await asyncio.gather(*(look_in(number % 2 == 0) for number in range(first, first + 20)))
         assert connections_to(swift) == 0
         assert (await storage.stat(f"{bucket}/key")).size == size

@@ -6,8 +6,9 @@ import contextlib
 import dataclasses
 import hashlib
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -22,7 +23,9 @@ STORAGE_TIMEOUT = 0.5
 """Seconds; what stalls is seen to after this time."""
 
 
-def storage(strict: StrictS3, name: str = "store", **options: object) -> dict[str, object]:
+def storage(
+    strict: StrictS3, name: str = "store", options: Mapping[str, object] = MappingProxyType({})
+) -> dict[str, object]:
     """A ``[[storage]]`` table for the strict server."""
     account = strict.account
     return {
@@ -94,7 +97,7 @@ def stand_for(database: str, redis_url: str, tmp_path: Path) -> StandFactory:
         *,
         tls: bool = False,
         storages: Callable[[StrictS3], list[dict[str, object]]] = lambda _: [],
-        delivery: dict[str, object] | None = None,
+        storage_timeout: float = STORAGE_TIMEOUT,
         **options: object,
     ) -> AsyncIterator[Stand]:
         root = tmp_path / "disk"
@@ -105,8 +108,8 @@ def stand_for(database: str, redis_url: str, tmp_path: Path) -> StandFactory:
                 database,
                 redis_url,
                 root,
-                storage=[storage(strict, **options), disk, *storages(strict)],
-                delivery={"storage_timeout": STORAGE_TIMEOUT, **(delivery or {})},
+                storage=[storage(strict, options={"delivery": "stream", **options}), disk, *storages(strict)],
+                delivery={"storage_timeout": storage_timeout},
             )
             async with running_gateway(config, root) as running:
                 await running.catalogue.grant("restricted", await running.catalogue.group(SCIENCE))
@@ -118,5 +121,5 @@ def stand_for(database: str, redis_url: str, tmp_path: Path) -> StandFactory:
 @pytest.fixture
 async def stand(stand_for: StandFactory) -> AsyncIterator[Stand]:
     """A gateway that streams from the strict server."""
-    async with stand_for(delivery={}) as made:
+    async with stand_for() as made:
         yield made

@@ -108,6 +108,9 @@ def _object(request: Request, store: Store) -> Reply:
     whole = Reply(200, fields, stored.content, 0, stored.content.size)
     for name in OVERRIDES:
         if (value := overrides.get(f"response-{name}")) is not None:
+            if not re.fullmatch(r"[\t\x20-\x7E\xA0-\xFF]*", value):
+                message = "Header value cannot be represented using ISO-8859-1."
+                raise S3Error(400, "InvalidArgument", message, ArgumentName=f"response-{name}", ArgumentValue=value)
             whole = whole.with_fields(**{name.title().replace("-", "_"): value})
     return _ranged(request, stored, whole)
 

@@ -23,6 +23,7 @@ from tests.s3.strict.messages import Reply, Request, S3Error
 from tests.s3.strict.store import Store
 
 CHUNK = 256 * 1024
+MOST_REQUESTS = 100_000
 LONGEST_BODY = 1 << 20
 """Bytes of a request: nothing large is uploaded here."""
 
@@ -38,7 +39,7 @@ class StrictS3:
         self.store = Store(clock)
         self.faults = Faults(self.store)
         self.requests: list[Request] = []
-        """All since the start, in the order in which their heads came."""
+        """All since the start, in the order in which they came; of very many the oldest are forgotten."""
         self.connections = 0
         """All since the start."""
         self._tls = tls
@@ -112,8 +113,9 @@ class StrictS3:
             with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
                 while await self._exchange(reader, writer):
                     pass
-                writer.close()
-                await writer.wait_closed()
+                if not writer.transport.is_closing():
+                    writer.close()
+                    await writer.wait_closed()
         finally:
             writer.transport.abort()
 
@@ -121,6 +123,8 @@ class StrictS3:
         """Answer one request; whether the connection is good for another."""
         request = await _read(reader)
         self.requests.append(request)
+        if len(self.requests) > MOST_REQUESTS:
+            del self.requests[: MOST_REQUESTS // 2]
         fault: Fault | None = None
         try:
             request.bucket, request.key = place(request)
