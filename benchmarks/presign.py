@@ -77,7 +77,7 @@ async def _run(urls: int, rounds: int) -> None:
             samples: tuple[list[Sample], list[Sample]] = ([], [])
             for number, order in in_turn(rounds + 1):
                 for index in order:
-                    sample = await _measure(sides[index], urls, answered=answered)
+                    sample = await measure(sides[index], urls, answered=answered)
                     if number > 0:  # one round more warms up
                         samples[index].append(sample)
             fields = "with Content-Disposition and Content-Type" if answered else "without fields of the answer"
@@ -138,7 +138,8 @@ def _parts(url: str) -> tuple[str, dict[str, Any]]:
     return f"{parts.scheme}://{parts.netloc}{parts.path}", parse_qs(parts.query)
 
 
-async def _measure(sign: Sign, urls: int, *, answered: bool) -> Sample:
+async def measure(sign: Sign, urls: int, *, answered: bool) -> Sample:
+    """Sign so many URLs, each of an object of its own."""
     keys = [f"2026/11/{os.urandom(8).hex()}/B{number:05}.tif" for number in range(urls)]
     gc.collect()
     start = time.perf_counter()

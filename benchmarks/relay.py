@@ -105,18 +105,28 @@ def _per_gib(sample: Sample, seconds: float) -> float:
     callback=options.numbers(1, 256),
     help="Numbers of clients, in turn.",
 )
-def main(size: int, each: int, rounds: int, clients: list[int]) -> None:
+@click.option(
+    "--scheme",
+    "schemes",
+    default=SCHEMES,
+    show_default=True,
+    multiple=True,
+    type=click.Choice(SCHEMES),
+    help="Of the store; may be given twice.",
+)
+def main(size: int, each: int, rounds: int, clients: list[int], schemes: Sequence[str]) -> None:
     """Compare the gateway with other relays, and print medians, spreads and ratios."""
     nginx = find_nginx()
     with ending_in_order():
         network, cores = own_network(), choose_cores()
         click.echo(circumstances(network, cores, nginx.version, *(f"{name} {version(name)}" for name in PACKAGES)))
+        click.echo(f"store     {nginx.version} in its place, on core {cores.load}; the load there sleeps when idle")
         with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
             root = Path(name) / "store" / "files"
             (root / BUCKET).mkdir(parents=True)
             files = make_file(root / BUCKET, "large.bin", size), make_file(root / BUCKET, "each.bin", each)
             with _running(Path(name), files, nginx, cores) as relays, load_process(cores, polls=False) as load:
-                for scheme in SCHEMES:
+                for scheme in schemes:
                     for count in clients:
                         relays.compare(scheme, files[0] if count == 1 else files[1], count, load, rounds)
                 relays.check()
@@ -168,10 +178,10 @@ class Relays:
         charged, ciphers = charged_bytes(self._configuration), self._upstream.ciphers()
         if charged != self._relayed:
             raise LoadError(f"{self._relayed} bytes were downloaded, but {charged} were charged")
-        if len(ciphers) != 1:
+        if len(ciphers) > 1:
             raise LoadError(f"TLS was not the same for all: {', '.join(sorted(ciphers))}")
         click.echo(f"\nAll {self._relayed / GIB:.1f} GiB that came from the gateway were charged to the quota.")
-        click.echo(f"TLS of all relays: {ciphers.pop()}")
+        click.echo(f"TLS of all relays: {', '.join(ciphers) or 'none'}")
 
     def _fastest(self, name: str, peer: Peer, file: BenchmarkFile, clients: int, load: Load) -> Side:
         """The way of the peer that gives most bytes a second, after each was seen to give the right ones."""

@@ -85,6 +85,7 @@ def main(*, size: int, clients: int, seconds: float, rounds: int) -> None:
     with ending_in_order(), contextlib.ExitStack() as stack:
         network, cores = own_network(), choose_cores()
         click.echo(circumstances(network, cores, nginx.version))
+        click.echo(f"store     {nginx.version} in its place, on core {cores.load}")
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="benchmark-")))
         root = directory / "store" / "files"
         (root / BUCKET).mkdir(parents=True)
