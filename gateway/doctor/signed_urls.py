@@ -7,10 +7,10 @@ import email.utils
 import math
 import re
 from collections.abc import Iterator
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from gateway.doctor.asking import Answer, Asking, NoAnswerError, asking
-from gateway.doctor.browsers import look_at_cors
+from gateway.doctor.browsers import look_at_cors, origin_of
 from gateway.doctor.clocks import MOST_SECONDS, REMEDY, Skew, skew
 from gateway.doctor.findings import Finding, Findings, ok, problem, warning
 from gateway.http.disposition import content_disposition
@@ -26,7 +26,6 @@ _SIGNATURE = re.compile(r"(?:^|&)[^=&]*sig(?:nature)?=", re.IGNORECASE)
 """What comes before the signature in a query: X-Amz-Signature, X-Goog-Signature, temp_url_sig, Signature, sig."""
 _CHARACTER = re.compile(r"(?<!%)(?<!%[0-9A-Fa-f])[0-9A-Za-z]")
 """One that is no part of a percent-encoding."""
-_PORTS = {"http": 80, "https": 443}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -69,14 +68,13 @@ async def look_at_signed_url(location: Location, storage: CanSign, found: Object
     except StorageError as error:
         yield problem(f"cannot sign a URL: {error}", "give it credentials that hold")
         return
-    parts = urlsplit(signed.url)
-    yield _host(parts, clients.public_url)
+    yield _host(signed.url, clients.public_url)
     async with asking(clients.seconds) as client:
         try:
             answer = await client.ask("GET", signed.url, _FIRST_BYTE)
         except NoAnswerError as error:
             remedy = "see that clients reach this host; SSL_CERT_FILE names the certificates that this command trusts"
-            yield problem(f"signed URLs: {parts.scheme}://{parts.netloc} {error}", remedy)
+            yield problem(f"signed URLs: {origin_of(signed.url)} {error}", remedy)
             return
         clock = _clock(answer)
         if not answer.succeeded:
@@ -92,27 +90,22 @@ async def look_at_signed_url(location: Location, storage: CanSign, found: Object
             yield finding
 
 
-def _host(parts: SplitResult, public_url: str | None) -> Finding:
-    text = f"signed URLs lead to {parts.scheme}://{parts.netloc}"
+def _host(url: str, public_url: str | None) -> Finding:
+    text = f"signed URLs lead to {origin_of(url)}"
     if public_url is None:
         return warning(
             f"{text}: whether that is another host than the gateway's is not known", "set public_url of [api]"
         )
-    own = urlsplit(public_url)
-    if parts.hostname != own.hostname:
+    if urlsplit(url).hostname != urlsplit(public_url).hostname:
         return ok(f"{text}, another host than the gateway's")
-    if _port(parts) == _port(own):
+    if origin_of(url) == origin_of(public_url):
         return problem(
             f"{text}, the gateway's own host: clients send their token along", "give the storage a host name of its own"
         )
     return warning(
-        f"{text}, another port of the gateway's own host: older clients send their token along",
+        f"{text}, another port or scheme of the gateway's own host: older clients send their token along",
         "give the storage a host name of its own",
     )
-
-
-def _port(parts: SplitResult) -> int | None:
-    return parts.port or _PORTS.get(parts.scheme)
 
 
 def _clock(answer: Answer) -> Skew | None:
