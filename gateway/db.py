@@ -49,6 +49,19 @@ class Database:
         except NEIGHBOUR_ERRORS as error:
             raise _no_answer() from error
 
+    async def fetch_rows(self, statement: str, *parameters: object) -> list[asyncpg.Record]:
+        """All rows of ``statement``, in autocommit.
+
+        Raises:
+            GatewayError: as `fetch_row`.
+        """
+        try:
+            async with asyncio.timeout(self._timeout), self._pool.acquire() as connection:
+                rows: list[asyncpg.Record] = await connection.fetch(statement, *parameters)
+                return rows
+        except NEIGHBOUR_ERRORS as error:
+            raise _no_answer() from error
+
     async def ping(self) -> None:
         """Ask PostgreSQL for a sign of life.
 
@@ -116,10 +129,20 @@ async def check_schema(settings: DatabaseSettings) -> None:
         ConfigurationError: it cannot be reached, has no schema, or one of another version.
     """
     async with one_connection(settings) as connection:
-        try:
-            version = await connection.fetchval("SELECT max(version) FROM schema_version")
-        except asyncpg.UndefinedTableError:
-            version = None
+        await check_schema_of(connection)
+
+
+async def check_schema_of(connection: asyncpg.Connection[Any]) -> int:
+    """The version of the schema, which is that of this gateway.
+
+    Raises:
+        ConfigurationError: there is no schema, or one of another version; what to do stands behind a semicolon.
+    """
+    version: int | None
+    try:
+        version = await connection.fetchval("SELECT max(version) FROM schema_version")
+    except asyncpg.UndefinedTableError:
+        version = None
     if version is None:
         raise ConfigurationError("database: has no schema yet; run: gateway migrate --config FILE")
     if version != SCHEMA_VERSION:
@@ -127,6 +150,7 @@ async def check_schema(settings: DatabaseSettings) -> None:
             f"database: has schema version {version}, this gateway needs {SCHEMA_VERSION}; "
             + ("run: gateway migrate --config FILE" if version < SCHEMA_VERSION else "run a newer gateway")
         )
+    return version
 
 
 async def apply_schema(connection: asyncpg.Connection[Any]) -> None:

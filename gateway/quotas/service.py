@@ -98,9 +98,16 @@ class Quotas:
         await asyncio.wait([task], timeout=self._timeout)
 
     async def usage(self, principal: Principal) -> tuple[int, int]:
-        """Downloads and bytes charged to ``principal`` so far, promises of running downloads included."""
-        async with asyncio.timeout(self._timeout):
-            values = await self._client.hmget(_usage_key(principal), ["downloads", "bytes"])
+        """Downloads and bytes charged to ``principal`` so far, promises of running downloads included.
+
+        Raises:
+            GatewayError: 503; Redis does not answer.
+        """
+        try:
+            async with asyncio.timeout(self._timeout):
+                values = await self._client.hmget(_usage_key(principal), ["downloads", "bytes"])
+        except _NEIGHBOUR_ERRORS as error:
+            raise unavailable("Redis does not answer.") from error
         return int(values[0] or 0), int(values[1] or 0)
 
     async def ping(self) -> None:
