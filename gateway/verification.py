@@ -142,16 +142,16 @@ class Verifier:
                 self._known.discard(task.candidate.copy.copy_id)
 
     async def _verify_once(self, task: _Task) -> None:
-        row = await self._database.fetch_row(_LOOK, task.candidate.copy.copy_id)
+        rows = await self._database.fetch(_LOOK, task.candidate.copy.copy_id)
         # Another process may have done it meanwhile.
-        if row is not None and row["verified_version"] == task.candidate.copy.version is not None:
+        if rows and rows[0]["verified_version"] == task.candidate.copy.version is not None:
             return
         version, holds = await self.verify(task.file, task.candidate)
         self.proved(task.candidate, version, holds=holds)
 
     async def _note(self, copy_id: int, version: str, *, holds: bool) -> None:
         try:
-            await self._database.fetch_row(_VERIFIED if holds else _BROKEN, copy_id, version)
+            await self._database.fetch(_VERIFIED if holds else _BROKEN, copy_id, version)
         except GatewayError as error:
             log.warning("what was seen of copy %s could not be written down: %r", copy_id, error.__cause__)
 

@@ -392,6 +392,16 @@ class TestRaces:
             assert all(error.status is HTTPStatus.TOO_MANY_REQUESTS for error in refused)
             assert await first.usage(USER) == (37, 37)
 
+    async def test_five_thousand_at_once_admit_exactly_the_limit_of_a_thousand(self, redis_url: str) -> None:
+        limits = Limits(1000, -1)
+        async with open_quotas(redis_url, timeout=30) as quotas:
+            tries = [quotas.reserve(USER, file(f"content {number}", limits), 1) for number in range(5000)]
+            results = await asyncio.gather(*tries, return_exceptions=True)
+            refused = [result for result in results if isinstance(result, BaseException)]
+            assert len(results) - len(refused) == 1000
+            assert {type(error) for error in refused} == {GatewayError}
+            assert await quotas.usage(USER) == (1000, 1000)
+
     async def test_racing_bytes_admit_exactly_the_limit(self, quotas: Quotas) -> None:
         limits = Limits(-1, 1009)
         tries = [quotas.reserve(USER, file(str(number % 7), limits), 10) for number in range(200)]
