@@ -59,22 +59,15 @@ class Quotas:
         Raises:
             GatewayError: 429 the quota does not allow it; 503 Redis does not answer, so that nobody knows.
         """
-        if promised > MOST_BYTES:
-            raise GatewayError(HTTPStatus.TOO_MANY_REQUESTS, "This is more than any quota can count.")
-        lease = self._lease(principal, file, promised)
-        arguments = (file.limits.max_downloads, file.limits.max_bytes, promised, lease.window, self._settings.lease_ttl)
-        try:
-            answer = await self._scripts.run("reserve", lease.keys, arguments)
-        except NEIGHBOUR_ERRORS as error:
-            # It may have been granted before the answer was lost.
-            self._settle_later(lease, sent=0, delivered=False)
-            raise unavailable("The quota service does not answer at the moment; try again.") from error
-        except asyncio.CancelledError:
-            self._settle_later(lease, sent=0, delivered=False)
-            raise
-        if answer[0] == 1:
-            return lease
-        raise _refusal(principal, file, answer[1].decode(), used_downloads=answer[2], used_bytes=answer[3])
+        return await self._charge(principal, file, promised, ttl=self._settings.lease_ttl, whole=False)
+
+    async def charge(self, principal: Principal, file: File, octets: int) -> None:
+        """Charge one download of ``file``, all ``octets`` of it, which somebody else sends: there is nothing to settle.
+
+        Raises:
+            GatewayError: as `reserve`; nothing is charged then.
+        """
+        await self._charge(principal, file, octets, ttl=_TOMBSTONE_SECONDS, whole=True)
 
     async def settle(self, lease: Lease, *, sent: int, delivered: bool) -> None:
         """Charge ``sent`` bytes and end the lease; the download itself is given back unless ``delivered``.
@@ -110,6 +103,25 @@ class Quotas:
         if late:
             await asyncio.wait(late)
             log.error("%s downloads stay charged in full: Redis did not take their settlements in time", len(late))
+
+    async def _charge(self, principal: Principal, file: File, promised: int, *, ttl: int, whole: bool) -> Lease:
+        if promised > MOST_BYTES:
+            raise GatewayError(HTTPStatus.TOO_MANY_REQUESTS, "This is more than any quota can count.")
+        lease = self._lease(principal, file, promised)
+        limits = file.limits
+        arguments = (limits.max_downloads, limits.max_bytes, promised, lease.window, ttl, int(whole))
+        try:
+            answer = await self._scripts.run("reserve", lease.keys, arguments)
+        except NEIGHBOUR_ERRORS as error:
+            # It may have been granted before the answer was lost.
+            self._settle_later(lease, sent=0, delivered=False)
+            raise unavailable("The quota service does not answer at the moment; try again.") from error
+        except asyncio.CancelledError:
+            self._settle_later(lease, sent=0, delivered=False)
+            raise
+        if answer[0] == 1:
+            return lease
+        raise _refusal(principal, file, answer[1].decode(), used_downloads=answer[2], used_bytes=answer[3])
 
     def _lease(self, principal: Principal, file: File, promised: int) -> Lease:
         usage = _usage_key(principal)

@@ -51,11 +51,11 @@ def open_quotas(
 
 
 async def run_reserve(
-    quotas: Quotas, lease: Lease, limits: Limits = UNLIMITED, *, ttl: int = 86400
+    quotas: Quotas, lease: Lease, limits: Limits = UNLIMITED, *, ttl: int = 86400, whole: bool = False
 ) -> tuple[bool, int, int]:
     """Run reserve.lua for ``lease`` as it is: whether it is granted, and the downloads and bytes it tells."""
     answer = await quotas._scripts.run(
-        "reserve", lease.keys, (limits.max_downloads, limits.max_bytes, lease.promised, lease.window, ttl)
+        "reserve", lease.keys, (limits.max_downloads, limits.max_bytes, lease.promised, lease.window, ttl, int(whole))
     )
     return bool(answer[0]), answer[-2], answer[-1]
 
