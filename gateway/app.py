@@ -14,7 +14,7 @@ import gateway.db
 import gateway.quotas.service
 from gateway.api import ops, regards_downloads, stac_downloads
 from gateway.api.keys import DOWNLOADS, HEALTH
-from gateway.catalog.locate import WARM_UP, Catalog
+from gateway.catalog.locate import WARM_UP, catalog
 from gateway.config import Config
 from gateway.delivery.pace import Pace
 from gateway.downloads import Downloads
@@ -69,11 +69,12 @@ async def neighbours(config: Config, identity: IdentityChain) -> AsyncIterator[t
         storage_locations(config.storage) as locations,
         gateway.db.connect(config.database, WARM_UP) as database,
         gateway.quotas.service.connect(config.redis, config.quotas) as quotas,
+        catalog(database) as files,
         verifying(database, delivery.storage_timeout) as verifier,
     ):
         downloads = Downloads(
             identity=identity,
-            catalog=Catalog(database),
+            catalog=files,
             locations=locations,
             quotas=quotas,
             pace=Pace(delivery.send_timeout, delivery.min_rate, delivery.min_rate_grace, delivery.storage_timeout),

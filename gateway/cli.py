@@ -6,6 +6,7 @@ import asyncio
 import datetime
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -33,15 +34,15 @@ def serve(config_file: Path | None) -> None:
     from gateway.ops.logs import json_logs  # noqa: PLC0415
     from gateway.server import serving, until_stopped  # noqa: PLC0415
 
-    async def run(config: Config) -> None:
-        async with serving(create_app(config), config.server) as base_url:
+    async def run(config: Config, access_log: Callable[[str], None]) -> None:
+        async with serving(create_app(config), config.server, access_log) as base_url:
             click.echo(f"serving on {base_url}", err=True)
             await until_stopped()
 
     with plain_errors():
         config = load(config_file)
-        with json_logs():
-            asyncio.run(run(config))
+        with json_logs() as write_line:
+            asyncio.run(run(config, write_line))
 
 
 @main.command()

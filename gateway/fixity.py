@@ -102,7 +102,7 @@ class FixityCheck:
         """The copies that can be read and checked; the others are told of."""
         last, count = 0, 0
         while True:
-            rows = await self._database.fetch_rows(
+            rows = await self._database.fetch(
                 _COPIES, selection.storage, last, selection.tenant, selection.everything, _PAGE_ROWS
             )
             for row in rows:

@@ -141,7 +141,7 @@ class Verifier:
         Raises:
             GatewayError: 503; PostgreSQL does not answer.
         """
-        await self._database.fetch_row(_VERIFIED if holds else _BROKEN, copy_id, version)
+        await self._database.fetch(_VERIFIED if holds else _BROKEN, copy_id, version)
 
     async def _work(self) -> None:
         while True:
@@ -156,9 +156,9 @@ class Verifier:
                 self._known.discard(task.candidate.copy.copy_id)
 
     async def _verify_once(self, task: _Task) -> None:
-        row = await self._database.fetch_row(_LOOK, task.candidate.copy.copy_id)
+        rows = await self._database.fetch(_LOOK, task.candidate.copy.copy_id)
         # Another process may have done it meanwhile.
-        if row is not None and row["verified_version"] == task.candidate.copy.version is not None:
+        if rows and rows[0]["verified_version"] == task.candidate.copy.version is not None:
             return
         version, holds = await self.verify(task.file, task.candidate)
         self.proved(task.candidate, version, holds=holds)

@@ -75,7 +75,7 @@ async def _check(config: Config, selection: Selection, jobs: int, hear: Callable
     settings = config.database.model_copy(update={"pool_size": 2, "timeout": _LOOK_UP_SECONDS})
     chosen = [setting for setting in config.storage if setting.name == selection.storage]
     async with storage_locations(chosen) as locations, gateway.db.connect(settings, ()) as database:
-        if selection.tenant is not None and await database.fetch_row(_TENANT, selection.tenant) is None:
+        if selection.tenant is not None and not await database.fetch(_TENANT, selection.tenant):
             raise click.BadParameter(f"the catalogue has no tenant {selection.tenant!r}", param_hint="--tenant")
         with contextlib.closing(Hashers(jobs)) as hashers:
             verifier = Verifier(database, hashers, storage_timeout=config.delivery.storage_timeout)

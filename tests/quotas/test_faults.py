@@ -231,6 +231,20 @@ class TestCancellation:
         await until(lambda: _settled(quotas))
         assert await direct.usage(USER) == (0, 0)
 
+    async def test_what_was_charged_whole_to_a_caller_who_left_is_given_back(
+        self, behind: tuple[Quotas, FaultyProxy], direct: Quotas
+    ) -> None:
+        quotas, proxy = behind
+        proxy.replies_to_hold = 1
+        task = asyncio.create_task(quotas.charge(USER, file("a"), 10))
+        await until(lambda: _is(direct, (1, 10)))
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        proxy.released.set()
+        await until(lambda: _settled(quotas))
+        assert await direct.usage(USER) == (0, 0)
+
     async def test_whoever_stops_waiting_for_a_settlement_does_not_stop_it(
         self, behind: tuple[Quotas, FaultyProxy], direct: Quotas
     ) -> None:
