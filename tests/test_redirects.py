@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from gateway.storage import CopyUnavailableError
-from storage_plugins.s3 import S3Storage
+from storage_plugins.s3.plugin import S3Storage
 from tests.harness import OUTSIDER, SCIENTIST, RunningGateway, config_for, running_gateway
 from tests.proxy import CountingProxy, counting_proxy
 

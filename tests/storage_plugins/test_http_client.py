@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from gateway.errors import ConfigurationError
 from gateway.storage import CopyUnavailableError, Descriptor
-from storage_plugins.addresses import IPAddress
-from storage_plugins.http_client import PIECE_BYTES, HttpAnswer, HttpClient
-from storage_plugins.http_connection import PlainConnection
+from storage_plugins.http.addresses import IPAddress
+from storage_plugins.http.client import PIECE_BYTES, HttpAnswer, HttpClient
+from storage_plugins.http.connection import PlainConnection
 from tests.storage_plugins.support import CONTENT, descriptors, until
 from tests.storage_plugins.test_http_message import chunked, paths, queries
 from tests.storage_plugins.web import Asked, Authority, Script, answer, head, make_authority, saying, serving

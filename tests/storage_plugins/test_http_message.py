@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage_plugins.http_message import Chunks, MessageError, parse_response_head, parse_url, request_head
+from storage_plugins.http.message import Chunks, MessageError, parse_response_head, parse_url, request_head
 
 path_characters = st.sampled_from([chr(code) for code in range(0x21, 0x7F) if chr(code) not in "?#"])
 paths = st.text(path_characters).map(lambda text: f"/{text}")

@@ -44,9 +44,9 @@ from gateway.storage import (
     Storage,
     StorageError,
 )
-from storage_plugins.obstore import PIECE_BYTES, ObstoreStorage, SigningObstoreStorage, describe
-from storage_plugins.obstore_errors import failure
-from storage_plugins.obstore_options import is_askable
+from storage_plugins.obstore.errors import failure
+from storage_plugins.obstore.options import is_askable
+from storage_plugins.obstore.plugin import PIECE_BYTES, ObstoreStorage, SigningObstoreStorage, describe
 from tests.storage_plugins.object_server import service_account_key
 from tests.storage_plugins.support import CONTENT
 
@@ -65,7 +65,7 @@ def make(url: str, options: dict[str, object] | None = None, **others: object) -
 class TestOptions:
     def test_the_plugin_is_announced_and_has_its_capabilities(self) -> None:
         project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-        assert project["entry-points"]["gateway.storage"]["obstore"] == "storage_plugins.obstore:ObstoreStorage"
+        assert project["entry-points"]["gateway.storage"]["obstore"] == "storage_plugins.obstore.plugin:ObstoreStorage"
         storage: Storage = make("memory:///")
         assert storage.name == "objects"
         capabilities = (CanStat, CanStream, CanSign, CanStage, OnDisk)
@@ -171,9 +171,9 @@ class TestOptions:
         assert SECRET not in repr(storage) + repr(storage._open_store) + repr(vars(storage))
 
     def test_without_the_library_it_says_what_to_install(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.delitem(sys.modules, "storage_plugins.obstore")
+        monkeypatch.delitem(sys.modules, "storage_plugins.obstore.plugin")
         monkeypatch.setitem(sys.modules, "obstore", None)
-        point = type("Point", (), {"name": "obstore", "load": lambda _: __import__("storage_plugins.obstore")})()
+        point = type("Point", (), {"name": "obstore", "load": lambda _: __import__("storage_plugins.obstore.plugin")})()
         monkeypatch.setattr("gateway.locations.entry_points", lambda *, group: [point])
         with pytest.raises(ConfigurationError, match=r"pip install 'download-gateway\[obstore\]'"):
             load_plugin("obstore")
@@ -452,7 +452,7 @@ class TestErrors:
 ENDING = """
 import asyncio, contextlib
 from obstore.store import MemoryStore
-from storage_plugins.obstore import ObstoreStorage
+from storage_plugins.obstore.plugin import ObstoreStorage
 async def use():
     store = MemoryStore()
     await __import__("obstore").put_async(store, "object", bytes(1 << 20))

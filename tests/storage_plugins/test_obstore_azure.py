@@ -20,7 +20,7 @@ from gateway.storage import (
     CopyOfflineError,
     CopyUnavailableError,
 )
-from storage_plugins.obstore import ObstoreStorage, SigningObstoreStorage
+from storage_plugins.obstore.plugin import ObstoreStorage, SigningObstoreStorage
 from tests.storage_plugins.azurite import ACCOUNT, Azurite, check_service_sas, run_azurite
 from tests.storage_plugins.support import CONTENT
 

@@ -25,9 +25,9 @@ from gateway.storage import (
     CopyUnavailableError,
     StorageError,
 )
-from storage_plugins.google_v4 import ServiceAccount
-from storage_plugins.obstore import PIECE_BYTES, ObstoreStorage, SigningObstoreStorage
-from storage_plugins.obstore_signing import LONGEST_LIFETIME
+from storage_plugins.obstore.google_v4 import ServiceAccount
+from storage_plugins.obstore.plugin import PIECE_BYTES, ObstoreStorage, SigningObstoreStorage
+from storage_plugins.obstore.signing import LONGEST_LIFETIME
 from tests.storage_plugins.object_server import MODIFIED, ObjectServer, object_server, service_account_key
 from tests.storage_plugins.support import CONTENT, until
 

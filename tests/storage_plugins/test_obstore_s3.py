@@ -7,7 +7,7 @@ import contextlib
 import pytest
 
 from gateway.storage import CopyChangedError, CopyNotFoundError, CopyUnavailableError
-from storage_plugins.obstore import PIECE_BYTES, ObstoreStorage, SigningObstoreStorage
+from storage_plugins.obstore.plugin import PIECE_BYTES, ObstoreStorage, SigningObstoreStorage
 from tests.s3.swift import Swift
 from tests.storage_plugins import support
 

@@ -1,7 +1,7 @@
 """Copies in Google Cloud Storage and Azure Blob Storage, through the library obstore.
 
 Needs the extra ``obstore``: ``pip install 'download-gateway[obstore]'``. Options are described in
-`storage_plugins.obstore_options`. S3 works through obstore as well, but the plug-in ``s3`` does more for it.
+`storage_plugins.obstore.options`. S3 works through obstore as well, but the plug-in ``s3`` does more for it.
 
 URLs are signed with the account key of Azure or the key file of a Google service account, by ourselves: obstore's own
 signatures say nothing of Content-Type and Content-Disposition, and those for Azure are wrong for names that have to be
@@ -36,9 +36,9 @@ except ImportError as missing:
 
 from obstore.store import ObjectStore
 
-from storage_plugins.obstore_errors import asking
-from storage_plugins.obstore_options import DEFAULT_TIMEOUT, Options, Start, has_dot_segments, is_askable
-from storage_plugins.obstore_signing import LONGEST_LIFETIME, Signer, Wish, signer_of
+from storage_plugins.obstore.errors import asking
+from storage_plugins.obstore.options import DEFAULT_TIMEOUT, Options, Start, has_dot_segments, is_askable
+from storage_plugins.obstore.signing import LONGEST_LIFETIME, Signer, Wish, signer_of
 
 PIECE_BYTES = 256 * 1024
 """Of a stream at a time, at least. Each costs a change of threads: TLS alone would give 16 KiB at once."""

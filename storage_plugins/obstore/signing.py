@@ -14,9 +14,9 @@ import obstore
 from obstore.store import AzureStore, GCSStore, ObjectStore, S3Store
 
 from gateway.storage import CopyUnavailableError
-from storage_plugins.azure_sas import AccountKey
-from storage_plugins.google_v4 import ServiceAccount
-from storage_plugins.obstore_options import azure_endpoint, settings_of
+from storage_plugins.obstore.azure_sas import AccountKey
+from storage_plugins.obstore.google_v4 import ServiceAccount
+from storage_plugins.obstore.options import azure_endpoint, settings_of
 
 LONGEST_LIFETIME = 604800
 """Seconds that Google and Amazon let a signed URL live."""

@@ -17,10 +17,10 @@ from typing import Literal
 
 from gateway.errors import ConfigurationError
 from gateway.storage import CopyUnavailableError, Descriptor
-from storage_plugins.addresses import IPAddress
-from storage_plugins.http_connection import Connection, Dialer, PlainConnection
-from storage_plugins.http_idle import IdleConnections
-from storage_plugins.http_message import (
+from storage_plugins.http.addresses import IPAddress
+from storage_plugins.http.connection import Connection, Dialer, PlainConnection
+from storage_plugins.http.idle import IdleConnections
+from storage_plugins.http.message import (
     MAX_HEAD_BYTES,
     Chunks,
     MessageError,

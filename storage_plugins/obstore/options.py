@@ -23,7 +23,7 @@ from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, MemoryStore, ObjectStore, S3Store, from_url
 
 from gateway.errors import ConfigurationError
-from storage_plugins.google_v4 import GOOGLE
+from storage_plugins.obstore.google_v4 import GOOGLE
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig

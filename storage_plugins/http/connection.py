@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from gateway.storage import Descriptor
-from storage_plugins.addresses import IPAddress
+from storage_plugins.http.addresses import IPAddress
 from storage_plugins.threads import DaemonThreads
 
 _TURN_BYTES = 1024 * 1024
