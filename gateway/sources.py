@@ -12,7 +12,6 @@ from gateway.delivery.source import Source
 from gateway.errors import GatewayError, unavailable
 from gateway.locations import Location
 from gateway.storage import (
-    CanSign,
     CanStream,
     CopyBrokenError,
     CopyChangedError,
@@ -23,6 +22,8 @@ from gateway.storage import (
     Storage,
     StorageError,
     answering_within,
+    can_stream,
+    on_disk,
 )
 
 
@@ -50,7 +51,7 @@ class Candidate:
             self.copy.broken_version,
             prove=provable and (always or not verified),
             # A large file of this machine leaves by sendfile, and is verified in the background.
-            prove_large=always or not isinstance(self.location.storage, OnDisk),
+            prove_large=always or on_disk(self.location.storage) is None,
         )
 
 
@@ -90,7 +91,7 @@ def choose(
         for copy in file.copies
         if (location := locations.get(copy.storage)) is not None and location.serves(tenant, copy.location)
     ]
-    known = [candidate for candidate in held if isinstance(candidate.location.storage, OnDisk | CanStream)]
+    known = [candidate for candidate in held if _readable(candidate.location.storage) is not None]
     online = [
         candidate for candidate in known if candidate.copy.state == "ONLINE" and candidate.location.type == "ONLINE"
     ]
@@ -155,14 +156,14 @@ async def _ask(candidate: Candidate, storage_timeout: float) -> Stat:
 
 def readable(storage: Storage) -> OnDisk | CanStream:
     """``storage``, of which is known that it can be read."""
-    if not isinstance(storage, OnDisk | CanStream):
+    found = _readable(storage)
+    if found is None:
         raise TypeError(f"storage {storage.name!r} can neither be opened nor streamed from")
-    return storage
+    return found
 
 
-def can_sign(candidate: Candidate) -> bool:
-    """Whether a client can be sent to the storage."""
-    return isinstance(candidate.location.storage, CanSign)
+def _readable(storage: Storage) -> OnDisk | CanStream | None:
+    return on_disk(storage) or can_stream(storage)
 
 
 def failure(error: StorageError) -> GatewayError:

@@ -8,6 +8,7 @@ given, and nothing is asked of anybody.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import hmac
 import time
@@ -88,9 +89,9 @@ class Signer:
             self._turn_to(second, credentials)
         answer = ""
         if disposition is not None:
-            answer = f"&response-content-disposition={quote(disposition, safe='')}"
+            answer = f"&response-content-disposition={_quoted(disposition)}"
         if content_type is not None:
-            answer = f"{answer}&response-content-type={quote(content_type, safe='')}"
+            answer = f"{answer}&response-content-type={_quoted(content_type)}"
         # The signed text has the parameters in the order of their names, capitals first; the URL has the wishes first.
         head, token = f"{self._head}{seconds}", self._token
         request = (
@@ -124,6 +125,11 @@ class Signer:
         )
         self._to_sign = f"{_ALGORITHM}\n{stamp}\n{scope}\n"
         self._second, self._day, self._credentials = second, day, credentials
+
+
+@functools.lru_cache(maxsize=4096)
+def _quoted(text: str) -> str:
+    return quote(text, safe="")
 
 
 def encoded_path(key: str) -> str:
