@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.8
 UV := $(BIN)/uv
+BENCHMARKS := large_file small_files cold_files slow_readers relay relay_memory redirects presign
 # Trust what this machine trusts: package indexes behind a company's own certificate work, too.
 export UV_SYSTEM_CERTS ?= 1
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml
 
-.PHONY: demo test test-long lint types bench lock clean
+.PHONY: demo test test-long lint types bench bench-all lock clean
 
 demo: $(VENV)/.demo-installed ## a small real catalogue, served with nothing but Python
 	@$(BIN)/gateway demo $(ARGS)
@@ -28,6 +29,9 @@ types: $(VENV)/.dev-installed
 
 bench: $(VENV)/.dev-installed ## 1 GiB beside nginx's sendfile; needs nginx, best as root
 	$(BIN)/python -m benchmarks.large_file $(ARGS)
+
+bench-all: $(VENV)/.dev-installed ## every benchmark, one after the other; needs nginx and ss, best as root
+	@set -e; for name in $(BENCHMARKS); do echo "== $$name"; $(BIN)/python -m benchmarks.$$name; echo; done
 
 lock: $(UV) ## the lock files anew from pyproject.toml
 	$(COMPILE) -o requirements.lock

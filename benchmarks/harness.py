@@ -68,10 +68,15 @@ def congestion_control() -> str:
 
 def circumstances(network: str, cores: Cores, *programs: str) -> str:
     """What a run is run under: figures without it say nothing. ``programs`` are names with versions."""
-    cpu = next((line.split(":", 1)[1] for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "unknown")
     pinned = f"server on core {cores.server}, load, PostgreSQL and Valkey on core {cores.load}"
     if not cores.differ:
         pinned += ": there is ONE core only, which they share; these figures mean little"
+    return conditions(pinned, network, *programs)
+
+
+def conditions(pinned: str, network: str, *programs: str) -> str:
+    """As `circumstances`, for a run of which ``pinned`` says what runs where."""
+    cpu = next((line.split(":", 1)[1] for line in _lines("/proc/cpuinfo") if line.startswith("model name")), "unknown")
     packages = [f"{name} {version(name)}" for name in ("aiohttp", "asyncpg", "redis", "download-gateway")]
     versions = ", ".join((*programs, f"Python {platform.python_version()}", *packages))
     return "\n".join(
@@ -142,6 +147,8 @@ class Side:
     pids: Sequence[int]
     """Of its servers; their children are counted with them."""
     job: Job
+    helpers: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """Process ids, by name, of servers that it asks and that are not what is measured; each with its children."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -154,6 +161,11 @@ class Sample:
     server_cpu: float
     """Seconds, of its servers' whole process trees."""
     neighbours_cpu: Mapping[str, float]
+    """Of PostgreSQL, Valkey, and the side's helpers."""
+    median: float
+    """Seconds that an answer took."""
+    p99: float
+    """Likewise of 99 out of 100."""
 
 
 def measure(side: Side, load: Load) -> Sample:
@@ -161,6 +173,7 @@ def measure(side: Side, load: Load) -> Sample:
     server = {pid for parent in side.pids for pid in process_tree(parent)}
     ours = process_tree(os.getpid())
     neighbours = {name: named(ours, program) for name, program in NEIGHBOURS.items()}
+    neighbours |= {name: process_tree(pid) for name, pid in side.helpers.items()}
     time.sleep(SETTLE_SECONDS)
     before = cpu_seconds(server)
     neighbours_before = {name: cpu_seconds(pids) for name, pids in neighbours.items()}
@@ -172,6 +185,8 @@ def measure(side: Side, load: Load) -> Sample:
         seconds=result.seconds,
         server_cpu=cpu_seconds(server) - before,
         neighbours_cpu={name: cpu_seconds(pids) - neighbours_before[name] for name, pids in neighbours.items()},
+        median=result.median,
+        p99=result.p99,
     )
 
 

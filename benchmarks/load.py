@@ -13,9 +13,11 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import selectors
 import socket
+import statistics
 import subprocess
 import sys
 import time
@@ -63,6 +65,10 @@ class Result:
     """From the first request to the last byte; connections are open before."""
     octets: int
     """Bytes of bodies in all."""
+    median: float
+    """Seconds from a request to the last byte of its answer."""
+    p99: float
+    """Seconds in which 99 of 100 answers were complete."""
     sha256: str = ""
 
 
@@ -77,12 +83,14 @@ class Connection:
         """Bytes of this answer's body that are still to come; -1: its header is."""
         self._digest = hashlib.sha256()
         self.digest = ""
+        self.asked = 0.0
+        """When the request was sent, by `time.perf_counter`."""
         self.socket = socket.create_connection(("127.0.0.1", job.port), timeout=SILENCE)
         self.socket.setblocking(False)
 
     def ask(self) -> None:
         """Send the next request; it is small, and fits into any socket that has nothing else to send."""
-        self._header, self.left = b"", -1
+        self._header, self.left, self.asked = b"", -1, time.perf_counter()
         if self.socket.send(self._head) != len(self._head):
             raise LoadError("the request did not fit into the socket")
 
@@ -117,7 +125,7 @@ class Connection:
         if status != self._job.status:
             raise LoadError(f"status {status} instead of {self._job.status}: {(header + ended + body)[:500]!r}")
         fields = dict(line.lower().split(b":", 1) for line in header.split(b"\r\n")[1:])
-        if int(fields.get(b"content-length", b"0")) != self._job.length or len(body) > self._job.length:
+        if int(fields.get(b"content-length", b"-1")) != self._job.length or len(body) > self._job.length:
             raise LoadError(f"not the {self._job.length} bytes that were asked for: {header!r}")
         self._digest.update(body)
         self.left = self._job.length - len(body)
@@ -140,8 +148,9 @@ def fetch(job: Job, *, polls: bool) -> Result:
         start = time.perf_counter()
         for connection in connections:
             connection.ask()
-        asked, answered, heard = job.clients, 0, time.monotonic()
-        while answered < job.requests:
+        asked, heard = job.clients, time.monotonic()
+        waits: list[float] = []
+        while len(waits) < job.requests:
             ready = selector.select(0 if polls else SILENCE)
             if ready:
                 heard = time.monotonic()
@@ -151,12 +160,19 @@ def fetch(job: Job, *, polls: bool) -> Result:
                 os.sched_yield()
             for key, _ in ready:
                 if key.data.take(buffer):
-                    answered += 1
+                    waits.append(time.perf_counter() - key.data.asked)
                     if asked < job.requests:
                         key.data.ask()
                         asked += 1
         seconds = time.perf_counter() - start
-        return Result(seconds, job.requests * job.length, connections[-1].digest if job.hashed else "")
+        waits.sort()
+        return Result(
+            seconds,
+            job.requests * job.length,
+            statistics.median(waits),
+            waits[math.ceil(len(waits) * 0.99) - 1],
+            connections[-1].digest if job.hashed else "",
+        )
 
 
 class Load:
@@ -181,9 +197,9 @@ class Load:
 
 
 @contextlib.contextmanager
-def load_process(cores: Cores) -> Iterator[Load]:
-    """Run the load on its core."""
-    command = [sys.executable, "-m", "benchmarks.load", "polls" if cores.differ else "sleeps"]
+def load_process(cores: Cores, *, polls: bool = True) -> Iterator[Load]:
+    """Run the load on its core; without ``polls`` it sleeps while there is nothing to take."""
+    command = [sys.executable, "-m", "benchmarks.load", "polls" if polls and cores.differ else "sleeps"]
     with (
         on_core(cores.load),
         running(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process,

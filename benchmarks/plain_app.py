@@ -1,13 +1,14 @@
 """The peer: a download route as it is usually written with the libraries that the gateway is made of.
 
-``python -m benchmarks.plain_app --config FILE`` serves one route with the checks of the gateway (token, rights, quota)
-and answers with a redirect to a presigned URL; ``--stream`` settles and answers with the file, ``--auth`` answers with
-an empty 204 for nginx's auth_request. FILE is a configuration of the gateway. `benchmarks.plain_app_check` fetches each
-kind of answer once.
+``python -m benchmarks.plain_app --config FILE`` serves one route with the checks of the gateway (token, rights, quota).
+``--redirect`` answers with a redirect to a presigned URL and writes an access log, ``--stream`` settles and answers
+with the file, ``--auth`` answers with an empty 204 for nginx's auth_request. FILE is a configuration of the gateway.
+`benchmarks.plain_app_check` fetches each kind of answer once.
 """
 
 from __future__ import annotations
 
+import logging
 import tomllib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -25,7 +26,7 @@ STORE, BUCKET = "http://127.0.0.1:9000", "archive"
 """Presigning asks no server: nothing listens there."""
 
 LOOK_UP = """
-SELECT f.size, c.location,
+SELECT f.size, f.mime_type, c.location,
   coalesce(q.max_downloads, -1) AS max_downloads, coalesce(q.max_bytes, -1) AS max_bytes
 FROM tenants t JOIN datasets d USING (tenant_id) JOIN products p USING (dataset_id) JOIN files f USING (product_id)
 JOIN copies c USING (file_id) JOIN access_rights r ON r.dataset_id = d.dataset_id JOIN groups g USING (group_id)
@@ -53,7 +54,7 @@ return 1"""
 
 def create_app(settings: dict[str, Any], answer: Answer) -> web.Application:
     """Make the application from the tables of a gateway's configuration."""
-    secret, root = settings["identity"]["jwt"][0]["secret"], Path(settings["storage"][0]["root"])
+    secret, root = settings["identity"]["jwt"][0]["secret"], Path(settings["storage"][0].get("root", ""))
     pool_key, s3_key = web.AppKey("pool", asyncpg.Pool), web.AppKey("s3", object)
     cache = redis.asyncio.Redis.from_url(settings["redis"]["url"])
     reserve, settle = cache.register_script(RESERVE), cache.register_script(SETTLE)
@@ -87,7 +88,8 @@ def create_app(settings: dict[str, Any], answer: Answer) -> web.Application:
         if answer == "auth":
             return web.Response(status=204)
         store: Any = request.app[s3_key]
-        what = {"Bucket": BUCKET, "Key": row["location"]}
+        what = {"Bucket": BUCKET, "Key": row["location"], "ResponseContentType": row["mime_type"]}
+        what["ResponseContentDisposition"] = f'attachment; filename="{parts["a"]}"'
         raise web.HTTPTemporaryRedirect(await store.generate_presigned_url("get_object", Params=what, ExpiresIn=60))
 
     async def live(_: web.Request) -> web.Response:
@@ -103,12 +105,15 @@ def create_app(settings: dict[str, Any], answer: Answer) -> web.Application:
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--config", "config_file", type=click.Path(path_type=Path, exists=True, dir_okay=False), required=True)
 @click.option("--port", default=8081, show_default=True, type=click.IntRange(1, 65535))
+@click.option("--redirect", "answer", flag_value="redirect", default=True, help="Answer with a signed URL.")
 @click.option("--stream", "answer", flag_value="stream", help="Answer with the file.")
 @click.option("--auth", "answer", flag_value="auth", help="Answer with 204, for nginx's auth_request.")
-def main(config_file: Path, port: int, answer: Answer | None) -> None:
+def main(config_file: Path, port: int, answer: Answer) -> None:
     """Serve downloads in the plain way."""
-    app = create_app(tomllib.loads(config_file.read_text()), answer or "redirect")
-    web.run_app(app, host="127.0.0.1", port=port, access_log=None, print=None)
+    app = create_app(tomllib.loads(config_file.read_text()), answer)
+    logging.basicConfig(level=logging.INFO)
+    access_log = logging.getLogger("aiohttp.access") if answer == "redirect" else None
+    web.run_app(app, host="127.0.0.1", port=port, access_log=access_log, print=None)
 
 
 if __name__ == "__main__":

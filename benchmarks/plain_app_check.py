@@ -19,7 +19,15 @@ import click
 from aiohttp.test_utils import TestServer
 
 from benchmarks.plain_app import BUCKET, STORE, Answer, create_app
-from benchmarks.setting_up import BenchmarkFile, fill_catalogue, make_file, token, write_configuration
+from benchmarks.setting_up import (
+    BenchmarkFile,
+    copies_on_disk,
+    disk_storage,
+    fill_catalogue,
+    make_file,
+    token,
+    write_configuration,
+)
 from gateway.embedded import run_services
 
 
@@ -37,8 +45,8 @@ def check_answers() -> None:
         root = Path(name) / "files"
         root.mkdir()
         file = make_file(root, "file.bin", 3_000_000)
-        configuration = write_configuration(Path(name), services, root)
-        fill_catalogue(configuration, root, [file])
+        configuration = write_configuration(Path(name), services, disk_storage(root))
+        fill_catalogue(configuration, copies_on_disk(root, [file]))
         asyncio.run(_check(tomllib.loads(configuration.read_text()), file))
 
 

@@ -14,7 +14,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import asyncpg
@@ -55,12 +55,12 @@ WITH file AS (
     INSERT INTO files (product_id, asset_key, data_type, checksum, checksum_algorithm, size, mime_type, file_name, body)
     VALUES ($1, $2, 'RAWDATA', $3, 'SHA-256', $4, 'application/octet-stream', $2, '{}') RETURNING file_id)
 INSERT INTO copies (file_id, storage, location, size, modified, version, verified_version)
-SELECT file_id, 'disk', $2, $4, $5, $6, $6 FROM file"""
+SELECT file_id, $5, $6, $4, $7, $8, $8 FROM file"""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BenchmarkFile:
-    """A file that both servers serve; its name is its asset key and its path below the root, too."""
+    """A file that is served; its name is its asset key, too, and its path below the root unless told otherwise."""
 
     name: str
     size: int
@@ -70,6 +70,18 @@ class BenchmarkFile:
     def gateway_path(self) -> str:
         """Where the gateway serves it."""
         return f"/collections/{COLLECTION}/items/{ITEM}/download/{self.name}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FileCopy:
+    """Where a file lies, as the catalogue has it: its bytes were held against their checksum already."""
+
+    storage: str
+    """Name of the ``[[storage]]``."""
+    location: str
+    modified: datetime.datetime
+    version: str
+    """The storage's tag of the bytes."""
 
 
 def make_file(root: Path, name: str, size: int) -> BenchmarkFile:
@@ -87,6 +99,16 @@ def make_file(root: Path, name: str, size: int) -> BenchmarkFile:
     with path.open("rb") as file:
         while file.read(MIB):
             pass
+    return BenchmarkFile(name, size, digest.hexdigest())
+
+
+def make_sparse_file(root: Path, name: str, size: int) -> BenchmarkFile:
+    """Make a file of zeros that takes no space on the disk."""
+    digest, block = hashlib.sha256(), bytes(MIB)
+    for start in range(0, size, MIB):
+        digest.update(block[: size - start])
+    with (root / name).open("wb") as file:
+        file.truncate(size)
     return BenchmarkFile(name, size, digest.hexdigest())
 
 
@@ -154,8 +176,8 @@ def running_nginx(
         yield RunningServer(process.pid, port)
 
 
-def write_configuration(directory: Path, services: Services, root: Path, *, threads: int = DEFAULT_THREADS) -> Path:
-    """Write the gateway's configuration; readable by us alone, since it holds passwords."""
+def write_configuration(directory: Path, services: Services, storages: str) -> Path:
+    """Write the gateway's configuration with the tables ``storages``; readable by us alone, since it holds secrets."""
     file = directory / "gateway.toml"
     file.touch(mode=0o600)
     file.write_text(
@@ -163,10 +185,28 @@ def write_configuration(directory: Path, services: Services, root: Path, *, thre
         f"[database]\ndsn = {json.dumps(services.postgres_dsn)}\n"
         f"[redis]\nurl = {json.dumps(services.redis_url)}\n"
         f'[[identity.jwt]]\nalgorithms = ["HS256"]\nsecret = {json.dumps(SECRET)}\n'
-        f'[[storage]]\nname = "disk"\nplugin = "local"\ntenants = ["*"]\n'
-        f"root = {json.dumps(str(root))}\nthreads = {threads}\n"
+        f"{storages}"
     )
     return file
+
+
+def disk_storage(root: Path, *, threads: int = DEFAULT_THREADS) -> str:
+    """The ``[[storage]]`` table of the files below ``root``."""
+    return (
+        '[[storage]]\nname = "disk"\nplugin = "local"\ntenants = ["*"]\n'
+        f"root = {json.dumps(str(root))}\nthreads = {threads}\n"
+    )
+
+
+def copies_on_disk(root: Path, files: list[BenchmarkFile]) -> dict[BenchmarkFile, FileCopy]:
+    """Where ``files`` lie below ``root``."""
+    copies = {}
+    for file in files:
+        found = (root / file.name).stat()
+        modified = datetime.datetime.fromtimestamp(int(found.st_mtime), datetime.UTC)
+        version = f"{found.st_mtime_ns:x}-{found.st_size:x}-{found.st_ino:x}"
+        copies[file] = FileCopy("disk", file.name, modified, version)
+    return copies
 
 
 @contextlib.contextmanager
@@ -177,15 +217,25 @@ def catalogue(
 
     Gives the gateway's configuration, in which their storage has ``threads``.
     """
+    root = directory / "files"
+    with catalogue_of(directory, disk_storage(root, threads=threads), copies_on_disk(root, files), cores) as written:
+        yield written
+
+
+@contextlib.contextmanager
+def catalogue_of(
+    directory: Path, storages: str, copies: Mapping[BenchmarkFile, FileCopy], cores: Cores
+) -> Iterator[Path]:
+    """Run PostgreSQL and Valkey with a catalogue of ``copies`` in ``storages``; gives the gateway's configuration."""
     with contextlib.ExitStack() as stack:
         with on_core(cores.load):
             services = stack.enter_context(run_services())
-        configuration = write_configuration(directory, services, directory / "files", threads=threads)
-        fill_catalogue(configuration, directory / "files", files)
+        configuration = write_configuration(directory, services, storages)
+        fill_catalogue(configuration, copies)
         yield configuration
 
 
-def fill_catalogue(configuration: Path, root: Path, files: list[BenchmarkFile]) -> None:
+def fill_catalogue(configuration: Path, copies: Mapping[BenchmarkFile, FileCopy]) -> None:
     """Make the schema, and a restricted dataset with the files, which `CALLER` may have by group and within a quota."""
     subprocess.run(
         [sys.executable, "-m", "gateway", "migrate", "--config", configuration],
@@ -193,18 +243,16 @@ def fill_catalogue(configuration: Path, root: Path, files: list[BenchmarkFile]) 
         stdout=subprocess.DEVNULL,
         cwd=Path(__file__).resolve().parents[1],
     )
-    asyncio.run(_fill(load_config(configuration).database.dsn.get_secret_value(), root, files))
+    asyncio.run(_fill(load_config(configuration).database.dsn.get_secret_value(), copies))
 
 
-async def _fill(dsn: str, root: Path, files: list[BenchmarkFile]) -> None:
+async def _fill(dsn: str, copies: Mapping[BenchmarkFile, FileCopy]) -> None:
     connection = await asyncpg.connect(dsn)
     try:
         product = await connection.fetchval(_CATALOGUE, CALLER.tenant, CALLER.groups[0], CALLER.email, COLLECTION, ITEM)
-        for file in files:
-            found = (root / file.name).stat()
-            modified = datetime.datetime.fromtimestamp(int(found.st_mtime), datetime.UTC)
-            version = f"{found.st_mtime_ns:x}-{found.st_size:x}-{found.st_ino:x}"
-            await connection.execute(_FILE, product, file.name, file.sha256, file.size, modified, version)
+        for file, copy in copies.items():
+            where = copy.storage, copy.location, copy.modified, copy.version
+            await connection.execute(_FILE, product, file.name, file.sha256, file.size, *where)
         await connection.execute("ANALYZE")
     finally:
         await connection.close()
@@ -221,12 +269,19 @@ def running_gateway(directory: Path, configuration: Path, core: int) -> Iterator
         yield RunningServer(process.pid, int(line.rpartition(":")[2]))
 
 
+def running_plain_app(
+    directory: Path, configuration: Path, core: int, answer: str
+) -> contextlib.AbstractContextManager[RunningServer]:
+    """Run the plain application; ``answer`` is ``redirect``, ``stream`` or ``auth``."""
+    return running_app(directory, core, "plain_app", f"--config={configuration}", f"--{answer}")
+
+
 @contextlib.contextmanager
-def running_plain_app(directory: Path, configuration: Path, core: int, answer: str) -> Iterator[RunningServer]:
-    """Run the plain application; ``answer`` is ``stream`` or ``auth``."""
-    port, log = free_port(), directory / "plain.log"
-    command: list[str | Path] = [sys.executable, "-m", "benchmarks.plain_app", "--config", configuration]
-    command += [f"--port={port}", f"--{answer}"]
+def running_app(directory: Path, core: int, module: str, *options: str) -> Iterator[RunningServer]:
+    """Run ``benchmarks.MODULE``, a server that takes ``--port``, with further ``options``."""
+    port = free_port()
+    log = directory / f"{module}-{port}.log"
+    command = [sys.executable, "-m", f"benchmarks.{module}", f"--port={port}", *options]
     with log.open("wb") as output, on_core(core), running(command, stdout=output) as process:
         wait_until(lambda: _answers(port), process, log)
         yield RunningServer(process.pid, port)

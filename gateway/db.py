@@ -128,10 +128,20 @@ async def check_schema(settings: DatabaseSettings) -> None:
         ConfigurationError: it cannot be reached, has no schema, or one of another version.
     """
     async with one_connection(settings) as connection:
-        try:
-            version = await connection.fetchval("SELECT max(version) FROM schema_version")
-        except asyncpg.UndefinedTableError:
-            version = None
+        await check_schema_of(connection)
+
+
+async def check_schema_of(connection: asyncpg.Connection[Any]) -> int:
+    """The version of the schema, which is that of this gateway.
+
+    Raises:
+        ConfigurationError: there is no schema, or one of another version; what to do stands behind a semicolon.
+    """
+    version: int | None
+    try:
+        version = await connection.fetchval("SELECT max(version) FROM schema_version")
+    except asyncpg.UndefinedTableError:
+        version = None
     if version is None:
         raise ConfigurationError("database: has no schema yet; run: gateway migrate --config FILE")
     if version != SCHEMA_VERSION:
@@ -139,6 +149,7 @@ async def check_schema(settings: DatabaseSettings) -> None:
             f"database: has schema version {version}, this gateway needs {SCHEMA_VERSION}; "
             + ("run: gateway migrate --config FILE" if version < SCHEMA_VERSION else "run a newer gateway")
         )
+    return version
 
 
 async def apply_schema(connection: asyncpg.Connection[Any]) -> None:

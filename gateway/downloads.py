@@ -174,7 +174,9 @@ class Downloads:
             if plan.decision.way == "redirect":
                 return plan
         ask = method == "HEAD" or file.size == 0
-        expected, candidates = await expect(file, candidates, ask=ask, storage_timeout=self.pace.storage_timeout)
+        expected, candidates = await expect(
+            file, candidates, self.resting, ask=ask, storage_timeout=self.pace.storage_timeout
+        )
         verdict = evaluate(method, headers, _representation(file, expected), self.clock())
         return self._plan(headers, file, candidates, expected, verdict, by_proxy=by_proxy)
 

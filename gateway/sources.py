@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
 from http import HTTPStatus
@@ -17,6 +18,7 @@ from gateway.storage import (
     CopyChangedError,
     CopyNotFoundError,
     CopyOfflineError,
+    CopyUnavailableError,
     OnDisk,
     Stat,
     Storage,
@@ -71,6 +73,33 @@ class Resting:
         return self._until.get(str(name), 0) > self._clock() if self._until else False
 
 
+class Hindrance(enum.Enum):
+    """Why a copy cannot be served; the value says it to operators."""
+
+    NO_STORAGE = "no [[storage]] here has this name"
+    TENANT = "its storage location does not serve the tenant"
+    PLACE = "its storage location does not serve what lies there"
+    UNREADABLE = "its storage can neither open nor stream"
+    NOT_ONLINE = "it is not online"
+    BROKEN = "it has not the bytes of its checksum, as was seen before"
+
+
+def assess(copy: Copy, locations: Mapping[str, Location], tenant: str) -> Candidate | Hindrance:
+    """Whether a copy of a file of ``tenant`` can be served, as far as the catalogue and the configuration tell."""
+    location = locations.get(copy.storage)
+    if location is None:
+        return Hindrance.NO_STORAGE
+    if not location.serves(tenant, copy.location):
+        return Hindrance.PLACE if location.serves_tenant(tenant) else Hindrance.TENANT
+    if _readable(location.storage) is None:
+        return Hindrance.UNREADABLE
+    if copy.state != "ONLINE" or location.type != "ONLINE":
+        return Hindrance.NOT_ONLINE
+    if copy.version is not None and copy.version == copy.broken_version:
+        return Hindrance.BROKEN
+    return Candidate(copy, location)
+
+
 def choose(
     file: File, locations: Mapping[str, Location], tenant: str, *, resting: Container[str] = ()
 ) -> tuple[Candidate, ...]:
@@ -86,31 +115,24 @@ def choose(
         GatewayError: 410 all copies would have to be restored first; 502 all are known to be broken; 503 no location of
             this gateway has a copy that it may serve.
     """
-    held = [
-        Candidate(copy, location)
-        for copy in file.copies
-        if (location := locations.get(copy.storage)) is not None and location.serves(tenant, copy.location)
-    ]
-    known = [candidate for candidate in held if _readable(candidate.location.storage) is not None]
-    online = [
-        candidate for candidate in known if candidate.copy.state == "ONLINE" and candidate.location.type == "ONLINE"
-    ]
-    sound = [
-        candidate
-        for candidate in online
-        if candidate.copy.version is None or candidate.copy.version != candidate.copy.broken_version
-    ]
+    sound, hindrances = [], set()
+    for copy in file.copies:
+        found = assess(copy, locations, tenant)
+        if isinstance(found, Candidate):
+            sound.append(found)
+        else:
+            hindrances.add(found)
     if sound:
         return tuple(sorted(sound, key=lambda it: (it.copy.storage in resting, it.location.priority)))
-    if online:
+    if Hindrance.BROKEN in hindrances:
         raise _broken()
-    if known:
+    if Hindrance.NOT_ONLINE in hindrances:
         raise _not_online()
     raise unavailable("No storage location of this gateway holds this file.", retry_after=300, code="NoStorage")
 
 
 async def expect(
-    file: File, candidates: Sequence[Candidate], *, ask: bool, storage_timeout: float
+    file: File, candidates: Sequence[Candidate], resting: Resting, *, ask: bool, storage_timeout: float
 ) -> tuple[Stat, tuple[Candidate, ...]]:
     """What the answer is made of, and the copies that can give just that, the best first.
 
@@ -131,6 +153,8 @@ async def expect(
             try:
                 found = await _ask(candidate, storage_timeout)
             except StorageError as error:
+                if isinstance(error, CopyUnavailableError):
+                    resting.add(candidate.copy.storage)
                 first = first or error
                 continue
         if file.size is not None and found.size != file.size:

@@ -1,8 +1,8 @@
 """What a storage can do: all that a plug-in has to know of the gateway.
 
-One Protocol per capability: a plug-in implements those it has, and callers ask `on_disk`, `can_stream` and `can_sign`.
-Plug-ins are classes announced under the entry point group ``gateway.storage``; the gateway imports none of them by
-name.
+One Protocol per capability: a plug-in implements those it has, and callers ask with ``isinstance``, or where every
+request does so with `on_disk`, `can_stream` and `can_sign`. Plug-ins are classes announced under the entry point group
+``gateway.storage``; the gateway imports none of them by name.
 """
 
 from __future__ import annotations
@@ -274,7 +274,7 @@ class CanStream(CanStat, Protocol):
 class SignedUrl:
     """A URL that gives a copy to whoever has it."""
 
-    url: str
+    url: str = dataclasses.field(repr=False)
     """To be sent byte for byte: any re-encoding breaks the signature."""
     lifetime: float | None
     """Seconds that it works from now on; None for ever."""

@@ -17,7 +17,8 @@ from typing import Literal
 
 from gateway.errors import ConfigurationError
 from gateway.storage import CopyUnavailableError, Descriptor
-from storage_plugins.http_connection import Connection, Dialer, IPAddress, PlainConnection
+from storage_plugins.addresses import IPAddress
+from storage_plugins.http_connection import Connection, Dialer, PlainConnection
 from storage_plugins.http_idle import IdleConnections
 from storage_plugins.http_message import (
     MAX_HEAD_BYTES,
@@ -34,9 +35,6 @@ PIECE_BYTES = 256 * 1024
 """Most bytes that one read gives."""
 _FIRST_BYTES = 64 * 1024
 """Most bytes that are received at once as long as the head is not complete: a small file comes along with it."""
-
-
-_HEAD_END = b"\r\n\r\n"
 
 
 class _NoAnswerError(Exception):
@@ -88,7 +86,7 @@ class HttpAnswer:
         return isinstance(self._connection, PlainConnection) and self._left is not None
 
     def socket(self) -> Descriptor:
-        """See `gateway.storage.OnSocket.socket`."""
+        """See `gateway.storage.OnSocket.socket`. Whoever has the loop watch it ends that before `close`."""
         if self._shared is None:
             if not isinstance(self._connection, PlainConnection) or self._rest or self._left is None:
                 raise RuntimeError("the next bytes do not come from a socket")
@@ -222,20 +220,19 @@ async def _ask(connection: Connection, request: bytes, method: str) -> tuple[Res
         raise _NoAnswerError
     budget = MAX_HEAD_BYTES
     while True:
-        end = data.find(_HEAD_END)
-        if max(end, len(data) if end < 0 else 0) > budget:
+        raw, found, data = data.partition(b"\r\n\r\n")
+        if len(raw) > budget:
             raise MessageError(f"the head of the answer is longer than {MAX_HEAD_BYTES} bytes")
-        if end >= 0:
-            head = parse_response_head(data[:end], method)
-            data = data[end + len(_HEAD_END) :]
+        if found:
+            head = parse_response_head(raw, method)
             if head.status >= 200:
                 return head, data
-            budget -= end + len(_HEAD_END)  # An interim answer: the one that counts comes after it.
+            budget -= len(raw)  # An interim answer: the one that counts comes after it.
         else:
             more = await connection.receive(_FIRST_BYTES)
             if not more:
                 raise MessageError("the answer ended within its head")
-            data += more
+            data = raw + more
 
 
 def _tls_context(ca_file: Path | None) -> ssl.SSLContext:

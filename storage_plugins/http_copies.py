@@ -33,6 +33,9 @@ to 4 KiB of the body (none for HEAD); None leaves it to the general rule."""
 _NO_FIELDS: Mapping[str, str] = MappingProxyType({})
 _EXPLANATION_BYTES = 4096
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18})", re.IGNORECASE)
+_EXPLANATION_SECONDS = 2.0
+_OPAQUE = re.compile("[\x21\x23-\x7e\x80-\xff]+")
+"""What may stand between the quotes of an entity-tag in a field that can be sent (RFC 9110 §8.8.3)."""
 _WEAK = "W/"
 """What the version of a copy without a strong entity-tag starts with."""
 
@@ -120,7 +123,7 @@ async def stream_range(
         CopyChangedError: it has another version, or ends before ``stop``.
     """
     fields = {**headers, "Range": f"bytes={start}-{stop - 1}"}
-    if version is not None and not version.startswith(_WEAK):
+    if version is not None and _is_strong(version):
         fields["If-Match"] = f'"{version}"'
     answer = await client.request("GET", url, fields)
     try:
@@ -152,10 +155,14 @@ def describe(headers: CIMultiDictProxy[str], size: int) -> Stat:
     tag = parse_entity_tag(tags[0]) if len(tags) == 1 else None
     date = ", ".join(dates)
     modified = parse_http_date(date, datetime.datetime.now(datetime.UTC))
-    if tag is not None and tag.opaque and not tag.weak and not tag.opaque.startswith(_WEAK):
+    if tag is not None and not tag.weak and _is_strong(tag.opaque):
         return Stat(size, modified, tag.opaque)
     # Quoted, so that it can be an entity-tag itself.
     return Stat(size, modified, f"{_WEAK}{quote(', '.join(tags), safe='')}/{quote(date, safe='')}/{size}")
+
+
+def _is_strong(version: str) -> bool:
+    return not version.startswith(_WEAK) and _OPAQUE.fullmatch(version) is not None
 
 
 def _promised(answer: HttpAnswer, name: str) -> tuple[int, int, int]:
@@ -206,7 +213,7 @@ async def _beginning(answer: HttpAnswer, seconds: float) -> bytes:
     """As much of the body as explains a refusal. If it is all, the connection can be used again."""
     body = b""
     with contextlib.suppress(TimeoutError, CopyUnavailableError):
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(min(seconds, _EXPLANATION_SECONDS)):
             while len(body) < _EXPLANATION_BYTES and (piece := await answer.read()):
                 body += piece
     return body[:_EXPLANATION_BYTES]

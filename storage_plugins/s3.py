@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal, Self
 
 from gateway.storage import ByteStream, CopyUnavailableError, SignedUrl, Stat, StorageError
-from gateway.text import is_storable
 from storage_plugins import http_copies
 from storage_plugins.http_client import HttpClient
 from storage_plugins.s3_buckets import has_dot_segments, location_of
@@ -129,15 +128,15 @@ class S3Storage:
 
     async def close(self) -> None:
         """Close all connections, and stop fetching credentials."""
+        await self._client.close()
         await self._source.close()
         if self._restorer is not None:
             await self._restorer.close()
-        await self._client.close()
 
     def _object(self, location: str) -> tuple[str, str]:
         """The bucket and key that hold a location today."""
         found = self._options.buckets.find(location)
-        if found is None or has_dot_segments(location) or not (location.isascii() or is_storable(location)):
+        if found is None or has_dot_segments(location) or not _is_utf8(location):
             raise CopyUnavailableError(f"{location!r}: is in none of the buckets of this storage")
         return found
 
@@ -180,6 +179,14 @@ class S3Storage:
         return explanation(name, status, headers, body)
 
 
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _roots(endpoint: Endpoint, options: Options) -> dict[str, tuple[Origin, str]]:
     return {bucket: endpoint.root(bucket) for bucket in options.buckets.buckets}
 
@@ -188,9 +195,9 @@ def _source(options: Options) -> CredentialSource:
     if options.credentials is not None:
         return StaticCredentials(options.credentials)
     # aiobotocore takes long to import, and who has a key need not have it.
-    from storage_plugins.s3_chain import credentials_of_chain  # noqa: PLC0415
+    from storage_plugins.s3_chain import AwsChain  # noqa: PLC0415
 
-    return RefreshedCredentials(functools.partial(credentials_of_chain, options.profile))
+    return RefreshedCredentials(AwsChain(options.profile))
 
 
 def _import_restorer() -> type[Restorer]:

@@ -20,17 +20,18 @@ def location_of(href: str) -> str | None:
     """
     if href[:5].lower() != "s3://":
         return None
-    bucket, _, key = href[5:].partition("/")
+    location = href[5:]
+    bucket, _, key = location.partition("/")
     if not _is_bucket(bucket) or not key:
         return None
-    if has_dot_segments(key):
+    if has_dot_segments(location):
         raise ValueError("the key has a segment '.' or '..'")
-    return f"{bucket}/{key}"
+    return location
 
 
-def has_dot_segments(path: str) -> bool:
-    """Whether clients would resolve ``path`` to another one."""
-    return not _DOTS.isdisjoint(path.split("/"))
+def has_dot_segments(location: str) -> bool:
+    """Whether clients would resolve the path of a location to another one."""
+    return "/." in location and not _DOTS.isdisjoint(location.split("/"))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -60,10 +61,11 @@ class Place:
 
 
 class BucketMap:
-    """Where the locations below some places lie today: the longest place that a location is below wins."""
+    """Where the locations below some places lie today: of these, the longest that a location is below wins."""
 
     def __init__(self, places: Mapping[Place, Place]) -> None:
         self._places = {str(named): held for named, held in places.items()}
+        self._depth = max(name.count("/") for name in self._places)
 
     @property
     def buckets(self) -> frozenset[str]:
@@ -72,14 +74,16 @@ class BucketMap:
 
     def find(self, location: str) -> tuple[str, str] | None:
         """The bucket and the key of a location ``bucket/key``; None if it is below no place."""
-        end = location.rfind("/") + 1
-        while end:
-            place = self._places.get(location[:end])
-            if place is not None:
-                key = place.prefix + location[end:]
-                return (place.bucket, key) if key else None
-            end = location.rfind("/", 0, end - 1) + 1
-        return None
+        found, below, end = None, 0, 0
+        for _ in range(self._depth):
+            end = location.find("/", end) + 1
+            if not end:
+                break
+            if (place := self._places.get(location[:end])) is not None:
+                found, below = place, end
+        if found is None or not (key := found.prefix + location[below:]):
+            return None
+        return found.bucket, key
 
 
 def _is_bucket(name: str) -> bool:

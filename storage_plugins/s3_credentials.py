@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Protocol
 
 from gateway.storage import CopyUnavailableError
@@ -19,6 +19,8 @@ _PAUSE = 60
 """Seconds after new credentials came in which these are as good as can be had."""
 _PAUSE_AFTER_TROUBLE = 5
 """Seconds between two tries when there are no good credentials: so much may a broken chain be asked."""
+_MOST_CHARACTERS = 300
+"""Of what a chain says when it fails."""
 
 
 def seconds_left(credentials: Credentials, now: float) -> float:
@@ -63,23 +65,30 @@ class StaticCredentials:
         """Nothing goes on."""
 
 
+class Chain(Protocol):
+    """Where new credentials come from."""
+
+    async def fetch(self) -> Credentials | None:
+        """New credentials, or None where nobody has any. It may raise whatever it likes."""
+        ...
+
+    def close(self) -> None:
+        """Give back all that it holds."""
+        ...
+
+
 class RefreshedCredentials:
-    """Credentials that end, and are then fetched anew: once for all who wait for them.
+    """Credentials of a chain that end, and are then fetched anew: once for all who wait for them."""
 
-    Args:
-        fetch: gets new credentials, or None where nobody has any. It may raise whatever it likes.
-        deadline: seconds that it may take.
-        now: the clock, in seconds since the epoch.
-    """
+    def __init__(self, chain: Chain, *, deadline: float = 10, now: Callable[[], float] = time.time) -> None:
+        """Fetch nothing yet.
 
-    def __init__(
-        self,
-        fetch: Callable[[], Awaitable[Credentials | None]],
-        *,
-        deadline: float = 10,
-        now: Callable[[], float] = time.time,
-    ) -> None:
-        self._fetch = fetch
+        Args:
+            chain: is asked for credentials, and closed.
+            deadline: seconds that it may take.
+            now: the clock, in seconds since the epoch.
+        """
+        self._chain = chain
         self._deadline = deadline
         self._now = now
         self._credentials: Credentials | None = None
@@ -111,6 +120,7 @@ class RefreshedCredentials:
         if self._fetching is not None:
             self._fetching.cancel()
             await asyncio.wait([self._fetching])
+        self._chain.close()
 
     def _left(self) -> float:
         return 0 if self._credentials is None else seconds_left(self._credentials, self._now())
@@ -133,11 +143,12 @@ class RefreshedCredentials:
         found, trouble = None, "the AWS chain has none: environment, files, container and instance were asked"
         try:
             async with asyncio.timeout(self._deadline):
-                found = await self._fetch()
+                found = await self._chain.fetch()
         except TimeoutError:
             trouble = f"the AWS chain did not answer within {self._deadline:g} s"
         except Exception as error:  # noqa: BLE001 - whatever a chain raises, there are no new credentials
-            trouble = f"the AWS chain failed: {type(error).__name__}: {error}"
+            reason = " ".join(str(error).split())  # It may be all that a process of the chain had to say.
+            trouble = f"the AWS chain failed: {type(error).__name__}: {reason[:_MOST_CHARACTERS]}"
         self._tried = self._now()
         if found is None:
             self._trouble = trouble

@@ -8,9 +8,9 @@ given, and nothing is asked of anybody.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import hmac
+import re
 import time
 from urllib.parse import quote
 
@@ -18,6 +18,8 @@ MOST_SECONDS = 604_800
 """The longest that a signed URL may work: 7 days."""
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
+_RESERVED = re.compile(r"[^A-Za-z0-9_.~-]")
+_ESCAPES = {chr(code): f"%{code:02X}" for code in range(128)}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -118,18 +120,13 @@ class Signer:
                 key = hmac.digest(key, part.encode(), "sha256")
             self._key = key
         token = credentials.session_token
-        self._token = "" if token is None else f"&X-Amz-Security-Token={quote(token, safe='')}"
+        self._token = "" if token is None else f"&X-Amz-Security-Token={_quoted(token)}"
         self._head = (
-            f"X-Amz-Algorithm={_ALGORITHM}&X-Amz-Credential={quote(f'{credentials.access_key_id}/{scope}', safe='')}"
+            f"X-Amz-Algorithm={_ALGORITHM}&X-Amz-Credential={_quoted(f'{credentials.access_key_id}/{scope}')}"
             f"&X-Amz-Date={stamp}&X-Amz-Expires="
         )
         self._to_sign = f"{_ALGORITHM}\n{stamp}\n{scope}\n"
         self._second, self._day, self._credentials = second, day, credentials
-
-
-@functools.lru_cache(maxsize=4096)
-def _quoted(text: str) -> str:
-    return quote(text, safe="")
 
 
 def encoded_path(key: str) -> str:
@@ -139,3 +136,12 @@ def encoded_path(key: str) -> str:
         UnicodeEncodeError: it has half of a surrogate pair.
     """
     return quote(key, safe="/")
+
+
+def _quoted(text: str) -> str:
+    """``quote(text, safe="")`` in half the time where most characters are unreserved."""
+    return _RESERVED.sub(_escape, text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    return _ESCAPES.get(found[0]) or quote(found[0])

@@ -19,6 +19,7 @@ from gateway.identity.jwt import sign
 from gateway.identity.principal import Principal, anonymous
 from gateway.quotas.service import connect as connect_quotas
 from gateway.server import serving
+from gateway.storage import Stat
 
 SECRET = "s" * 64
 TENANT = "esa"
@@ -36,6 +37,7 @@ class Entry:
     asset: str
     path: Path
     content: bytes
+    file_id: int = 0
 
     @property
     def regards(self) -> str:
@@ -157,6 +159,43 @@ class Catalogue:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
         found = path.stat()
+        entry = await self.described(
+            content,
+            collection=collection,
+            item=item,
+            asset=asset,
+            name=name,
+            data_type=data_type,
+            tenant=tenant,
+            checksum=checksum,
+            mime_type=mime_type,
+            path=path,
+        )
+        version = f"{found.st_mtime_ns:x}-{found.st_size:x}-{found.st_ino:x}"
+        modified = datetime.datetime.fromtimestamp(int(found.st_mtime), datetime.UTC)
+        stat = Stat(found.st_size, modified, version)
+        await self.copy(entry, storage, location, stat if recorded else None, state=state, verified=verified)
+        return entry
+
+    async def described(
+        self,
+        content: bytes,
+        *,
+        collection: str = "restricted",
+        item: str = "item",
+        asset: str = "data",
+        name: str | None = None,
+        data_type: str = "RAWDATA",
+        tenant: str = TENANT,
+        checksum: bool = True,
+        digest: str | None = None,
+        size: int | None = None,
+        mime_type: str = "image/tiff",
+        reference: bool = False,
+        path: Path = Path("/nowhere"),
+    ) -> Entry:
+        """Write the rows of a file of which no storage has a copy yet; ``digest`` and ``size`` unless they are of
+        ``content``."""
         urn = f"URN:FEATURE:DATA:{tenant}:{collection}-{item}:V1"
         product = await self.connection.fetchval(
             "INSERT INTO products (tenant_id, dataset_id, urn, provider_id, properties, body) "
@@ -167,33 +206,46 @@ class Catalogue:
             urn,
             item,
         )
-        digest = hashlib.sha256(content).hexdigest()
-        file = await self.connection.fetchval(
+        digest = digest or hashlib.sha256(content).hexdigest()
+        file: int = await self.connection.fetchval(
             "INSERT INTO files (product_id, asset_key, data_type, checksum, checksum_algorithm, size, mime_type, "
-            "file_name, body) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, '{}') RETURNING file_id",
+            "file_name, reference, body) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, '{}') RETURNING file_id",
             product,
             asset,
             data_type,
             digest if checksum else None,
             "SHA-256" if checksum else None,
-            len(content),
+            len(content) if size is None else size,
             mime_type,
             name or f"{item}.tif",
+            reference,
         )
-        version = f"{found.st_mtime_ns:x}-{found.st_size:x}-{found.st_ino:x}"
-        await self.connection.execute(
+        return Entry(urn, digest, collection, item, asset, path, content, file)
+
+    async def copy(
+        self,
+        entry: Entry,
+        storage: str,
+        location: str,
+        stat: Stat | None,
+        *,
+        state: str = "ONLINE",
+        verified: bool = True,
+    ) -> int:
+        """Write the row of a copy, as an ingest that found ``stat``; gives its id."""
+        value: int = await self.connection.fetchval(
             "INSERT INTO copies (file_id, storage, location, state, size, modified, version, verified_version) "
-            "VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-            file,
+            "VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING copy_id",
+            entry.file_id,
             storage,
             location,
             state,
-            found.st_size if recorded else None,
-            datetime.datetime.fromtimestamp(int(found.st_mtime), datetime.UTC) if recorded else None,
-            version if recorded else None,
-            version if recorded and verified else None,
+            stat and stat.size,
+            stat and stat.modified,
+            stat and stat.version,
+            stat.version if stat and verified else None,
         )
-        return Entry(urn, digest, collection, item, asset, path, content)
+        return value
 
 
 @dataclasses.dataclass(frozen=True)

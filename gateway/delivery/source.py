@@ -105,7 +105,7 @@ async def open_source(source: Source, span: Span, *, size: int, at_once: bool, s
             stream = await remote.stream(source.location, span.start, span.stop, version)
         opened = OpenedStream(stream, span, storage_timeout)
     try:
-        _check(source, opened.stat, size)
+        check_stat(source, opened.stat, size)
         if isinstance(opened, OpenedStream):
             await opened.start()
     except BaseException:
@@ -114,7 +114,12 @@ async def open_source(source: Source, span: Span, *, size: int, at_once: bool, s
     return opened
 
 
-def _check(source: Source, found: Stat, size: int) -> None:
+def check_stat(source: Source, found: Stat, size: int) -> None:
+    """See that what was found is what was recorded, of ``size`` bytes, and not known to be broken.
+
+    Raises:
+        CopyChangedError, CopyBrokenError: it is not.
+    """
     if source.expected is not None and found.version != source.expected.version:
         raise CopyChangedError(f"{source.location}: changed since it was ingested")
     if found.size != size:

@@ -110,7 +110,7 @@ async def _fill(config: Config, options: DemoOptions, directory: Path, report: C
             connection,
             tenant=TENANT,
             paths=paths,
-            storages=[location.storage for location in locations.values()],
+            locations=list(locations.values()),
             default_collection="catalog" if options.catalog else None,
             compute_checksums=options.catalog is not None,
             on_event=report,

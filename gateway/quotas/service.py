@@ -80,8 +80,15 @@ class Quotas:
         await asyncio.wait([task], timeout=self._scripts.timeout)
 
     async def usage(self, principal: Principal) -> tuple[int, int]:
-        """Downloads and bytes charged to ``principal`` so far, promises of running downloads included."""
-        return await self._scripts.usage(_usage_key(principal.tenant, principal.email))
+        """Downloads and bytes charged to ``principal`` so far, promises of running downloads included.
+
+        Raises:
+            GatewayError: 503; Redis does not answer.
+        """
+        try:
+            return await self._scripts.usage(_usage_key(principal.tenant, principal.email))
+        except NEIGHBOUR_ERRORS as error:
+            raise unavailable("Redis does not answer.") from error
 
     async def ping(self) -> None:
         """Ask Redis for a sign of life.

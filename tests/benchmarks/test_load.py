@@ -43,6 +43,28 @@ def test_every_request_of_every_client_is_counted(polls: bool, hashed: bool) -> 
     assert result.sha256 == (hashlib.sha256(BODY).hexdigest() if hashed else "")
 
 
+@pytest.mark.parametrize("polls", [True, False])
+def test_answers_without_a_body_are_counted(polls: bool) -> None:
+    redirect = b"HTTP/1.1 307 Temporary Redirect\r\nLocation: http://store/file?s=1\r\nContent-Length: 0\r\n\r\n"
+    with serving(sending(redirect, keep=True)) as port:
+        result = fetch(Job(port, HEAD, 0, clients=3, requests=10, status=307), polls=polls)
+    assert result.octets == 0
+    assert 0 < result.median <= result.p99 <= result.seconds
+
+
+def test_the_median_is_of_half_of_the_answers_and_p99_of_nearly_all() -> None:
+    answers = iter(range(10))
+
+    def answer(connection: socket.socket) -> None:
+        if next(answers) == 5:
+            time.sleep(0.2)
+        connection.sendall(answer_with(BODY))
+
+    with serving(answer) as port:
+        result = fetch(Job(port, HEAD, len(BODY), requests=10), polls=False)
+    assert result.median < 0.2 <= result.p99
+
+
 @pytest.mark.parametrize(
     ("answer", "problem"),
     [
@@ -50,6 +72,7 @@ def test_every_request_of_every_client_is_counted(polls: bool, hashed: bool) -> 
         (answer_with(BODY[:-1]), "not the 300000 bytes"),
         (answer_with(BODY[:1000], length=len(BODY)), "299000 bytes early"),
         (b"", "no answer"),
+        (b"HTTP/1.1 200 OK\r\n\r\n" + BODY, "not the 300000 bytes"),
     ],
 )
 def test_a_wrong_answer_is_no_measurement(answer: bytes, problem: str) -> None:

@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from benchmarks.memory import find_ss, socket_memory, sum_of_buffers, taken_by
+from benchmarks.memory import find_ss, forget_peaks, peak_rss, socket_memory, sum_of_buffers, taken_by
 from tests.e2e.conftest import REQUIRE_CLIENTS
 
 MIB = 2**20
@@ -31,6 +31,17 @@ def test_memory_that_is_used_counts_in_full() -> None:
     assert 60 * MIB <= after.rss - before.rss <= 70 * MIB
     assert 60 * MIB <= after.pss - before.pss <= 70 * MIB
     assert 0 < after.pss <= after.rss
+
+
+def test_the_peak_is_known_after_the_memory_was_given_back_until_it_is_forgotten() -> None:
+    before = taken_by([os.getpid()]).rss
+    with mmap.mmap(-1, 64 * MIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as mapping:
+        for start in range(0, len(mapping), mmap.PAGESIZE):
+            mapping[start] = 1
+    assert taken_by([os.getpid()]).rss - before < 10 * MIB
+    assert peak_rss([os.getpid()]) - before >= 60 * MIB
+    forget_peaks([os.getpid()])
+    assert peak_rss([os.getpid()]) - before < 10 * MIB
 
 
 def test_threads_and_descriptors_are_counted() -> None:

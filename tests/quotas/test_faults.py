@@ -164,7 +164,7 @@ class TestRedisGone:
         proxy.cut()
         before = time.monotonic()
         await quotas.settle(lease, sent=42, delivered=True)
-        assert time.monotonic() - before < 1
+        assert time.monotonic() - before < 3
         assert await direct.usage(USER) == (1, 100)
         await asyncio.sleep(0.5)
         proxy.shut = False

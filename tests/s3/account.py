@@ -18,12 +18,12 @@ import aiohttp
 import aiohttp.abc
 import multidict
 import yarl
-from aiobotocore.config import AioConfig
-from aiobotocore.session import get_session
 from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
+DOMAIN = "s3.localhost"
+"""Of the host names of buckets, where a server is asked by such: ``BUCKET.s3.localhost``."""
 SECONDS = 60
 """Most that a request may take."""
 
@@ -60,6 +60,15 @@ class Account:
         """The URL of an object, or of a bucket."""
         path = quote(f"{bucket}/{key}" if key else bucket, safe="/~")
         return f"{self.endpoint}/{path}" + (f"?{urlencode(query, quote_via=quote)}" if query else "")
+
+    @property
+    def host_endpoint(self) -> str:
+        """URL of the server for clients that put a bucket before its host name."""
+        return self.endpoint.replace("127.0.0.1", DOMAIN)
+
+    def host_url(self, bucket: str, key: str = "") -> str:
+        """The URL of an object, or of a bucket, with the bucket in the host."""
+        return f"{self.endpoint.replace('127.0.0.1', f'{bucket}.{DOMAIN}')}/{quote(key, safe='/~')}"
 
     def presign(
         self,
@@ -121,6 +130,10 @@ class Account:
     @contextlib.asynccontextmanager
     async def client(self, **config: object) -> AsyncIterator[Any]:
         """A client of aiobotocore, which tries each request once."""
+        # Half a second that a server's start need not take.
+        from aiobotocore.config import AioConfig
+        from aiobotocore.session import get_session
+
         settings = {"s3": {"addressing_style": "path"}, "retries": {"total_max_attempts": 1}, **config}
         async with get_session().create_client(
             "s3",
@@ -140,7 +153,7 @@ class Account:
 
 
 class Loopback(aiohttp.abc.AbstractResolver):
-    """Finds every host on this machine, such as ``bucket.localhost``, which not every system resolves."""
+    """Finds every host on this machine, such as ``bucket.s3.localhost``, which not every system resolves."""
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET

@@ -28,7 +28,7 @@ METADATA, METADATA_CHECKSUM = "user.swift.metadata", "user.swift.metadata_checks
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Swift(Account):
-    """A running Swift. At its port it answers for the hosts ``BUCKET.localhost`` as well."""
+    """A running Swift."""
 
     directory: Path
     """Its files, settings and log (``swift.log``); removed at its end."""

@@ -74,7 +74,7 @@ account_autocreate = true
 
 [filter:s3api]
 use = egg:swift#s3api
-storage_domain = localhost
+storage_domain = s3.localhost
 
 [filter:tempauth]
 use = egg:swift#tempauth

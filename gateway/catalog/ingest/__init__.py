@@ -1,7 +1,8 @@
 """Taking STAC catalogues and REGARDS features into the catalogue.
 
-`ingest` is the way in. Reading (`reading`, `jsonstream`), the rules (`stac`, `regards`, `assets`, `checksums`,
-`extent`, `placing`; no I/O), asking storages (`inspection`) and the database (`writing`) meet in `run` only.
+`ingest` is the way in. Reading (`reading`, `jsonstream`), the rules (`stac`, `regards`, `hrefs`, `assets`,
+`checksums`, `extent`, `placing`; no I/O), asking storages (`inspection`, `sums`, `asking`) and the database
+(`writing`) meet in `run` only.
 """
 
 from gateway.catalog.ingest.events import (

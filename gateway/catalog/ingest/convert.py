@@ -10,15 +10,16 @@ from gateway.catalog.ingest.events import RefusedError, Rejection, Remark
 from gateway.catalog.ingest.extent import short
 from gateway.catalog.ingest.model import Dataset, JsonObject, Product
 from gateway.catalog.ingest.reading import RawEntry
-from gateway.storage import Storage
+from gateway.locations import Location
 
 
 def convert(
     entries: Iterable[RawEntry | Rejection | Remark],
     *,
     tenant: str,
-    storages: Sequence[Storage],
+    locations: Sequence[Location],
     default_collection: str | None,
+    remote: bool,
 ) -> Iterator[Dataset | Product | Rejection | Remark]:
     """Turn each raw entry into a row, or a Rejection; remarks about an entry come before it. Does no I/O of its own."""
     for entry in entries:
@@ -26,7 +27,7 @@ def convert(
             yield entry
             continue
         remarks: list[str] = []
-        context = Context(tenant, storages, entry.directory, default_collection, remarks.append)
+        context = Context(tenant, locations, remote, entry.directory, default_collection, remarks.append)
         try:
             row = _row(entry, context)
         except RefusedError as error:

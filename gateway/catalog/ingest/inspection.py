@@ -4,50 +4,59 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import hashlib
-import zlib
-from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Self, TypeVar
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Self
 
+from gateway.catalog.ingest.asking import NoAnswerError, in_time
 from gateway.catalog.ingest.events import IngestError, RefusedError, Rejection, Remark
-from gateway.catalog.ingest.model import Checksum, Copy, File, Product
-from gateway.storage import CanStat, CopyChangedError, CopyNotFoundError, OnDisk, Stat, Storage, StorageError
+from gateway.catalog.ingest.model import Copy, File, Product
+from gateway.catalog.ingest.sums import Summing, Sums
+from gateway.locations import Location
+from gateway.storage import (
+    CanStat,
+    CanStream,
+    CopyChangedError,
+    CopyNotFoundError,
+    CopyOfflineError,
+    CopyUnavailableError,
+    OnDisk,
+    Stat,
+    StorageError,
+)
 
-CONCURRENCY = 16
-"""Products whose copies are looked at at the same time."""
-HASHERS = 2
-"""Threads that compute checksums."""
-TIMEOUT = 30.0
-"""Seconds that a storage may take to describe, open or read one piece of a copy."""
-_PIECE = 1024 * 1024
-
-_T = TypeVar("_T")
-_HASHES = {"MD5": "md5", "SHA-1": "sha1", "SHA-256": "sha256", "SHA-384": "sha384", "SHA-512": "sha512"}
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Sums:
-    checksum: Checksum
-    crc32: int
-    size: int
+ON_DISK = 16
+"""Copies of a storage on a disk that are looked at at the same time."""
+OVER_NETWORK = 64
+"""Likewise of any other storage, where most of the time goes by waiting for the answer."""
+GIVE_UP_AFTER = 3
+"""References of one host that in a row were asked for in vain, before no other one of it is asked for."""
 
 
 class Inspector:
     """Asks the storages about copies. A context manager: it owns the threads that compute checksums."""
 
-    def __init__(self, storages: Sequence[Storage], *, compute_checksums: bool) -> None:
-        self._can_stat = {storage.name: storage for storage in storages if isinstance(storage, CanStat)}
-        self._on_disk: dict[str, OnDisk] = {}
+    def __init__(self, locations: Sequence[Location], *, compute_checksums: bool) -> None:
+        storages = {location.storage.name: location.storage for location in locations}
+        self._can_stat = {name: storage for name, storage in storages.items() if isinstance(storage, CanStat)}
+        self._readable: dict[str, OnDisk | CanStream] = {}
         if compute_checksums:
-            self._on_disk = {storage.name: storage for storage in storages if isinstance(storage, OnDisk)}
-        self._threads = ThreadPoolExecutor(HASHERS, thread_name_prefix="ingest-checksums")
+            self._readable = {
+                name: storage for name, storage in storages.items() if isinstance(storage, OnDisk | CanStream)
+            }
+        self._turns = {
+            name: asyncio.Semaphore(ON_DISK if isinstance(storage, OnDisk) else OVER_NETWORK)
+            for name, storage in storages.items()
+        }
+        self._in_vain: Counter[str] = Counter()
+        self._summing = Summing()
 
     def __enter__(self) -> Self:
+        self._summing.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+    def __exit__(self, *exception: object) -> None:
+        self._summing.__exit__(*exception)
 
     async def inspect(
         self,
@@ -61,91 +70,122 @@ class Inspector:
         ``tell`` takes what is wrong with the others and odd about these; ``done`` the number of products looked at.
 
         Raises:
-            IngestError: a storage did not answer in `TIMEOUT`.
+            IngestError: a storage did not answer in time.
         """
-        results: list[Product | None] = [None] * len(products)
-        waiting = iter(enumerate(products))
+        looks = [_Look(product) for product in products]
+        waiting = ((look, index) for look in looks for index in range(len(look.product.files)))
 
         async def work() -> None:
-            for index, product in waiting:
-                try:
-                    results[index] = await self._product(product, tell)
-                except RefusedError as error:
-                    tell(Rejection(product.place, str(error)))
-                done(1)
+            for look, index in waiting:
+                if not look.refusals:
+                    await self._file(look, index)
+                look.left -= 1
+                if not look.left:
+                    done(1)
 
+        for look in looks:
+            if not look.left:  # it has no files
+                done(1)
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(min(CONCURRENCY, len(products))):
+                for _ in range(OVER_NETWORK):
                     group.create_task(work())
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None
-        return [product for product in results if product is not None]
+        for look in looks:
+            look.report(tell)
+        return [look.result() for look in looks if not look.refusals]
 
-    async def _product(self, product: Product, tell: Callable[[Rejection | Remark], None]) -> Product:
-        if not any(copy.storage in self._can_stat for file in product.files for copy in file.copies):
-            return product
-        files = []
-        for file in product.files:
-            try:
-                files.append(await self._file(file, lambda text: tell(Remark(product.place, text))))
-            except RefusedError as error:
-                raise RefusedError(f"asset {file.asset_key!r}: {error}") from error
-        return dataclasses.replace(product, files=tuple(files))
-
-    async def _file(self, file: File, remark: Callable[[str], None]) -> File:
+    async def _file(self, look: _Look, index: int) -> None:
+        """Look at the copies of one file."""
+        file = look.files[index]
+        one = self._reference if file.reference else self._copy
         copies = []
-        for copy in file.copies:
-            storage = self._can_stat.get(copy.storage)
-            if storage is None:
-                copies.append(copy)
-                continue
-            stat = await _stat(storage, copy)
-            if stat is None:
-                remark(f"asset {file.asset_key!r}: {_name(copy)} does not exist")
-                copies.append(copy)
-                continue
-            file = _with_size(file, copy, stat)
-            disk = self._on_disk.get(copy.storage)
-            if disk is not None:
-                sums = await self._sums(disk, copy, stat, file.checksum)
-                # What was read must be what lies there still, else the sums describe neither.
-                if await _stat(storage, copy) != stat or sums.size != stat.size:
-                    raise RefusedError(f"{_name(copy)} changed while it was read")
-                file = _with_sums(file, copy, sums)
-            copies.append(dataclasses.replace(copy, size=stat.size, modified=stat.modified, version=stat.version))
-        return dataclasses.replace(file, copies=tuple(copies))
-
-    async def _sums(self, disk: OnDisk, copy: Copy, stat: Stat, stated: Checksum | None) -> _Sums:
-        algorithm = stated.algorithm if stated is not None else "SHA-256"
-        digest = hashlib.new(_HASHES[algorithm], usedforsecurity=False)
-        loop = asyncio.get_running_loop()
-        crc32 = offset = 0
         try:
-            file = await _in_time(disk.open(copy.location), copy)
+            for copy in file.copies:
+                file, described = await one(file, copy, look.remarks[index].append)
+                copies.append(described)
+        except RefusedError as error:
+            look.refusals[index] = str(error)
+        else:
+            look.files[index] = dataclasses.replace(file, copies=tuple(copies))
+
+    async def _copy(self, file: File, copy: Copy, remark: Callable[[str], None]) -> tuple[File, Copy]:
+        """The file and its copy, with what the storage says of both."""
+        try:
+            return await self._described(file, copy, remark)
+        except NoAnswerError as error:
+            raise IngestError(str(error)) from error
+        except StorageError as error:
+            raise RefusedError(f"{_name(copy)} cannot be read: {error}") from error
+
+    async def _reference(self, file: File, copy: Copy, remark: Callable[[str], None]) -> tuple[File, Copy]:
+        """As `_copy`, but where somebody else's site is down the copy is taken as it is: nobody here can mend that."""
+        host = copy.location.partition("://")[2].partition("/")[0]
+        if self._in_vain[host] >= GIVE_UP_AFTER:
+            remark(f"{_name(copy)} is not looked at: its host was asked in vain {GIVE_UP_AFTER} times in a row")
+            return file, dataclasses.replace(copy, unanswered=True)
+        try:
+            found = await self._described(file, copy, remark)
+        except CopyUnavailableError as error:
+            self._in_vain[host] += 1
+            remark(f"{_name(copy)} cannot be looked at: {error}")
+            return file, dataclasses.replace(copy, unanswered=True)
+        except StorageError as error:
+            raise RefusedError(f"{_name(copy)} cannot be read: {error}") from error
+        self._in_vain[host] = 0
+        return found
+
+    async def _described(self, file: File, copy: Copy, remark: Callable[[str], None]) -> tuple[File, Copy]:
+        storage = self._can_stat.get(copy.storage)
+        if storage is None:
+            return file, copy
+        try:
+            async with self._turns[copy.storage]:
+                stat = await in_time(storage.stat(copy.location), copy)
+        except CopyNotFoundError:
+            remark(f"{_name(copy)} does not exist")
+            return file, copy
+        file = _with_size(file, copy, stat)
+        copy = dataclasses.replace(copy, size=stat.size, modified=stat.modified, version=stat.version)
+        readable = self._readable.get(copy.storage)
+        if readable is None:
+            return file, copy
+        try:
+            sums = await self._summing.of(readable, copy, stat, file.checksum.algorithm if file.checksum else "SHA-256")
+        except CopyOfflineError:
+            remark(f"{_name(copy)} is not read: it must be restored first")
+            return file, copy
         except CopyNotFoundError as error:
             raise RefusedError(f"{_name(copy)} vanished before it was read") from error
-        try:
-            if file.stat != stat:
-                raise RefusedError(f"{_name(copy)} changed while it was read")
-            while piece := await _in_time(disk.read(file, offset, _PIECE), copy):
-                crc32 = await loop.run_in_executor(self._threads, _add, digest, piece, crc32)
-                offset += len(piece)
-        finally:
-            file.close()
-        return _Sums(Checksum(algorithm, digest.hexdigest()), crc32, offset)
+        except CopyChangedError as error:
+            raise RefusedError(f"{_name(copy)} changed while it was read") from error
+        return _with_sums(file, copy, sums), dataclasses.replace(copy, verified_version=stat.version)
 
 
-async def _stat(storage: CanStat, copy: Copy) -> Stat | None:
-    try:
-        return await _in_time(storage.stat(copy.location), copy)
-    except CopyNotFoundError:
-        return None
+class _Look:
+    """How far the look at a product has come. The files of a product are looked at in order, several at a time."""
 
+    def __init__(self, product: Product) -> None:
+        self.product = product
+        self.files = list(product.files)
+        self.left = len(self.files)
+        self.remarks: list[list[str]] = [[] for _ in self.files]
+        self.refusals: dict[int, str] = {}
+        """By the index of the file. Once there is one, no other file is begun."""
 
-def _add(digest: Any, piece: bytes, crc32: int) -> int:
-    digest.update(piece)
-    return zlib.crc32(piece, crc32)
+    def report(self, tell: Callable[[Rejection | Remark], None]) -> None:
+        place = self.product.place
+        if self.refusals:
+            first = min(self.refusals)
+            tell(Rejection(place, f"asset {self.files[first].asset_key!r}: {self.refusals[first]}"))
+            return
+        for file, remarks in zip(self.files, self.remarks, strict=True):
+            for text in remarks:
+                tell(Remark(place, f"asset {file.asset_key!r}: {text}"))
+
+    def result(self) -> Product:
+        return dataclasses.replace(self.product, files=tuple(self.files))
 
 
 def _with_size(file: File, copy: Copy, stat: Stat) -> File:
@@ -154,7 +194,7 @@ def _with_size(file: File, copy: Copy, stat: Stat) -> File:
     return dataclasses.replace(file, size=stat.size)
 
 
-def _with_sums(file: File, copy: Copy, sums: _Sums) -> File:
+def _with_sums(file: File, copy: Copy, sums: Sums) -> File:
     stated, found = file.checksum or sums.checksum, sums.checksum
     if stated.value.lower() != found.value:
         raise RefusedError(
@@ -167,19 +207,3 @@ def _with_sums(file: File, copy: Copy, sums: _Sums) -> File:
 
 def _name(copy: Copy) -> str:
     return f"{copy.location!r} in storage {copy.storage!r}"
-
-
-async def _in_time(answer: Awaitable[_T], copy: Copy) -> _T:
-    try:
-        async with asyncio.timeout(TIMEOUT):
-            return await answer
-    except TimeoutError as error:
-        raise IngestError(
-            f"storage {copy.storage!r} did not answer for {copy.location!r} in {TIMEOUT:.0f} s"
-        ) from error
-    except CopyNotFoundError:
-        raise
-    except CopyChangedError as error:
-        raise RefusedError(f"{_name(copy)} changed while it was read") from error
-    except StorageError as error:
-        raise RefusedError(f"{_name(copy)} cannot be read: {error}") from error

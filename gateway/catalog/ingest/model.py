@@ -38,6 +38,10 @@ class Copy:
     size: int | None = None
     modified: datetime.datetime | None = None
     version: str | None = None
+    verified_version: str | None = None
+    """``version``, if its bytes were read and have the file's checksum."""
+    unanswered: bool = False
+    """Whether its storage was asked and did not answer: what the catalogue knows of the copy still holds."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

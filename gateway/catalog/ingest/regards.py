@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 
-from gateway.catalog.ingest import assets, checksums, model
+from gateway.catalog.ingest import assets, checksums, hrefs, model
 from gateway.catalog.ingest.assets import Context
 from gateway.catalog.ingest.events import Place, RefusedError
 from gateway.catalog.ingest.extent import bounds, bounds_of_geometry, period, short
@@ -109,10 +109,7 @@ def _file(data_type: str, file: JsonObject, what: str, context: Context) -> File
     if not isinstance(uri, str) or not uri:
         raise RefusedError(f"{what} has no uri")
     state = "NEARLINE" if file.get("online") is False else "ONLINE"
-    try:
-        copies, reference = assets.locate(uri, (), state, context)
-    except RefusedError as error:
-        raise RefusedError(f"{what}: {error}") from error
+    copies, reference = hrefs.locate(uri, (), what, context, state=state)
     given = assets.optional_text(file, "filename", f"{what}: filename", context)
     name = assets.last_segment(given or "") or assets.file_name(uri, data_type)
     return File(

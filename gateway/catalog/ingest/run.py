@@ -27,7 +27,7 @@ from gateway.catalog.ingest.inspection import Inspector
 from gateway.catalog.ingest.model import Dataset, Product
 from gateway.catalog.ingest.reading import read
 from gateway.catalog.ingest.writing import Catalogue, open_catalogue
-from gateway.storage import Storage
+from gateway.locations import Location
 
 BATCH_ENTRIES = 1000
 """Entries that are written together, at most."""
@@ -46,9 +46,10 @@ async def ingest(
     *,
     tenant: str,
     paths: Sequence[Path],
-    storages: Sequence[Storage],
+    locations: Sequence[Location],
     default_collection: str | None = None,
     compute_checksums: bool = False,
+    remote: bool = False,
     on_event: Callable[[Event], None],
     clock: Callable[[], float] = time.monotonic,
 ) -> Summary:
@@ -56,8 +57,10 @@ async def ingest(
 
     ``connection`` is for this call alone, with asyncpg's own codecs and no transaction open.
     Entries that cannot be taken are told to ``on_event`` as Rejections and left out; the others go in. An href belongs
-    to the first of ``storages`` that locates it. ``compute_checksums`` reads every copy on a disk, to verify the
-    catalogue's checksum or to make one. ``on_event`` is called on the loop, with a Progress a few times a second.
+    to the first of ``locations`` that locates it and serves it for ``tenant``. ``compute_checksums`` reads every copy
+    that a location gives the bytes of, to verify the catalogue's checksum or to make one. ``remote`` is for entries
+    that came over the network from somebody else: none of their hrefs may name a local path. ``on_event`` is called on
+    the loop, with a Progress a few times a second.
 
     Raises:
         IngestError: nothing could be done, and nothing was written; the message says why.
@@ -72,11 +75,13 @@ async def ingest(
             model.key(default_collection, "the default collection")
         except RefusedError as error:
             raise IngestError(str(error)) from error
-    rows = convert(read(paths), tenant=tenant, storages=storages, default_collection=default_collection)
+    rows = convert(
+        read(paths), tenant=tenant, locations=locations, default_collection=default_collection, remote=remote
+    )
     reporter = _Reporter(on_event, clock)
     async with connection.transaction():
         catalogue = await open_catalogue(connection, tenant)
-        with Inspector(storages, compute_checksums=compute_checksums) as inspector:
+        with Inspector(locations, compute_checksums=compute_checksums) as inspector:
             async with _Reader(rows) as reader:
                 while batch := await reader.next_batch():
                     await _take(batch, catalogue, inspector, reporter)

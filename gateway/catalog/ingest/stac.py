@@ -6,7 +6,7 @@ checksum for one, unless the item says so beyond doubt.
 
 from __future__ import annotations
 
-from gateway.catalog.ingest import assets, checksums, model
+from gateway.catalog.ingest import assets, checksums, hrefs, model
 from gateway.catalog.ingest.assets import Context
 from gateway.catalog.ingest.events import Place, RefusedError
 from gateway.catalog.ingest.extent import bounds, bounds_of_geometry, period, short
@@ -105,10 +105,7 @@ def _file(key: str, asset: Json, context: Context) -> File:
     href = asset.get("href")
     if not isinstance(href, str) or not href:
         raise RefusedError(f"{what} has no href")
-    try:
-        copies, reference = assets.locate(href, _alternates(asset), "ONLINE", context)
-    except RefusedError as error:
-        raise RefusedError(f"{what}: {error}") from error
+    copies, reference = hrefs.locate(href, _alternates(asset), what, context)
     local_path = assets.optional_text(asset, "file:local_path", f"{what}: file:local_path", context)
     name = assets.last_segment(local_path or "") or assets.file_name(href, key)
     return File(

@@ -26,7 +26,7 @@ CREATE TEMPORARY TABLE staged_files (
 ) ON COMMIT DROP;
 CREATE TEMPORARY TABLE staged_copies (
     product_id bigint, asset_key text, storage text, location text, state text, size bigint, modified timestamptz,
-    version text
+    version text, verified_version text, broken_version text, unanswered boolean
 ) ON COMMIT DROP;
 """
 _PRODUCT_COLUMNS = (
@@ -37,7 +37,10 @@ _FILE_COLUMNS = (
     "product_id", "asset_key", "data_type", "checksum", "checksum_algorithm", "size", "crc32", "mime_type", "file_name",
     "reference", "body",
 )  # fmt: skip
-_COPY_COLUMNS = ("product_id", "asset_key", "storage", "location", "state", "size", "modified", "version")
+_COPY_COLUMNS = (
+    "product_id", "asset_key", "storage", "location", "state", "size", "modified", "version", "verified_version",
+    "unanswered",
+)  # fmt: skip
 
 _WRITE_FILES = """
 DELETE FROM files
@@ -45,8 +48,15 @@ WHERE product_id IN (SELECT product_id FROM products JOIN staged_products USING 
   AND NOT EXISTS (SELECT FROM staged_files staged
                   WHERE staged.product_id = files.product_id AND staged.asset_key = files.asset_key);
 
+-- A storage that did not answer takes nothing back that it said of the same entry before.
+UPDATE staged_copies staged SET size = copies.size, modified = copies.modified, version = copies.version
+FROM copies JOIN files USING (file_id) JOIN staged_files USING (product_id, asset_key, body)
+WHERE staged.unanswered AND staged.product_id = files.product_id AND staged.asset_key = files.asset_key
+  AND staged.storage = copies.storage AND staged.location = copies.location;
+
 -- The catalogue says the same as before, and so do the storages: what was computed from the bytes still holds.
 UPDATE staged_files SET
+    size = coalesce(staged_files.size, files.size),
     checksum = coalesce(staged_files.checksum, files.checksum),
     checksum_algorithm = coalesce(staged_files.checksum_algorithm, files.checksum_algorithm),
     crc32 = coalesce(staged_files.crc32, files.crc32)
@@ -60,6 +70,14 @@ WHERE files.product_id = staged_files.product_id AND files.asset_key = staged_fi
                                       AND copies.location = staged.location
                                       AND copies.version IS NOT DISTINCT FROM staged.version));
 
+-- What was read of the same version and held against the same checksum need not be read again.
+UPDATE staged_copies staged SET verified_version = copies.verified_version, broken_version = copies.broken_version
+FROM copies JOIN files USING (file_id) JOIN staged_files USING (product_id, asset_key)
+WHERE staged.verified_version IS NULL AND staged.product_id = files.product_id AND staged.asset_key = files.asset_key
+  AND staged.storage = copies.storage AND staged.location = copies.location AND staged.version = copies.version
+  AND staged_files.checksum_algorithm = files.checksum_algorithm
+  AND lower(staged_files.checksum) = lower(files.checksum);
+
 INSERT INTO files ({columns}) SELECT {columns} FROM staged_files
 ON CONFLICT (product_id, asset_key) DO UPDATE SET {updates};
 
@@ -69,11 +87,12 @@ WHERE copies.file_id = files.file_id
                   WHERE staged.product_id = files.product_id AND staged.asset_key = files.asset_key
                     AND staged.storage = copies.storage AND staged.location = copies.location);
 
-INSERT INTO copies (file_id, storage, location, state, size, modified, version)
-SELECT files.file_id, storage, location, state, staged.size, modified, version
+INSERT INTO copies (file_id, storage, location, state, size, modified, version, verified_version, broken_version)
+SELECT files.file_id, storage, location, state, staged.size, modified, version, verified_version, broken_version
 FROM staged_copies staged JOIN files USING (product_id, asset_key)
 ON CONFLICT (file_id, storage, location)
-DO UPDATE SET state = EXCLUDED.state, size = EXCLUDED.size, modified = EXCLUDED.modified, version = EXCLUDED.version;
+DO UPDATE SET state = EXCLUDED.state, size = EXCLUDED.size, modified = EXCLUDED.modified, version = EXCLUDED.version,
+    verified_version = EXCLUDED.verified_version, broken_version = EXCLUDED.broken_version;
 """
 
 
@@ -239,6 +258,8 @@ class Catalogue:
                     copy.size,
                     copy.modified,
                     copy.version,
+                    copy.verified_version,
+                    copy.unanswered,
                 )
                 for product_id, file in files
                 for copy in file.copies

@@ -11,8 +11,14 @@ import asyncpg
 import pytest
 
 from gateway.catalog.ingest import Event, Rejection, Remark, Summary, ingest
+from gateway.locations import EVERY_TENANT, Location
 from gateway.storage import Storage
 from storage_plugins.local import LocalStorage
+
+
+def everyones(storage: Storage) -> Location:
+    """A location with nothing but a storage, for whatever tenant."""
+    return Location(storage, tenants=frozenset({EVERY_TENANT}))
 
 
 @dataclasses.dataclass
@@ -40,7 +46,7 @@ class Ingesting:
         self.connection = connection
         self.dsn = dsn
         self.directory = directory
-        self.storages: Sequence[Storage] = ()
+        self.locations: Sequence[Location] = ()
 
     async def __call__(
         self,
@@ -48,26 +54,34 @@ class Ingesting:
         tenant: str = "earth",
         default_collection: str | None = None,
         compute_checksums: bool = False,
+        remote: bool = False,
     ) -> Result:
         events: list[Event] = []
         summary = await ingest(
             self.connection,
             tenant=tenant,
             paths=paths,
-            storages=self.storages,
+            locations=self.locations,
             default_collection=default_collection,
             compute_checksums=compute_checksums,
+            remote=remote,
             on_event=events.append,
         )
         return Result(summary, events)
 
     async def of(
-        self, *values: object, default_collection: str | None = None, compute_checksums: bool = False
+        self,
+        *values: object,
+        default_collection: str | None = None,
+        compute_checksums: bool = False,
+        remote: bool = False,
     ) -> Result:
         """Ingest one file with these values one after another."""
         file = self.directory / "given.json"
         file.write_text("\n".join(json.dumps(value) for value in values))
-        return await self(file, default_collection=default_collection, compute_checksums=compute_checksums)
+        return await self(
+            file, default_collection=default_collection, compute_checksums=compute_checksums, remote=remote
+        )
 
     async def rows(self, query: str) -> list[dict[str, object]]:
         return [dict(row) for row in await self.connection.fetch(query)]
@@ -84,7 +98,7 @@ async def ingesting(database: str, tmp_path: Path) -> AsyncIterator[Ingesting]:
 async def disk(ingesting: Ingesting) -> AsyncIterator[LocalStorage]:
     """A storage location over the directory of the test, known to ``ingesting``."""
     storage = LocalStorage("disk", ingesting.directory)
-    ingesting.storages = [storage]
+    ingesting.locations = [everyones(storage)]
     yield storage
     await storage.close()
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from gateway.catalog.ingest import IngestError, inspection
+from gateway.catalog.ingest import IngestError, asking
 from gateway.storage import OpenFile
 from storage_plugins.local import LocalStorage
-from tests.catalog.ingest.conftest import Ingesting
+from tests.catalog.ingest.conftest import Ingesting, everyones
 from tests.catalog.ingest.test_regards import FEATURE, FILE, URN
 
 Item = dict[str, Any]
@@ -164,7 +164,7 @@ async def test_a_file_that_changes_while_it_is_read_is_refused(
             return await super().read(file, offset, count)
 
     storage = Changing("disk", ingesting.directory)
-    ingesting.storages = [storage]
+    ingesting.locations = [everyones(storage)]
     result = await ingesting.of(on_disk(), compute_checksums=True)
     await storage.close()
     assert result.reasons == ["asset 'a': 'a.tif' in storage 'disk' changed while it was read"]
@@ -178,7 +178,7 @@ async def test_a_file_that_may_not_be_read_is_refused(ingesting: Ingesting, on_d
             raise CopyUnavailableError("input/output error")
 
     storage = Broken("disk", ingesting.directory)
-    ingesting.storages = [storage]
+    ingesting.locations = [everyones(storage)]
     result = await ingesting.of(on_disk(), compute_checksums=True)
     await storage.close()
     assert result.reasons == ["asset 'a': 'a.tif' in storage 'disk' cannot be read: input/output error"]
@@ -187,14 +187,14 @@ async def test_a_file_that_may_not_be_read_is_refused(ingesting: Ingesting, on_d
 async def test_a_storage_that_hangs_ends_the_ingest(
     ingesting: Ingesting, on_disk: Callable[..., Item], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inspection, "TIMEOUT", 0.1)
+    monkeypatch.setattr(asking, "TIMEOUT", 0.1)
 
     class Hanging(LocalStorage):
         async def stat(self, location: str) -> Any:
             await asyncio.sleep(60)
 
     storage = Hanging("disk", ingesting.directory)
-    ingesting.storages = [storage]
+    ingesting.locations = [everyones(storage)]
     with pytest.raises(IngestError, match=r"storage 'disk' did not answer for 'a.tif'"):
         await ingesting.of(on_disk())
     await storage.close()

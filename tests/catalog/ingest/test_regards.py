@@ -35,7 +35,7 @@ FEATURE: JsonObject = {
 
 def read(feature: JsonObject, *, default_collection: str | None = None) -> tuple[Product, list[str]]:
     remarks: list[str] = []
-    context = Context("tenant", [], "/archive", default_collection, remarks.append)
+    context = Context("tenant", [], False, "/archive", default_collection, remarks.append)
     return regards.product(feature, Place("f"), context), remarks
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from gateway.catalog.ingest import Count, Event, IngestError, Progress, ingest, run
 from storage_plugins.local import LocalStorage
-from tests.catalog.ingest.conftest import Ingesting
+from tests.catalog.ingest.conftest import Ingesting, everyones
 
 Item = dict[str, Any]
 
@@ -99,13 +99,13 @@ async def test_a_second_ingest_of_the_tenant_is_turned_away(ingesting: Ingesting
     slow = Slow("slow", ingesting.directory)
     item["assets"] = {"a": {"href": "item.json"}}
     file.write_text(json.dumps(item))
-    ingesting.storages = [slow]
+    ingesting.locations = [everyones(slow)]
     first = asyncio.create_task(ingesting(file))
     try:
         await asyncio.wait_for(started.wait(), 10)
         for tenant in ("earth", "moon"):
             try:
-                await ingest(other, tenant=tenant, paths=[], storages=[], on_event=lambda _: None)
+                await ingest(other, tenant=tenant, paths=[], locations=[], on_event=lambda _: None)
             except IngestError as error:
                 turned_away.append(str(error))
     finally:
@@ -136,7 +136,7 @@ async def test_an_interrupted_ingest_leaves_nothing(
             ingesting.connection,
             tenant="earth",
             paths=[file],
-            storages=[],
+            locations=[],
             on_event=on_event,
             clock=lambda: float(next(ticks)),
         )
@@ -162,7 +162,7 @@ async def test_progress_is_told_a_few_times_a_second(ingesting: Ingesting, item:
         return now
 
     events: list[Event] = []
-    await ingest(ingesting.connection, tenant="earth", paths=[file], storages=[], on_event=events.append, clock=clock)
+    await ingest(ingesting.connection, tenant="earth", paths=[file], locations=[], on_event=events.append, clock=clock)
     # A hundred entries at a hundred a second, at most one event in a quarter of a second.
     assert 3 <= len(events) <= 5
     assert all(isinstance(event, Progress) and event.rejected == 0 for event in events)

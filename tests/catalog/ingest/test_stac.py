@@ -6,6 +6,7 @@ from gateway.catalog.ingest import stac
 from gateway.catalog.ingest.assets import Context
 from gateway.catalog.ingest.events import Place, RefusedError
 from gateway.catalog.ingest.model import Copy, File, Json, JsonObject, Product, is_product_urn
+from tests.catalog.ingest.conftest import everyones
 
 SHA256 = "ab" * 32
 
@@ -26,7 +27,7 @@ class Bucket:
 
 def read(item: JsonObject, *, default_collection: str | None = None) -> tuple[Product, list[str]]:
     remarks: list[str] = []
-    context = Context("earth", [Bucket()], "/archive/items", default_collection, remarks.append)  # type: ignore[list-item]
+    context = Context("earth", [everyones(Bucket())], False, "/archive/items", default_collection, remarks.append)  # type: ignore[arg-type]
     return stac.product(item, Place("f"), context), remarks
 
 

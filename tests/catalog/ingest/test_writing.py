@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from gateway.catalog.ingest import Count, Event, run
+from storage_plugins.local import LocalStorage
 from tests.catalog.ingest.conftest import Ingesting
 from tests.catalog.ingest.test_regards import FEATURE, URN
 
@@ -58,6 +60,59 @@ async def test_an_item_twice_in_a_batch_is_the_last_one(ingesting: Ingesting, it
     result = await ingesting.of(item, other)
     assert result.summary.items == Count(accepted=1, updated=1)
     assert await ingesting.rows("SELECT asset_key FROM files") == [{"asset_key": "b"}]
+
+
+MARKS = "SELECT version, verified_version, broken_version FROM copies"
+
+
+async def test_what_was_verified_or_broken_stays_so_as_long_as_version_and_checksum_do(
+    ingesting: Ingesting, disk: LocalStorage, item: Item
+) -> None:
+    path = ingesting.directory / "a.tif"
+
+    def entry(title: str, checksum: str | None = None) -> Item:
+        asset = {"href": "a.tif", "title": title} | ({"file:checksum": "1220" + checksum} if checksum else {})
+        return {**item, "assets": {"a": asset}}
+
+    async def marks() -> tuple[bool, bool]:
+        """Whether the present version is verified, and whether it is broken."""
+        [row] = await ingesting.rows(MARKS)
+        for mark in ("verified_version", "broken_version"):
+            assert row[mark] in (None, row["version"])
+        return row["verified_version"] is not None, row["broken_version"] is not None
+
+    async def mark_broken() -> None:
+        await ingesting.connection.execute("UPDATE copies SET verified_version = NULL, broken_version = version")
+
+    path.write_bytes(b"content")
+    right, wrong = hashlib.sha256(b"content").hexdigest(), hashlib.sha256(b"other").hexdigest()
+    await ingesting.of(entry("read", right))
+    assert await marks() == (False, False)
+    await ingesting.of(entry("read", right), compute_checksums=True)
+    assert await marks() == (True, False)
+    await ingesting.of(entry("another title", right.upper()))
+    assert await marks() == (True, False)
+    await ingesting.of(entry("another checksum", wrong))
+    assert await marks() == (False, False)
+
+    await mark_broken()
+    await ingesting.of(entry("still broken", wrong))
+    assert await marks() == (False, True)
+    await ingesting.of(entry("the checksum was to blame", right))
+    assert await marks() == (False, False)
+    await mark_broken()
+    await ingesting.of(entry("read and right", right), compute_checksums=True)
+    assert await marks() == (True, False)
+
+    path.write_bytes(b"contents")
+    await ingesting.of(entry("another version", right))
+    assert await marks() == (False, False)
+    await ingesting.of(entry("a checksum of our own making"), compute_checksums=True)
+    assert await marks() == (True, False)
+    await ingesting.of(entry("a checksum of our own making"))
+    assert await marks() == (True, False)
+    await ingesting.of(entry("which is forgotten when the entry changes"))
+    assert await marks() == (False, False)
 
 
 async def test_a_collection_that_comes_late_describes_the_one_made_for_items(ingesting: Ingesting, item: Item) -> None:
