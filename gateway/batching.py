@@ -64,7 +64,7 @@ class Batches(Generic[Q, A]):
         very question, if need be asked by itself: whatever is wrong with another one in the batch stays there.
         """
         now = self._loop.time()
-        call = _Call[Q, A](question, self._loop.create_future(), now + self._seconds)
+        call = _Call(question, self._loop.create_future(), now + self._seconds)
         if len(self._waiting) >= MOST_WAITING:
             call.answer.set_exception(TimeoutError("too many calls wait"))
             return call.answer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import gc
 import sys
 import time
 from collections.abc import Callable
@@ -36,6 +37,9 @@ def serve(config_file: Path | None) -> None:
 
     async def run(config: Config, access_log: Callable[[str], None]) -> None:
         async with serving(create_app(config), config.server, access_log) as base_url:
+            # What was made until now stays: the garbage collector need not look at it again and again.
+            gc.collect()
+            gc.freeze()
             click.echo(f"serving on {base_url}", err=True)
             await until_stopped()
 

@@ -47,8 +47,8 @@ from gateway.identity.principal import Principal
 from gateway.links import CLIENT, absolute_url
 from gateway.locations import Location
 from gateway.quotas.service import Lease, Quotas
-from gateway.sources import Candidate, Resting, can_sign, choose, expect, failure
-from gateway.storage import Stat, StorageError
+from gateway.sources import Candidate, Resting, choose, expect, failure
+from gateway.storage import Stat, StorageError, can_sign
 from gateway.verification import Verifier
 
 log = logging.getLogger(__name__)
@@ -166,7 +166,7 @@ class Downloads:
         """
         candidates = choose(file, self.locations, principal.tenant, resting=self.resting)
         unseen = file.reference and candidates[0].copy.recorded is None
-        if method == "GET" and unseen and can_sign(candidates[0]):
+        if method == "GET" and unseen and can_sign(candidates[0].location.storage):
             # Held by somebody else, who is best asked by the client itself. Its ranges and preconditions, too.
             stand_in = Stat(file.size or 0, None, "unseen")
             verdict = evaluate(method, CIMultiDict(), _representation(file, stand_in), self.clock())
@@ -200,7 +200,7 @@ class Downloads:
         circumstances = Circumstances(
             delivery=best.location.delivery,
             passes_through=best.location.verify == "always",
-            can_sign=can_sign(best),
+            can_sign=can_sign(best.location.storage) is not None,
             offered=by_proxy
             and offload is not None
             and headers.get(OFFER) == offload.field
@@ -308,7 +308,7 @@ def _fields(request: web.Request, plan: Plan) -> dict[str, str]:
     if verdict.status != HTTPStatus.NOT_MODIFIED:
         fields["Content-Disposition"] = content_disposition(file.name, kind)
     answers = request.method == "GET" and verdict.parts
-    if answers and location.delivery == "auto" and (can_sign(plan.candidates[0]) or location.offload is not None):
+    if answers and location.delivery == "auto" and (can_sign(location.storage) or location.offload is not None):
         fields["Server-Timing"] = f'delivery;desc="{plan.decision.way}: {plan.decision.reason}"'
     return fields
 

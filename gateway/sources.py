@@ -13,7 +13,6 @@ from gateway.delivery.source import Source
 from gateway.errors import GatewayError, unavailable
 from gateway.locations import Location
 from gateway.storage import (
-    CanSign,
     CanStream,
     CopyBrokenError,
     CopyChangedError,
@@ -25,6 +24,8 @@ from gateway.storage import (
     Storage,
     StorageError,
     answering_within,
+    can_stream,
+    on_disk,
 )
 
 
@@ -52,7 +53,7 @@ class Candidate:
             self.copy.broken_version,
             prove=provable and (always or not verified),
             # A large file of this machine leaves by sendfile, and is verified in the background.
-            prove_large=always or not isinstance(self.location.storage, OnDisk),
+            prove_large=always or on_disk(self.location.storage) is None,
         )
 
 
@@ -90,7 +91,7 @@ def assess(copy: Copy, locations: Mapping[str, Location], tenant: str) -> Candid
         return Hindrance.NO_STORAGE
     if not location.serves(tenant, copy.location):
         return Hindrance.PLACE if location.serves_tenant(tenant) else Hindrance.TENANT
-    if not isinstance(location.storage, OnDisk | CanStream):
+    if _readable(location.storage) is None:
         return Hindrance.UNREADABLE
     if copy.state != "ONLINE" or location.type != "ONLINE":
         return Hindrance.NOT_ONLINE
@@ -179,14 +180,14 @@ async def _ask(candidate: Candidate, storage_timeout: float) -> Stat:
 
 def readable(storage: Storage) -> OnDisk | CanStream:
     """``storage``, of which is known that it can be read."""
-    if not isinstance(storage, OnDisk | CanStream):
+    found = _readable(storage)
+    if found is None:
         raise TypeError(f"storage {storage.name!r} can neither be opened nor streamed from")
-    return storage
+    return found
 
 
-def can_sign(candidate: Candidate) -> bool:
-    """Whether a client can be sent to the storage."""
-    return isinstance(candidate.location.storage, CanSign)
+def _readable(storage: Storage) -> OnDisk | CanStream | None:
+    return on_disk(storage) or can_stream(storage)
 
 
 def failure(error: StorageError) -> GatewayError:

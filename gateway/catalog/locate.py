@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
@@ -231,6 +232,7 @@ def _key(address: Address) -> tuple[str, ...]:
     return address.collection, address.item, address.asset
 
 
+@functools.lru_cache(maxsize=4096)
 def _copies(text: str | None) -> tuple[Copy, ...]:
     return tuple(
         Copy(identifier, storage, location, state, size, modified and datetime.datetime.fromisoformat(modified), *tags)

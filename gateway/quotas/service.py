@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import logging
 import secrets
 from collections.abc import AsyncIterator
@@ -85,7 +86,7 @@ class Quotas:
             GatewayError: 503; Redis does not answer.
         """
         try:
-            return await self._scripts.usage(_usage_key(principal))
+            return await self._scripts.usage(_usage_key(principal.tenant, principal.email))
         except NEIGHBOUR_ERRORS as error:
             raise unavailable("Redis does not answer.") from error
 
@@ -131,7 +132,7 @@ class Quotas:
         raise _refusal(principal, file, answer[1].decode(), used_downloads=answer[2], used_bytes=answer[3])
 
     def _lease(self, principal: Principal, file: File, promised: int) -> Lease:
-        usage = _usage_key(principal)
+        usage = _usage_key(principal.tenant, principal.email)
         content = f"{file.checksum_algorithm}:{file.checksum.lower()}" if file.checksum else f"file:{file.file_id}"
         identifier = secrets.token_urlsafe(16)
         # Anonymous callers are many people under one name: nothing that one does is merged with what another does.
@@ -174,10 +175,11 @@ async def connect(settings: RedisSettings, quotas: QuotaSettings) -> AsyncIterat
             await service.close()
 
 
-def _usage_key(principal: Principal) -> str:
+@functools.lru_cache(maxsize=4096)
+def _usage_key(tenant: str, email: str | None) -> str:
     """All keys of a tenant carry its name as hash tag, so that they share a slot of a Redis Cluster."""
-    who = "anonymous" if principal.email is None else f"user:{quote(principal.email, safe='@')}"
-    return f"gateway:{{{quote(principal.tenant, safe='')}}}:{who}"
+    who = "anonymous" if email is None else f"user:{quote(email, safe='@')}"
+    return f"gateway:{{{quote(tenant, safe='')}}}:{who}"
 
 
 def _refusal(principal: Principal, file: File, reason: str, *, used_downloads: int, used_bytes: int) -> GatewayError:

@@ -11,8 +11,8 @@ a policy to choose products, so on its own it grants nothing.
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Sequence
 
 from gateway.identity.principal import Principal
 
@@ -53,6 +53,7 @@ def caller_columns(principal: Principal) -> tuple[str, str | None, str, bool]:
     return principal.tenant, principal.email, _array(principal.groups), principal.is_admin
 
 
-def _array(names: Sequence[str]) -> str:
+@functools.lru_cache(maxsize=4096)
+def _array(names: tuple[str, ...]) -> str:
     """A ``text[]`` as text: a column of arrays of different lengths can be sent in no other form."""
     return "{" + ",".join(f'"{_UNSAFE.sub(_ESCAPED, name)}"' for name in names) + "}"
