@@ -10,7 +10,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from gateway.catalog.ingest import Event, Rejection, Remark, Summary, ingest
+from gateway.catalog.ingest import Event, Progress, Rejection, Remark, Summary, ingest
 from gateway.locations import EVERY_TENANT, Location
 from gateway.storage import Storage
 from storage_plugins.local import LocalStorage
@@ -25,6 +25,11 @@ def everyones(storage: Storage) -> Location:
 class Result:
     summary: Summary
     events: list[Event]
+
+    @property
+    def told(self) -> list[Event]:
+        """All events but those of a slow machine, on which an ingest takes long enough to tell of its progress."""
+        return [event for event in self.events if not isinstance(event, Progress)]
 
     @property
     def reasons(self) -> list[str]:

@@ -122,7 +122,7 @@ async def test_the_checksum_that_the_catalogue_says_is_verified(
 ) -> None:
     digest = hashlib.new(name.replace("-", ""), CONTENT).hexdigest()
     result = await ingesting.of(on_disk(file_checksum=prefix + digest.upper()), compute_checksums=True)
-    assert result.events == []
+    assert result.told == []
     [row] = await ingesting.rows(FILES)
     assert (row["checksum_algorithm"], row["checksum"], row["crc32"]) == (name, digest.upper(), CRC32)
     wrong = ("0" if digest[0] != "0" else "1") + digest[1:]
@@ -149,7 +149,7 @@ async def test_a_wrong_crc32_is_refused(ingesting: Ingesting, disk: LocalStorage
     assert re.search(r"CRC-32 [0-9a-f]{8}, but 'a.tif'", result.reasons[0])
     file["crc32"] = CRC32
     result = await ingesting.of(feature, compute_checksums=True)
-    assert result.events == []
+    assert result.told == []
 
 
 async def test_a_file_that_changes_while_it_is_read_is_refused(

@@ -83,10 +83,10 @@ async def test_copies_are_described_many_at_a_time_within_one_item_and_across_it
     hrefs = [f"https://host/{number}" for number in range(most + 10)]
     storage.files = dict.fromkeys(hrefs, CONTENT)
     result = await ingesting.of({**item, "assets": {href: {"href": href} for href in hrefs}})
-    assert result.events == []
+    assert result.told == []
     everyone_asked.clear()
     result = await ingesting.of(*({**one(item, href), "id": href} for href in hrefs))
-    assert result.events == []
+    assert result.told == []
     assert highest == most
     assert await ingesting.rows("SELECT DISTINCT version FROM copies") == [{"version": VERSION}]
 
@@ -108,7 +108,7 @@ async def test_a_stream_is_read_and_its_checksum_made(ingesting: Ingesting, site
     assert site.streams == []
     assert (await row(ingesting))["verified_version"] is None
     result = await ingesting.of(one(item), compute_checksums=True)
-    assert result.events == []
+    assert result.told == []
     found = await row(ingesting)
     assert (found["size"], found["checksum"], found["crc32"]) == (len(CONTENT), SHA256, zlib.crc32(CONTENT))
     assert found["version"] == found["verified_version"] == VERSION
