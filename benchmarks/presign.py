@@ -27,7 +27,7 @@ from aiobotocore.config import AioConfig
 from benchmarks.harness import Figure, conditions, ending_in_order, in_turn, table
 from benchmarks.processes import choose_cores, on_core
 from benchmarks.upstream import ACCESS_KEY, BUCKET, REGION, SECRET_KEY, s3_storage
-from storage_plugins.s3 import S3Storage
+from storage_plugins.s3.plugin import S3Storage
 
 STORE = "https://store.example.org:9000"
 LIFETIME = 60

@@ -100,7 +100,7 @@ def running_upstream(nginx: Nginx, directory: Path, core: int) -> Iterator[Upstr
     server = (
         f"        listen 127.0.0.1:{port} ssl;\n        ssl_certificate {certificate};\n"
         f"        ssl_certificate_key {key};\n        {TLS};\n        access_log {log} ciphers;\n"
-        # TLS keeps nginx from sendfile, and its reads of 32 KiB would have the relay wake for each.
+        # What TLS keeps from sendfile is read in pieces as large as a store's: the relay would wake for every 32 KiB.
         "        output_buffers 2 1m;\n"
     )
     with running_nginx(nginx, directory, core, http=http, server=server) as server_:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 from collections.abc import AsyncIterator, Callable
 
@@ -13,7 +14,7 @@ import gateway.db
 import gateway.quotas.service
 from gateway.api import ops, regards_downloads, stac_downloads
 from gateway.api.keys import DOWNLOADS, HEALTH
-from gateway.catalog.locate import WARM_UP, Catalog
+from gateway.catalog.locate import WARM_UP, catalog
 from gateway.config import Config
 from gateway.delivery.pace import Pace
 from gateway.downloads import Downloads
@@ -49,34 +50,43 @@ def create_app(config: Config) -> web.Application:
 
 
 def _neighbours(config: Config, identity: IdentityChain) -> Callable[[web.Application], AsyncIterator[None]]:
-    """Open what a download needs, in the order in which it must outlive the others."""
-    delivery = config.delivery
-
-    async def neighbours(app: web.Application) -> AsyncIterator[None]:
-        async with (
-            storage_locations(config.storage) as locations,
-            gateway.db.connect(config.database, WARM_UP) as database,
-            gateway.quotas.service.connect(config.redis, config.quotas) as quotas,
-            verifying(database, delivery.storage_timeout) as verifier,
-        ):
-            app[DOWNLOADS] = Downloads(
-                identity=identity,
-                catalog=Catalog(database),
-                locations=locations,
-                quotas=quotas,
-                pace=Pace(delivery.send_timeout, delivery.min_rate, delivery.min_rate_grace, delivery.storage_timeout),
-                verifier=verifier,
-                redirect_agents=tuple(delivery.redirect_agents),
-                public_url=config.api.public_url,
-                clock=lambda: datetime.datetime.now(datetime.UTC),
-                resting=Resting(),
-            )
-            checks = {"postgresql": database.ping, "redis": quotas.ping}
-            app[HEALTH] = Health(checks, alarms=lambda: {"broken_copies": verifier.broken})
+    async def opened(app: web.Application) -> AsyncIterator[None]:
+        async with neighbours(config, identity) as (app[DOWNLOADS], app[HEALTH]):
             yield
-            await app[DOWNLOADS].close()
 
-    return neighbours
+    return opened
+
+
+@contextlib.asynccontextmanager
+async def neighbours(config: Config, identity: IdentityChain) -> AsyncIterator[tuple[Downloads, Health]]:
+    """Open what a download needs, in the order in which it must outlive the others.
+
+    Raises:
+        ConfigurationError: the database, Redis or a storage cannot be reached.
+    """
+    delivery = config.delivery
+    async with (
+        storage_locations(config.storage) as locations,
+        gateway.db.connect(config.database, WARM_UP) as database,
+        gateway.quotas.service.connect(config.redis, config.quotas) as quotas,
+        catalog(database) as files,
+        verifying(database, delivery.storage_timeout) as verifier,
+    ):
+        downloads = Downloads(
+            identity=identity,
+            catalog=files,
+            locations=locations,
+            quotas=quotas,
+            pace=Pace(delivery.send_timeout, delivery.min_rate, delivery.min_rate_grace, delivery.storage_timeout),
+            verifier=verifier,
+            redirect_agents=tuple(delivery.redirect_agents),
+            public_url=config.api.public_url,
+            clock=lambda: datetime.datetime.now(datetime.UTC),
+            resting=Resting(),
+        )
+        checks = {"postgresql": database.ping, "redis": quotas.ping}
+        yield downloads, Health(checks, alarms=lambda: {"broken_copies": verifier.broken})
+        await downloads.close()
 
 
 def check_extensions() -> None:

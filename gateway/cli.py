@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import datetime
+import gc
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
 from gateway import __version__
+from gateway.commands.doctor import doctor
+from gateway.commands.explain import explain
+from gateway.commands.shared import CONFIG, plain_errors
+from gateway.commands.verify import verify
 from gateway.config import Config, load
 from gateway.errors import ConfigurationError
-
-_CONFIG = click.option(
-    "--config",
-    "config_file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    envvar="GATEWAY_CONFIG",
-    help="TOML file with the settings; see config.example.toml. [env: GATEWAY_CONFIG]",
-)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -32,26 +28,29 @@ def main() -> None:
 
 
 @main.command()
-@_CONFIG
+@CONFIG
 def serve(config_file: Path | None) -> None:
     """Serve downloads until SIGTERM or Ctrl-C."""
     from gateway.app import create_app  # noqa: PLC0415 - each command loads only what it needs
     from gateway.ops.logs import json_logs  # noqa: PLC0415
     from gateway.server import serving, until_stopped  # noqa: PLC0415
 
-    async def run(config: Config) -> None:
-        async with serving(create_app(config), config.server) as base_url:
+    async def run(config: Config, access_log: Callable[[str], None]) -> None:
+        async with serving(create_app(config), config.server, access_log) as base_url:
+            # What was made until now stays: the garbage collector need not look at it again and again.
+            gc.collect()
+            gc.freeze()
             click.echo(f"serving on {base_url}", err=True)
             await until_stopped()
 
-    with _plain_errors():
+    with plain_errors():
         config = load(config_file)
-        with json_logs():
-            asyncio.run(run(config))
+        with json_logs() as write_line:
+            asyncio.run(run(config, write_line))
 
 
 @main.command()
-@_CONFIG
+@CONFIG
 def migrate(config_file: Path | None) -> None:
     """Bring the database to this gateway's schema; doing it again changes nothing."""
     from gateway.db import SCHEMA_VERSION, apply_schema, one_connection  # noqa: PLC0415
@@ -61,13 +60,13 @@ def migrate(config_file: Path | None) -> None:
             await apply_schema(connection)
         click.echo(f"the database has schema version {SCHEMA_VERSION}")
 
-    with _plain_errors():
+    with plain_errors():
         asyncio.run(run(load(config_file)))
 
 
 @main.command()
 @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
-@_CONFIG
+@CONFIG
 @click.option("--tenant", required=True, help="Tenant that the entries belong to; made if it is new.")
 @click.option("--collection", help="Collection of the Items and products that name none.")
 @click.option("--checksum", is_flag=True, help="Read the files: compute or verify their checksums.")
@@ -101,7 +100,7 @@ def ingest(
                 on_event=report.hear,
             )
 
-    with _plain_errors():
+    with plain_errors():
         config = load(config_file)
         report = Report(time.monotonic)
         try:
@@ -114,7 +113,7 @@ def ingest(
 
 
 @main.command()
-@_CONFIG
+@CONFIG
 @click.option("--tenant", required=True)
 @click.option("--email", required=True, help="Who quotas, licences and memberships are bound to.")
 @click.option("--subject", help="Login; the e-mail address unless given.")
@@ -135,7 +134,7 @@ def token(
     from gateway.identity.jwt import sign  # noqa: PLC0415
     from gateway.identity.principal import Principal  # noqa: PLC0415
 
-    with _plain_errors():
+    with plain_errors():
         keys = [key for key in load(config_file).identity.jwt if key.secret is not None]
         if not keys or keys[0].secret is None:
             raise ConfigurationError("identity.jwt: no key with a secret: only HS tokens can be signed here")
@@ -175,14 +174,9 @@ def demo(
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--large") from error
     options = DemoOptions(host, port, ready_file, data_dir, size, catalog)
-    with _plain_errors(), json_logs(level="WARNING"):
+    with plain_errors(), json_logs(level="WARNING"):
         asyncio.run(run_demo(options, Report(time.monotonic).hear))
 
 
-@contextlib.contextmanager
-def _plain_errors() -> Iterator[None]:
-    """Say what is wrong with the configuration in plain lines, without a traceback."""
-    try:
-        yield
-    except ConfigurationError as error:
-        raise click.ClickException(str(error)) from error
+for command in (doctor, verify, explain):
+    main.add_command(command)

@@ -101,7 +101,7 @@ class Database(Section):
     dsn: Annotated[SecretStr, _dsn("postgresql", "postgres")]
     """``postgresql://user:password@host:port/name``."""
     pool_size: Annotated[int, Field(ge=1, le=1000)] = 8
-    """Connections of one gateway process."""
+    """Most connections of one gateway process: calls share round trips, so that few of them are opened."""
     timeout: Seconds = 2
     """Seconds that a look-up may take, waiting for a free connection included; then the answer is 503."""
 
@@ -112,7 +112,7 @@ class Redis(Section):
     url: Annotated[SecretStr, _dsn("redis", "rediss", "unix")]
     """``redis://user:password@host:port/db``; ``rediss://`` for TLS, ``unix:///path`` for a socket."""
     pool_size: Annotated[int, Field(ge=1, le=1000)] = 16
-    """Connections of one gateway process."""
+    """Most connections of one gateway process: calls share round trips, so that few of them are opened."""
     timeout: Seconds = 0.5
     """Seconds that a reservation may take, waiting for a free connection included; then the answer is 503."""
 

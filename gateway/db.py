@@ -30,24 +30,30 @@ class _Connection(asyncpg.Connection):
 
 
 class Database:
-    """Runs look-ups. No connection is held longer than one statement takes."""
+    """Runs statements. No connection is held longer than one of them takes."""
 
     def __init__(self, pool: asyncpg.Pool[Any], timeout: float) -> None:
         self._pool = pool
-        self._timeout = timeout
+        self.timeout = timeout
+        """Seconds that a statement may take, waiting for a connection included."""
 
-    async def fetch_row(self, statement: str, *parameters: object) -> asyncpg.Record | None:
-        """The first row of ``statement``, in autocommit.
+    @property
+    def most(self) -> int:
+        """Statements that can run at a time."""
+        return self._pool.get_max_size()
+
+    async def fetch(self, statement: str, *parameters: object) -> list[asyncpg.Record]:
+        """The rows of ``statement``, in autocommit.
 
         Raises:
-            GatewayError: 503; no answer within the deadline, waiting for a connection included.
+            GatewayError: 503; no answer in time.
         """
         try:
-            async with asyncio.timeout(self._timeout), self._pool.acquire() as connection:
-                row: asyncpg.Record | None = await connection.fetchrow(statement, *parameters)
-                return row
+            async with asyncio.timeout(self.timeout), self._pool.acquire() as connection:
+                rows: list[asyncpg.Record] = await connection.fetch(statement, *parameters)
+                return rows
         except NEIGHBOUR_ERRORS as error:
-            raise _no_answer() from error
+            raise no_answer() from error
 
     async def ping(self) -> None:
         """Ask PostgreSQL for a sign of life.
@@ -55,10 +61,11 @@ class Database:
         Raises:
             GatewayError: 503.
         """
-        await self.fetch_row("SELECT 1")
+        await self.fetch("SELECT 1")
 
 
-def _no_answer() -> GatewayError:
+def no_answer() -> GatewayError:
+    """503: PostgreSQL gave no answer, or not in time."""
     return unavailable("The catalogue does not answer at the moment; try again.", code="CatalogUnavailable")
 
 
@@ -73,15 +80,20 @@ async def connect(
     """
 
     async def prepare(connection: asyncpg.Connection[Any]) -> None:
+        # A batch is planned once: else PostgreSQL takes a plan made for one question only to be cheaper, and makes it
+        # anew each time, which costs far more than the look-up.
+        await connection.execute("SET plan_cache_mode = force_generic_plan")
         for statement, parameters in warm_up:
-            await connection.fetchrow(statement, *parameters)
+            await connection.fetch(statement, *parameters)
 
     await check_schema(settings)
     async with asyncpg.create_pool(
         settings.dsn.get_secret_value(),
-        min_size=settings.pool_size,
+        # Look-ups share round trips: more connections are opened when these get long.
+        min_size=1,
         max_size=settings.pool_size,
         max_inactive_connection_lifetime=0,
+        max_cached_statement_lifetime=0,
         connection_class=_Connection,
         init=prepare,
         timeout=settings.timeout,
@@ -116,10 +128,20 @@ async def check_schema(settings: DatabaseSettings) -> None:
         ConfigurationError: it cannot be reached, has no schema, or one of another version.
     """
     async with one_connection(settings) as connection:
-        try:
-            version = await connection.fetchval("SELECT max(version) FROM schema_version")
-        except asyncpg.UndefinedTableError:
-            version = None
+        await check_schema_of(connection)
+
+
+async def check_schema_of(connection: asyncpg.Connection[Any]) -> int:
+    """The version of the schema, which is that of this gateway.
+
+    Raises:
+        ConfigurationError: there is no schema, or one of another version; what to do stands behind a semicolon.
+    """
+    version: int | None
+    try:
+        version = await connection.fetchval("SELECT max(version) FROM schema_version")
+    except asyncpg.UndefinedTableError:
+        version = None
     if version is None:
         raise ConfigurationError("database: has no schema yet; run: gateway migrate --config FILE")
     if version != SCHEMA_VERSION:
@@ -127,6 +149,7 @@ async def check_schema(settings: DatabaseSettings) -> None:
             f"database: has schema version {version}, this gateway needs {SCHEMA_VERSION}; "
             + ("run: gateway migrate --config FILE" if version < SCHEMA_VERSION else "run a newer gateway")
         )
+    return version
 
 
 async def apply_schema(connection: asyncpg.Connection[Any]) -> None:

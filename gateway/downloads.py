@@ -5,8 +5,14 @@ what, may  catalog.locate         -> File        404 403 423
 where      sources.choose         -> Candidates  404 410 502 503
 how much   http.evaluate          -> Verdict     304 412 416
 how        policy.decide          -> Decision    stream, redirect or accel
+
+Then what is streamed:
 quota      quotas.reserve         -> Lease       429 503
-send       delivery.Sender        200 206 307    and the lease is settled, whatever happens
+send       delivery.Sender        200 206        and the lease is settled, whatever happens
+
+And what is handed over, to the storage itself or the proxy in front:
+hand over  handover               200 307        404 502 503
+quota      quotas.charge                         429 503; whole, since nobody will tell what was sent
 """
 
 from __future__ import annotations
@@ -41,8 +47,8 @@ from gateway.identity.principal import Principal
 from gateway.links import CLIENT, absolute_url
 from gateway.locations import Location
 from gateway.quotas.service import Lease, Quotas
-from gateway.sources import Candidate, Resting, can_sign, choose, expect, failure
-from gateway.storage import Stat, StorageError
+from gateway.sources import Candidate, Resting, choose, expect, failure
+from gateway.storage import Stat, StorageError, can_sign
 from gateway.verification import Verifier
 
 log = logging.getLogger(__name__)
@@ -132,11 +138,13 @@ class Downloads:
             raise GatewayError(status, _REFUSED[status], headers=plan.verdict.headers)
         if request.method == "HEAD" or status == HTTPStatus.NOT_MODIFIED:
             return web.StreamResponse(status=status, headers=fields)
+        if plan.decision.way != "stream":
+            return await self._hand_over(request, plan, fields, principal)
         with self._settled_before_the_end():
             lease = await self._reserve(principal, plan)
             transfer = request[TRANSFER] = Transfer(plan.charged)
             try:
-                return await self._deliver(request, plan, fields)
+                return await self._send(request, plan, fields)
             finally:
                 if lease is not None:
                     await self.quotas.settle(lease, sent=transfer.sent, delivered=transfer.delivered)
@@ -158,7 +166,7 @@ class Downloads:
         """
         candidates = choose(file, self.locations, principal.tenant, resting=self.resting)
         unseen = file.reference and candidates[0].copy.recorded is None
-        if method == "GET" and unseen and can_sign(candidates[0]):
+        if method == "GET" and unseen and can_sign(candidates[0].location.storage):
             # Held by somebody else, who is best asked by the client itself. Its ranges and preconditions, too.
             stand_in = Stat(file.size or 0, None, "unseen")
             verdict = evaluate(method, CIMultiDict(), _representation(file, stand_in), self.clock())
@@ -166,7 +174,9 @@ class Downloads:
             if plan.decision.way == "redirect":
                 return plan
         ask = method == "HEAD" or file.size == 0
-        expected, candidates = await expect(file, candidates, ask=ask, storage_timeout=self.pace.storage_timeout)
+        expected, candidates = await expect(
+            file, candidates, self.resting, ask=ask, storage_timeout=self.pace.storage_timeout
+        )
         verdict = evaluate(method, headers, _representation(file, expected), self.clock())
         return self._plan(headers, file, candidates, expected, verdict, by_proxy=by_proxy)
 
@@ -190,7 +200,7 @@ class Downloads:
         circumstances = Circumstances(
             delivery=best.location.delivery,
             passes_through=best.location.verify == "always",
-            can_sign=can_sign(best),
+            can_sign=can_sign(best.location.storage) is not None,
             offered=by_proxy
             and offload is not None
             and headers.get(OFFER) == offload.field
@@ -229,19 +239,23 @@ class Downloads:
             return None
         return await self.quotas.reserve(principal, plan.file, plan.charged)
 
-    async def _deliver(self, request: web.Request, plan: Plan, fields: Mapping[str, str]) -> web.StreamResponse:
-        transfer, storage_timeout = request[TRANSFER], self.pace.storage_timeout
+    async def _hand_over(
+        self, request: web.Request, plan: Plan, fields: Mapping[str, str], principal: Principal
+    ) -> web.StreamResponse:
+        best, storage_timeout = plan.candidates[0], self.pace.storage_timeout
+        accel = plan.decision.way == "accel"
         try:
-            if plan.decision.way == "accel":
-                response = await offload(plan.candidates[0], plan.expected, fields, storage_timeout=storage_timeout)
-            elif plan.decision.way == "redirect":
-                response = await redirect(plan.candidates[0], fields, storage_timeout=storage_timeout)
+            if accel:
+                response = await offload(best, plan.expected, fields, storage_timeout=storage_timeout)
             else:
-                return await self._send(request, plan, fields)
+                response = await redirect(best, fields, storage_timeout=storage_timeout)
         except StorageError as error:
             raise failure(error) from error
-        transfer.hand_over("offloaded" if plan.decision.way == "accel" else "redirected")
-        self.verifier.touched(plan.file, plan.candidates[0], plan.expected.version)
+        if plan.file.is_metered:
+            await self.quotas.charge(principal, plan.file, plan.charged)
+        transfer = request[TRANSFER] = Transfer(plan.charged)
+        transfer.hand_over("offloaded" if accel else "redirected")
+        self.verifier.touched(plan.file, best, plan.expected.version)
         return response
 
     async def _send(self, request: web.Request, plan: Plan, fields: Mapping[str, str]) -> web.StreamResponse:
@@ -257,6 +271,8 @@ class Downloads:
         try:
             with contextlib.closing(content):
                 await Sender(request, content, plan.verdict, transfer, pace=self.pace).send(response)
+        except StorageError as error:
+            raise failure(error) from error
         finally:
             self._learn(plan, content)
         if transfer.problem is not None:
@@ -292,7 +308,7 @@ def _fields(request: web.Request, plan: Plan) -> dict[str, str]:
     if verdict.status != HTTPStatus.NOT_MODIFIED:
         fields["Content-Disposition"] = content_disposition(file.name, kind)
     answers = request.method == "GET" and verdict.parts
-    if answers and location.delivery == "auto" and (can_sign(plan.candidates[0]) or location.offload is not None):
+    if answers and location.delivery == "auto" and (can_sign(location.storage) or location.offload is not None):
         fields["Server-Timing"] = f'delivery;desc="{plan.decision.way}: {plan.decision.reason}"'
     return fields
 

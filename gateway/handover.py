@@ -9,7 +9,7 @@ from aiohttp import web
 
 from gateway.http.offload import offloaded_headers
 from gateway.sources import Candidate, readable
-from gateway.storage import CanSign, CopyChangedError, CopyUnavailableError, Stat, answering_within
+from gateway.storage import CopyChangedError, CopyUnavailableError, Stat, answering_within, can_sign
 
 _OF_THE_REPRESENTATION = frozenset(
     {"Content-Length", "Content-Range", "Content-Type", "Content-Disposition", "ETag", "Last-Modified", "Accept-Ranges"}
@@ -43,9 +43,10 @@ async def redirect(candidate: Candidate, fields: Mapping[str, str], *, storage_t
     Raises:
         StorageError: the storage cannot sign now.
     """
-    storage, location = candidate.location.storage, candidate.location
-    if not isinstance(storage, CanSign):
-        raise CopyUnavailableError(f"storage {storage.name!r} gives no signed URLs")
+    location = candidate.location
+    storage = can_sign(location.storage)
+    if storage is None:
+        raise CopyUnavailableError(f"storage {location.storage.name!r} gives no signed URLs")
     async with answering_within(storage_timeout):
         signed = await storage.sign(
             candidate.copy.location,

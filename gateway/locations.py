@@ -35,12 +35,16 @@ class Location:
     offload: Offload | None = None
     """How the proxy in front can send its files, where it can."""
 
+    def serves_tenant(self, tenant: str) -> bool:
+        """Whether it may hold files of ``tenant`` at all."""
+        return tenant in self.tenants or EVERY_TENANT in self.tenants
+
     def serves(self, tenant: str, location: str) -> bool:
         """Whether files of ``tenant`` may lie at ``location`` of this storage.
 
         A path with dot segments lies where it seems to only as long as nobody on the way resolves them: never served.
         """
-        if tenant not in self.tenants and EVERY_TENANT not in self.tenants:
+        if not self.serves_tenant(tenant):
             return False
         if not {".", ".."}.isdisjoint(location.split("/")):
             return False

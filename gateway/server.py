@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 from aiohttp import web
 
 from gateway.api.keys import DOWNLOADS, HEALTH
 from gateway.config import Server
 from gateway.errors import ConfigurationError
-from gateway.ops.logs import AccessLogger
+from gateway.ops.access_log import access_logger
 from gateway.ops.stalled import cutting_stalled
 
 KEEPALIVE_SECONDS = 75
@@ -20,15 +21,20 @@ KEEPALIVE_SECONDS = 75
 
 
 @contextlib.asynccontextmanager
-async def serving(app: web.Application, settings: Server) -> AsyncIterator[str]:
+async def serving(
+    app: web.Application, settings: Server, access_log: Callable[[str], None] | None = None
+) -> AsyncIterator[str]:
     """Serve ``app`` while the block runs; gives the base URL it listens on.
+
+    ``access_log`` gets a line for each request, and must not wait.
 
     Raises:
         ConfigurationError: the address cannot be listened on, or the application cannot start.
     """
+    logging: Any = {"access_log": None} if access_log is None else {"access_log_class": access_logger(access_log)}
     runner = web.AppRunner(
         app,
-        access_log_class=AccessLogger,
+        **logging,
         keepalive_timeout=KEEPALIVE_SECONDS,
         shutdown_timeout=settings.shutdown_timeout,
         handle_signals=False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
 from http import HTTPStatus
@@ -12,17 +13,19 @@ from gateway.delivery.source import Source
 from gateway.errors import GatewayError, unavailable
 from gateway.locations import Location
 from gateway.storage import (
-    CanSign,
     CanStream,
     CopyBrokenError,
     CopyChangedError,
     CopyNotFoundError,
     CopyOfflineError,
+    CopyUnavailableError,
     OnDisk,
     Stat,
     Storage,
     StorageError,
     answering_within,
+    can_stream,
+    on_disk,
 )
 
 
@@ -50,7 +53,7 @@ class Candidate:
             self.copy.broken_version,
             prove=provable and (always or not verified),
             # A large file of this machine leaves by sendfile, and is verified in the background.
-            prove_large=always or not isinstance(self.location.storage, OnDisk),
+            prove_large=always or on_disk(self.location.storage) is None,
         )
 
 
@@ -70,6 +73,33 @@ class Resting:
         return self._until.get(str(name), 0) > self._clock() if self._until else False
 
 
+class Hindrance(enum.Enum):
+    """Why a copy cannot be served; the value says it to operators."""
+
+    NO_STORAGE = "no [[storage]] here has this name"
+    TENANT = "its storage location does not serve the tenant"
+    PLACE = "its storage location does not serve what lies there"
+    UNREADABLE = "its storage can neither open nor stream"
+    NOT_ONLINE = "it is not online"
+    BROKEN = "it has not the bytes of its checksum, as was seen before"
+
+
+def assess(copy: Copy, locations: Mapping[str, Location], tenant: str) -> Candidate | Hindrance:
+    """Whether a copy of a file of ``tenant`` can be served, as far as the catalogue and the configuration tell."""
+    location = locations.get(copy.storage)
+    if location is None:
+        return Hindrance.NO_STORAGE
+    if not location.serves(tenant, copy.location):
+        return Hindrance.PLACE if location.serves_tenant(tenant) else Hindrance.TENANT
+    if _readable(location.storage) is None:
+        return Hindrance.UNREADABLE
+    if copy.state != "ONLINE" or location.type != "ONLINE":
+        return Hindrance.NOT_ONLINE
+    if copy.version is not None and copy.version == copy.broken_version:
+        return Hindrance.BROKEN
+    return Candidate(copy, location)
+
+
 def choose(
     file: File, locations: Mapping[str, Location], tenant: str, *, resting: Container[str] = ()
 ) -> tuple[Candidate, ...]:
@@ -85,31 +115,24 @@ def choose(
         GatewayError: 410 all copies would have to be restored first; 502 all are known to be broken; 503 no location of
             this gateway has a copy that it may serve.
     """
-    held = [
-        Candidate(copy, location)
-        for copy in file.copies
-        if (location := locations.get(copy.storage)) is not None and location.serves(tenant, copy.location)
-    ]
-    known = [candidate for candidate in held if isinstance(candidate.location.storage, OnDisk | CanStream)]
-    online = [
-        candidate for candidate in known if candidate.copy.state == "ONLINE" and candidate.location.type == "ONLINE"
-    ]
-    sound = [
-        candidate
-        for candidate in online
-        if candidate.copy.version is None or candidate.copy.version != candidate.copy.broken_version
-    ]
+    sound, hindrances = [], set()
+    for copy in file.copies:
+        found = assess(copy, locations, tenant)
+        if isinstance(found, Candidate):
+            sound.append(found)
+        else:
+            hindrances.add(found)
     if sound:
         return tuple(sorted(sound, key=lambda it: (it.copy.storage in resting, it.location.priority)))
-    if online:
+    if Hindrance.BROKEN in hindrances:
         raise _broken()
-    if known:
+    if Hindrance.NOT_ONLINE in hindrances:
         raise _not_online()
     raise unavailable("No storage location of this gateway holds this file.", retry_after=300, code="NoStorage")
 
 
 async def expect(
-    file: File, candidates: Sequence[Candidate], *, ask: bool, storage_timeout: float
+    file: File, candidates: Sequence[Candidate], resting: Resting, *, ask: bool, storage_timeout: float
 ) -> tuple[Stat, tuple[Candidate, ...]]:
     """What the answer is made of, and the copies that can give just that, the best first.
 
@@ -130,6 +153,8 @@ async def expect(
             try:
                 found = await _ask(candidate, storage_timeout)
             except StorageError as error:
+                if isinstance(error, CopyUnavailableError):
+                    resting.add(candidate.copy.storage)
                 first = first or error
                 continue
         if file.size is not None and found.size != file.size:
@@ -155,14 +180,14 @@ async def _ask(candidate: Candidate, storage_timeout: float) -> Stat:
 
 def readable(storage: Storage) -> OnDisk | CanStream:
     """``storage``, of which is known that it can be read."""
-    if not isinstance(storage, OnDisk | CanStream):
+    found = _readable(storage)
+    if found is None:
         raise TypeError(f"storage {storage.name!r} can neither be opened nor streamed from")
-    return storage
+    return found
 
 
-def can_sign(candidate: Candidate) -> bool:
-    """Whether a client can be sent to the storage."""
-    return isinstance(candidate.location.storage, CanSign)
+def _readable(storage: Storage) -> OnDisk | CanStream | None:
+    return on_disk(storage) or can_stream(storage)
 
 
 def failure(error: StorageError) -> GatewayError:

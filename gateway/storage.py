@@ -1,7 +1,8 @@
 """What a storage can do: all that a plug-in has to know of the gateway.
 
-One Protocol per capability: a plug-in implements those it has, and callers ask with ``isinstance``. Plug-ins are
-classes announced under the entry point group ``gateway.storage``; the gateway imports none of them by name.
+One Protocol per capability: a plug-in implements those it has, and callers ask with ``isinstance``, or where every
+request does so with `on_disk`, `can_stream` and `can_sign`. Plug-ins are classes announced under the entry point group
+``gateway.storage``; the gateway imports none of them by name.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ import asyncio
 import contextlib
 import dataclasses
 import datetime
+import functools
 import os
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, Literal, Protocol, Self, runtime_checkable
+from typing import Any, Literal, Protocol, Self, cast, runtime_checkable
 
 
 class StorageError(Exception):
@@ -319,3 +321,26 @@ class CanStage(Protocol):
             CopyNotFoundError, CopyUnavailableError: see these.
         """
         ...
+
+
+def on_disk(storage: object) -> OnDisk | None:
+    """``storage``, if it is `OnDisk`."""
+    return cast("OnDisk", storage) if _has(storage, OnDisk) else None
+
+
+def can_stream(storage: object) -> CanStream | None:
+    """``storage``, if it is one that `CanStream`."""
+    return cast("CanStream", storage) if _has(storage, CanStream) else None
+
+
+def can_sign(storage: object) -> CanSign | None:
+    """``storage``, if it is one that `CanSign`."""
+    return cast("CanSign", storage) if _has(storage, CanSign) else None
+
+
+def _has(storage: object, capability: type) -> bool:
+    """Asked several times a request, for which ``isinstance`` of a Protocol is too slow."""
+    return _is_subclass(type(storage), capability)  # type: ignore[arg-type]  # mypy takes classes for unhashable
+
+
+_is_subclass = functools.lru_cache(maxsize=256)(issubclass)

@@ -15,12 +15,12 @@ from typing import Self
 
 from gateway.catalog.model import File
 from gateway.db import Database
-from gateway.delivery.source import open_source
+from gateway.delivery.source import check_stat, open_source
 from gateway.errors import GatewayError
 from gateway.hashing import HASHES, Hashers, Proof
 from gateway.http.evaluate import Span
 from gateway.sources import Candidate
-from gateway.storage import StorageError
+from gateway.storage import StorageError, answering_within
 
 log = logging.getLogger(__name__)
 
@@ -117,6 +117,12 @@ class Verifier:
         proof, offset = begin(), 0
         source = candidate.source(candidate.copy.recorded, provable=False)
         source = dataclasses.replace(source, broken_version=None)
+        if size == 0:
+            # A storage on a network cannot be asked for no bytes.
+            async with answering_within(self._storage_timeout):
+                found = await source.storage.stat(source.location)
+            check_stat(source, found, size)
+            return found.version, await proof.holds()
         opened = await open_source(
             source, Span(0, size), size=size, at_once=False, storage_timeout=self._storage_timeout
         )
@@ -128,6 +134,14 @@ class Verifier:
             return opened.stat.version, await proof.holds()
         finally:
             opened.close()
+
+    async def record(self, copy_id: int, version: str, *, holds: bool) -> None:
+        """Write down whether the bytes of ``version`` of a copy are those of the checksum.
+
+        Raises:
+            GatewayError: 503; PostgreSQL does not answer.
+        """
+        await self._database.fetch(_VERIFIED if holds else _BROKEN, copy_id, version)
 
     async def _work(self) -> None:
         while True:
@@ -142,16 +156,16 @@ class Verifier:
                 self._known.discard(task.candidate.copy.copy_id)
 
     async def _verify_once(self, task: _Task) -> None:
-        row = await self._database.fetch_row(_LOOK, task.candidate.copy.copy_id)
+        rows = await self._database.fetch(_LOOK, task.candidate.copy.copy_id)
         # Another process may have done it meanwhile.
-        if row is not None and row["verified_version"] == task.candidate.copy.version is not None:
+        if rows and rows[0]["verified_version"] == task.candidate.copy.version is not None:
             return
         version, holds = await self.verify(task.file, task.candidate)
         self.proved(task.candidate, version, holds=holds)
 
     async def _note(self, copy_id: int, version: str, *, holds: bool) -> None:
         try:
-            await self._database.fetch_row(_VERIFIED if holds else _BROKEN, copy_id, version)
+            await self.record(copy_id, version, holds=holds)
         except GatewayError as error:
             log.warning("what was seen of copy %s could not be written down: %r", copy_id, error.__cause__)
 

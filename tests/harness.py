@@ -256,6 +256,8 @@ class RunningGateway:
     config: Config
     catalogue: Catalogue
     session: aiohttp.ClientSession
+    access_log: list[str]
+    """Its lines."""
 
     async def get(
         self, path: str, who: Principal | None = None, **headers: str
@@ -294,11 +296,12 @@ def config_for(database: str, redis_url: str, root: Path, **sections: object) ->
 @contextlib.asynccontextmanager
 async def running_gateway(config: Config, root: Path) -> AsyncIterator[RunningGateway]:
     connection = await asyncpg.connect(config.database.dsn.get_secret_value())
+    access_log: list[str] = []
     try:
         async with (
-            serving(create_app(config), config.server) as url,
+            serving(create_app(config), config.server, access_log.append) as url,
             aiohttp.ClientSession(auto_decompress=False) as session,
         ):
-            yield RunningGateway(url, config, Catalogue(connection, root), session)
+            yield RunningGateway(url, config, Catalogue(connection, root), session, access_log)
     finally:
         await connection.close()

@@ -38,7 +38,7 @@ async def test_one_round_trip_each_before_the_first_byte(
 ) -> None:
     gateway, postgres, redis = proxied
     entries = [await gateway.catalogue.file(b"%d" % number * 70_000, item=f"item-{number}") for number in range(12)]
-    # The very first use of a Redis connection opens it, and the very first script is loaded.
+    # The first use of a Redis connection opens it.
     assert (await gateway.get(entries[0].stac, SCIENTIST))[0].status == 200
     for entry in entries[1:]:
         for path in (entry.stac, entry.regards):

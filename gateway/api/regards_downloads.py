@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from aiohttp import web
 
 from gateway.api.keys import DOWNLOADS
 from gateway.catalog.model import ByChecksum
 
 
+def address(parts: Mapping[str, str]) -> ByChecksum:
+    """The file that the parts of a path name."""
+    return ByChecksum(product=parts["aip_id"], checksum=parts["checksum"])
+
+
 async def download_file(request: web.Request) -> web.StreamResponse:
     """``GET`` and ``HEAD /downloads/{aip_id}/files/{checksum}``."""
-    address = ByChecksum(product=request.match_info["aip_id"], checksum=request.match_info["checksum"])
-    return await request.app[DOWNLOADS].answer(request, address)
+    return await request.app[DOWNLOADS].answer(request, address(request.match_info))
 
 
 def routes(prefix: str) -> list[web.RouteDef]:

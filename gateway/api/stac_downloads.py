@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from aiohttp import web
 
 from gateway.api.keys import DOWNLOADS
 from gateway.catalog.model import ByAsset
 
 
+def address(parts: Mapping[str, str]) -> ByAsset:
+    """The file that the parts of a path name."""
+    return ByAsset(collection=parts["collectionId"], item=parts["itemId"], asset=parts["assetId"])
+
+
 async def get_download(request: web.Request) -> web.StreamResponse:
     """``GET`` (operation ``getDownload``) and ``HEAD`` of an asset."""
-    parts = request.match_info
-    address = ByAsset(collection=parts["collectionId"], item=parts["itemId"], asset=parts["assetId"])
-    return await request.app[DOWNLOADS].answer(request, address)
+    return await request.app[DOWNLOADS].answer(request, address(request.match_info))
 
 
 def routes(prefix: str) -> list[web.RouteDef]:

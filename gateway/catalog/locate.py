@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import functools
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
 import asyncpg
 
+from gateway.batching import Batches, batching
 from gateway.catalog.model import (
     PUBLIC_DATA_TYPES,
     Address,
@@ -19,37 +22,55 @@ from gateway.catalog.model import (
     File,
     Limits,
 )
-from gateway.db import Database
+from gateway.db import Database, no_answer
 from gateway.errors import GatewayError
 from gateway.identity.principal import Principal
-from gateway.rights.predicate import CALLER, RIGHTS, caller_parameters
+from gateway.rights.predicate import CALLER, RIGHTS, caller_columns
 from gateway.text import is_storable
 
 # Two files of a product may hold the same bytes; the metered one is taken, so that no other name is a way round quota.
-_FILE_BY_CHECKSUM = "f.product_id = product.product_id AND lower(f.checksum) = lower($6)"
-_FILE_BY_ASSET = "f.product_id = product.product_id AND f.asset_key = $7"
-_PRODUCT_BY_URN = "product.tenant_id = caller.tenant_id AND product.urn = $5"
-_PRODUCT_BY_ITEM = """
-    product.provider_id = $6 AND product.dataset_id =
-        (SELECT d.dataset_id FROM datasets d WHERE d.tenant_id = caller.tenant_id AND d.collection_id = $5)"""
+_FILE_BY_CHECKSUM = "f.product_id = product.product_id AND lower(f.checksum) = lower(asked.checksum)"
+_FILE_BY_ASSET = "f.product_id = product.product_id AND f.asset_key = asked.asset"
+# OFFSET 0 keeps the order: a question leads to its caller and its product by indexes, whatever the planner thinks.
+_BY_URN = """
+LATERAL (
+    SELECT p.product_id, p.urn, p.dataset_id, d.licence_id FROM products p JOIN datasets d USING (dataset_id)
+    WHERE p.tenant_id = caller.tenant_id AND p.urn = asked.product OFFSET 0
+)"""
+_BY_ITEM = """
+LATERAL (
+    SELECT p.product_id, p.urn, p.dataset_id, d.licence_id FROM products p JOIN datasets d USING (dataset_id)
+    WHERE d.tenant_id = caller.tenant_id AND d.collection_id = asked.collection AND p.provider_id = asked.item OFFSET 0
+)"""
 
 
-def _statement(product: str, file: str) -> str:
+def _asked(*key: str) -> str:
+    """A from item with a row for each question: who asks (`caller_columns`), the ``key``, and a ``number`` from 1 on.
+
+    The parameters are its columns, as arrays.
+    """
+    columns = ", ".join(f"${number}::text[]" for number in range(5, 5 + len(key)))
     return f"""
-WITH {CALLER}
-SELECT product.urn, rights.visible, rights.downloadable, rights.visible_to_all,
+unnest($1::text[], $2::text[], $3::text[], $4::boolean[], {columns}) WITH ORDINALITY
+    AS asked(tenant, email, groups, is_admin, {", ".join(key)}, number)"""
+
+
+def _locate(asked: str, product: str, file: str) -> str:
+    """A row for each question that leads to a product."""
+    return f"""
+SELECT asked.number, product.urn, rights.visible, rights.downloadable, rights.visible_to_all,
        licence.url AS licence_url, licence.accepted AS licence_accepted,
        file.*, copies.copies, quota.max_downloads, quota.max_bytes
-FROM caller
-JOIN products product ON {product}
+FROM {asked}
+CROSS JOIN {CALLER} caller
+CROSS JOIN {product} product
 CROSS JOIN {RIGHTS} rights
-JOIN datasets dataset ON dataset.dataset_id = product.dataset_id
 LEFT JOIN LATERAL (
     SELECT l.url, EXISTS (
         SELECT FROM licence_acceptances a
         WHERE a.licence_id = l.licence_id AND a.version = l.version AND a.email = caller.email
     ) AS accepted
-    FROM licences l WHERE l.licence_id = dataset.licence_id
+    FROM licences l WHERE l.licence_id = product.licence_id
 ) licence ON true
 LEFT JOIN LATERAL (
     SELECT f.file_id, f.data_type, f.file_name, f.mime_type, f.size, f.checksum, f.checksum_algorithm, f.reference
@@ -63,43 +84,58 @@ LEFT JOIN LATERAL (
 ) copies ON true
 LEFT JOIN LATERAL (
     SELECT q.max_downloads, q.max_bytes FROM quota_limits q
-    WHERE q.tenant_id = caller.tenant_id AND (
-        (q.kind = 'user' AND q.email = caller.email)
-        OR q.kind = CASE WHEN caller.email IS NULL THEN 'anonymous' ELSE 'default' END)
+    WHERE q.tenant_id = caller.tenant_id
+        AND q.kind IN ('user', CASE WHEN caller.email IS NULL THEN 'anonymous' ELSE 'default' END)
+        AND q.email IN (caller.email, '')
     ORDER BY q.kind <> 'user' LIMIT 1
 ) quota ON true"""  # noqa: S608 - made of the constants above; values are bound
 
 
-LOCATE_BY_CHECKSUM = _statement(_PRODUCT_BY_URN, _FILE_BY_CHECKSUM)
-LOCATE_BY_ASSET = _statement(_PRODUCT_BY_ITEM, _FILE_BY_ASSET)
+LOCATE_BY_CHECKSUM = _locate(_asked("product", "checksum"), _BY_URN, _FILE_BY_CHECKSUM)
+LOCATE_BY_ASSET = _locate(_asked("collection", "item", "asset"), _BY_ITEM, _FILE_BY_ASSET)
 
 WARM_UP: tuple[tuple[str, tuple[object, ...]], ...] = (
-    (LOCATE_BY_CHECKSUM, ("", None, [], False, "", "")),
-    (LOCATE_BY_ASSET, ("", None, [], False, "", "", "")),
+    (LOCATE_BY_CHECKSUM, ([],) * 6),
+    (LOCATE_BY_ASSET, ([],) * 7),
 )
 """What to run on a new connection so that the first look-up finds its statement prepared: one round trip, not two."""
 
-_ACCEPT_LICENCE = f"""
-WITH {CALLER}
+
+def _accept_licence(asked: str, product: str) -> str:
+    return f"""
 INSERT INTO licence_acceptances (licence_id, email, version)
 SELECT licence.licence_id, caller.email, licence.version
-FROM caller
-JOIN products product ON {{product}}
+FROM {asked}
+CROSS JOIN {CALLER} caller
+CROSS JOIN {product} product
 CROSS JOIN {RIGHTS} rights
-JOIN datasets dataset ON dataset.dataset_id = product.dataset_id
-JOIN licences licence ON licence.licence_id = dataset.licence_id
+JOIN licences licence ON licence.licence_id = product.licence_id
 WHERE rights.visible
 ON CONFLICT DO NOTHING"""  # noqa: S608 - as above
 
 
-class Catalog:
-    """Looks files up for callers."""
+_ACCEPT_BY_URN = _accept_licence(_asked("product"), _BY_URN)
+_ACCEPT_BY_ITEM = _accept_licence(_asked("collection", "item"), _BY_ITEM)
 
-    def __init__(self, database: Database) -> None:
+Question = tuple[str | bool | None, ...]
+"""What `_asked` has a row for."""
+
+
+class Catalog:
+    """Looks files up for callers. Made by `catalog`."""
+
+    def __init__(
+        self,
+        database: Database,
+        by_checksum: Batches[Question, asyncpg.Record | None],
+        by_asset: Batches[Question, asyncpg.Record | None],
+    ) -> None:
         self._database = database
+        self._by_checksum = by_checksum
+        self._by_asset = by_asset
 
     async def locate(self, address: Address, principal: Principal) -> File:
-        """The file at ``address``, if ``principal`` may have it. One round trip to PostgreSQL.
+        """The file at ``address``, if ``principal`` may have it. One round trip to PostgreSQL, shared with others.
 
         Raises:
             GatewayError: 404 no such product, collection, item, file or asset in the caller's tenant; 403 no right to
@@ -108,8 +144,11 @@ class Catalog:
         key = _key(address)
         if not all(is_storable(part) for part in key):
             raise _not_found(address)
-        statement = LOCATE_BY_CHECKSUM if isinstance(address, ByChecksum) else LOCATE_BY_ASSET
-        row = await self._database.fetch_row(statement, *caller_parameters(principal), *key)
+        look_ups = self._by_checksum if isinstance(address, ByChecksum) else self._by_asset
+        try:
+            row = await look_ups.ask((*caller_columns(principal), *key))
+        except TimeoutError as error:
+            raise no_answer() from error
         return decide(row, address, principal)
 
     async def accept_licence(self, address: Address, principal: Principal) -> None:
@@ -123,9 +162,30 @@ class Catalog:
         key = _key(address)[:-1]
         if principal.is_anonymous or not all(is_storable(part) for part in key):
             return
-        product = _PRODUCT_BY_URN if isinstance(address, ByChecksum) else _PRODUCT_BY_ITEM
-        statement = _ACCEPT_LICENCE.format(product=product)
-        await self._database.fetch_row(statement, *caller_parameters(principal), *key)
+        statement = _ACCEPT_BY_URN if isinstance(address, ByChecksum) else _ACCEPT_BY_ITEM
+        await self._database.fetch(statement, *([value] for value in (*caller_columns(principal), *key)))
+
+
+@contextlib.asynccontextmanager
+async def catalog(database: Database) -> AsyncIterator[Catalog]:
+    """The catalogue in ``database``."""
+    async with (
+        batching(_look_up(database, LOCATE_BY_CHECKSUM), seconds=database.timeout, lanes=database.most) as by_checksum,
+        batching(_look_up(database, LOCATE_BY_ASSET), seconds=database.timeout, lanes=database.most) as by_asset,
+    ):
+        yield Catalog(database, by_checksum, by_asset)
+
+
+def _look_up(
+    database: Database, statement: str
+) -> Callable[[Sequence[Question]], Awaitable[list[asyncpg.Record | None]]]:
+    async def look_up(questions: Sequence[Question]) -> list[asyncpg.Record | None]:
+        rows: list[asyncpg.Record | None] = [None] * len(questions)
+        for row in await database.fetch(statement, *zip(*questions, strict=True)):
+            rows[row["number"] - 1] = row
+        return rows
+
+    return look_up
 
 
 def decide(row: Mapping[str, Any] | asyncpg.Record | None, address: Address, principal: Principal) -> File:
@@ -172,6 +232,7 @@ def _key(address: Address) -> tuple[str, ...]:
     return address.collection, address.item, address.asset
 
 
+@functools.lru_cache(maxsize=4096)
 def _copies(text: str | None) -> tuple[Copy, ...]:
     return tuple(
         Copy(identifier, storage, location, state, size, modified and datetime.datetime.fromisoformat(modified), *tags)

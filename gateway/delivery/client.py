@@ -87,14 +87,15 @@ class Client:
         Raises:
             ConnectionError, ClientStalledError: as `write`.
         """
-        if self.transport.get_write_buffer_size():
-            # The transport of asyncio's TLS takes 0 as "always full".
-            self.transport.set_write_buffer_limits(high=1 if self.encrypted else 0, low=0)
-            try:
-                async with self.watch.patience():
-                    await self._writer.drain()
-            finally:
-                self.transport.set_write_buffer_limits()
+        if not self.transport.get_write_buffer_size():
+            return
+        # The transport of asyncio's TLS takes 0 as "always full".
+        self.transport.set_write_buffer_limits(high=1 if self.encrypted else 0, low=0)
+        try:
+            async with self.watch.patience():
+                await self._writer.drain()
+        finally:
+            self.transport.set_write_buffer_limits()
         if self.transport.is_closing():
             raise ConnectionResetError("the client is gone")
 
@@ -107,6 +108,8 @@ class Client:
             ConnectionError, ClientStalledError: as `write`.
         """
         await self.flush()
+        if self.transport.is_closing():
+            raise ConnectionResetError("the client is gone")
         if self._peer is None:
             self._peer = Descriptor(os.dup(self.socket.fileno()))
         return self._peer

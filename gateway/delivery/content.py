@@ -11,7 +11,7 @@ from gateway.delivery.client import Client
 from gateway.delivery.source import Opened, Source, open_source
 from gateway.hashing import AT_ONCE_BYTES, Proof
 from gateway.http.evaluate import Span
-from gateway.storage import CopyBrokenError, CopyUnavailableError, OnDisk, StorageError
+from gateway.storage import CopyBrokenError, CopyUnavailableError, StorageError, on_disk
 
 log = logging.getLogger(__name__)
 
@@ -178,11 +178,7 @@ class Content:
         source = self._waiting[0]
         self._failures += 1
         self._vain = 0 if progress else self._vain + 1
-        again = (
-            isinstance(error, CopyUnavailableError)
-            and not isinstance(source.storage, OnDisk)
-            and self._vain < MOST_VAIN
-        )
+        again = isinstance(error, CopyUnavailableError) and on_disk(source.storage) is None and self._vain < MOST_VAIN
         log.warning("copy %s broke off: %r; %s", source.name, error, "resuming" if again else "giving it up")
         if not again:
             self._give_up(error)

@@ -20,6 +20,8 @@ from gateway.storage import (
     OpenFile,
     Stat,
     answering_within,
+    can_stream,
+    on_disk,
 )
 
 READ_BYTES = 256 * 1024
@@ -90,18 +92,20 @@ async def open_source(source: Source, span: Span, *, size: int, at_once: bool, s
         StorageError: it cannot be opened.
     """
     opened: Opened
-    if isinstance(source.storage, OnDisk):
+    disk, remote = on_disk(source.storage), can_stream(source.storage)
+    if disk is not None:
         async with answering_within(storage_timeout):
             start, count = (span.start, span.length) if at_once else (0, 0)
-            file = await source.storage.open(source.location, start, count)
-        opened = OpenedFile(source.storage, file, start, storage_timeout)
+            file = await disk.open(source.location, start, count)
+        opened = OpenedFile(disk, file, start, storage_timeout)
     else:
+        assert remote is not None  # noqa: S101 - it is one or the other
         version = source.expected.version if source.expected is not None else None
         async with answering_within(storage_timeout):
-            stream = await source.storage.stream(source.location, span.start, span.stop, version)
+            stream = await remote.stream(source.location, span.start, span.stop, version)
         opened = OpenedStream(stream, span, storage_timeout)
     try:
-        _check(source, opened.stat, size)
+        check_stat(source, opened.stat, size)
         if isinstance(opened, OpenedStream):
             await opened.start()
     except BaseException:
@@ -110,7 +114,12 @@ async def open_source(source: Source, span: Span, *, size: int, at_once: bool, s
     return opened
 
 
-def _check(source: Source, found: Stat, size: int) -> None:
+def check_stat(source: Source, found: Stat, size: int) -> None:
+    """See that what was found is what was recorded, of ``size`` bytes, and not known to be broken.
+
+    Raises:
+        CopyChangedError, CopyBrokenError: it is not.
+    """
     if source.expected is not None and found.version != source.expected.version:
         raise CopyChangedError(f"{source.location}: changed since it was ingested")
     if found.size != size:

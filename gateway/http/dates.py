@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import datetime
 import re
-from email.utils import format_datetime
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_SHORT_DAY = "(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)"
+_DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_SHORT_DAY = f"(?:{'|'.join(_DAYS)})"
 _LONG_DAY = "(?:Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday)"
 _MONTH = f"(?P<month>{'|'.join(_MONTHS)})"
 _TIME = "(?P<hour>[0-9]{2}):(?P<minute>[0-9]{2}):(?P<second>[0-9]{2})"
@@ -35,7 +35,11 @@ def parse_http_date(text: str, now: datetime.datetime) -> datetime.datetime | No
 
 def format_http_date(moment: datetime.datetime) -> str:
     """``moment`` (with a timezone) as an IMF-fixdate, the only form a sender may use; parts of a second are cut off."""
-    return format_datetime(moment.astimezone(datetime.UTC), usegmt=True)
+    day = moment.astimezone(datetime.UTC)
+    return (
+        f"{_DAYS[day.weekday()]}, {day.day:02} {_MONTHS[day.month - 1]} {day.year:04} "
+        f"{day.hour:02}:{day.minute:02}:{day.second:02} GMT"
+    )
 
 
 def last_modified(modified: datetime.datetime, now: datetime.datetime) -> datetime.datetime:

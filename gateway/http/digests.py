@@ -50,6 +50,8 @@ def wanted_digests(fields: Mapping[str, str], headers: MultiMapping[str]) -> dic
     A request that names no preference gets all. One that does (Want-Repr-Digest, RFC 9530 §4; Want-Digest, RFC 3230)
     gets those whose algorithm it names with a weight above zero; a preference that cannot be read is none.
     """
+    if "Want-Repr-Digest" not in headers and "Want-Digest" not in headers:
+        return dict(fields)
     wanted = {}
     for name, value in fields.items():
         weights = _weights(",".join(headers.getall(f"Want-{name}", ())))

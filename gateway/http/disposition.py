@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 from typing import Literal
@@ -23,6 +24,7 @@ _ATTR_CHAR = "!#$&+-.^_`|~"
 """What RFC 8187 lets stand unencoded beside letters and digits."""
 
 
+@functools.lru_cache(maxsize=4096)
 def content_disposition(name: str, kind: Literal["attachment", "inline"] = "attachment") -> str:
     """The value of Content-Disposition for a file stored as ``name``: printable ASCII whatever ``name`` holds.
 

@@ -41,19 +41,18 @@ class Representation:
     """When the bytes last changed, with a timezone; None if unknown."""
     content_type: str
     """As the catalogue has it; ``application/octet-stream`` is sent where it is no media type."""
+    entity_tag: EntityTag = dataclasses.field(init=False, repr=False, compare=False)
+    """``etag``, taken apart."""
 
     def __post_init__(self) -> None:
         if self.length < 0:
             raise ValueError(f"the length of a representation cannot be {self.length}")
-        if not self.etag.isascii() or parse_entity_tag(self.etag) is None or self.etag != self.etag.strip():
+        tag = parse_entity_tag(self.etag)
+        if tag is None or not self.etag.isascii() or self.etag != self.etag.strip():
             raise ValueError(f"not an entity-tag in ASCII: {self.etag!r}")
+        object.__setattr__(self, "entity_tag", tag)
         if self.last_modified is not None and self.last_modified.tzinfo is None:
             raise ValueError("last_modified has no timezone")
-
-    @property
-    def entity_tag(self) -> EntityTag:
-        """``etag``, taken apart."""
-        return EntityTag(self.etag.removeprefix("W/")[1:-1], weak=self.etag.startswith("W/"))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

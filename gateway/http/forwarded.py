@@ -52,7 +52,7 @@ def is_host(text: str) -> bool:
 
 def is_listed(address: str, networks: Sequence[Network]) -> bool:
     """Whether ``address`` lies in one of ``networks``; an IPv4 address mapped into IPv6 is looked at as IPv4."""
-    ip = _ip(address)
+    ip = _ip(address) if networks else None
     return ip is not None and any(ip in network for network in networks)
 
 

@@ -107,11 +107,11 @@ class BearerTokens:
         """
         if len(token) > LONGEST_TOKEN:
             raise _invalid("the token is too long")
-        if not _COMPACT.fullmatch(token):
-            raise _invalid("the token is not a JWT")
-        digest = hashlib.sha256(token.encode("ascii")).digest()
+        digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
         principal, expires = self._verified.get(digest, (None, 0.0))
         if principal is None or self._clock() >= expires:
+            if not _COMPACT.fullmatch(token):
+                raise _invalid("the token is not a JWT")
             claims = self._verify(token)
             principal = _principal(claims)
             while len(self._verified) >= MOST_REMEMBERED:

@@ -8,57 +8,81 @@ import logging
 import logging.handlers
 import queue
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import TextIO
 
 import structlog
-from aiohttp import web
-from aiohttp.abc import AbstractAccessLogger
-
-from gateway.downloads import PRINCIPAL, TRANSFER
-from gateway.links import CLIENT
-from gateway.ops.request_context import REQUEST_ID
 
 MOST_WAITING = 100_000
 """Lines that may wait for the writer; beyond it lines are dropped, since a log must not exhaust the memory."""
-
-access_log = logging.getLogger("gateway.access")
-
-
-class AccessLogger(AbstractAccessLogger):
-    """One JSON line a request. The query is left out: it may hold a token."""
-
-    def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
-        """Write the line of a request that ended ``time`` seconds after it came."""
-        client, principal, transfer = request.get(CLIENT), request.get(PRINCIPAL), request.get(TRANSFER)
-        line: dict[str, object] = {
-            "request_id": request.get(REQUEST_ID),
-            "remote": client.address if client is not None else request.remote,
-            "method": request.method,
-            "path": request.rel_url.raw_path,
-            "status": response.status,
-            "duration_ms": round(time * 1000, 1),
-        }
-        if principal is not None:
-            line["tenant"] = principal.tenant
-            line["user"] = principal.subject
-        if transfer is not None:
-            line["promised"] = transfer.promised
-            line["sent"] = transfer.sent
-            line["outcome"] = transfer.handed_over or ("whole" if transfer.finished else "cut")
-        access_log.info("request", extra={"fields": line})
+GATHER_SECONDS = 0.05
+"""How long the writer lets lines gather: to be woken for each would cost the loop more than the lines do."""
 
 
-class _BoundedQueueHandler(logging.handlers.QueueHandler):
+class Writer:
+    """A thread that writes lines, and log records as lines."""
+
+    def __init__(self, output: TextIO, format_record: Callable[[logging.LogRecord], str]) -> None:
+        self._output = output
+        self._format = format_record
+        self._waiting: queue.SimpleQueue[str | logging.LogRecord | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def put(self, item: str | logging.LogRecord) -> None:
+        """Have a line or a record written soon. It never waits."""
+        if self._waiting.qsize() < MOST_WAITING:
+            self._waiting.put(item)
+
+    def stop(self) -> None:
+        """Write what waits, and end."""
+        self._waiting.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        ended = False
+        while not ended:
+            items = [self._waiting.get()]
+            if items[0] is not None:
+                time.sleep(GATHER_SECONDS)
+            with contextlib.suppress(queue.Empty):
+                while items[-1] is not None:
+                    items.append(self._waiting.get_nowait())
+            ended = items[-1] is None
+            lines = [self._line(item) for item in items if item is not None]
+            # Whatever is wrong with the output, there is no other place to say so.
+            with contextlib.suppress(OSError, ValueError):
+                self._output.write("".join(f"{line}\n" for line in lines))
+                self._output.flush()
+
+    def _line(self, item: str | logging.LogRecord) -> str:
+        if isinstance(item, str):
+            return item
+        try:
+            return self._format(item)
+        except Exception as error:  # noqa: BLE001 - one bad record must not end all logs
+            return json.dumps({"event": f"a log record cannot be shown: {error!r}", "logger": item.name})
+
+
+class _Entrance(logging.handlers.QueueHandler):
+    def __init__(self, writer: Writer) -> None:
+        super().__init__(queue.SimpleQueue())
+        self._writer = writer
+
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
         """Note the request that is being served here: the writer's thread cannot know it."""
-        fields = {**structlog.contextvars.get_contextvars(), **getattr(record, "fields", {})}
+        fields = structlog.contextvars.get_contextvars()
         prepared: logging.LogRecord = super().prepare(record)
         prepared.fields = fields
         return prepared
 
     def enqueue(self, record: logging.LogRecord) -> None:
-        with contextlib.suppress(queue.Full):
-            self.queue.put_nowait(record)
+        self._writer.put(record)
 
 
 def _add_fields(_: object, __: str, event: structlog.types.EventDict) -> structlog.types.EventDict:
@@ -67,8 +91,11 @@ def _add_fields(_: object, __: str, event: structlog.types.EventDict) -> structl
 
 
 @contextlib.contextmanager
-def json_logs(level: str = "INFO") -> Iterator[None]:
-    """Write all logs of the process to standard error as JSON lines, until the block ends."""
+def json_logs(level: str = "INFO") -> Iterator[Callable[[str], None]]:
+    """Write all logs of the process to standard error as JSON lines, until the block ends.
+
+    Gives what writes lines that are JSON already.
+    """
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=[
             structlog.stdlib.add_log_level,
@@ -82,18 +109,15 @@ def json_logs(level: str = "INFO") -> Iterator[None]:
             structlog.processors.JSONRenderer(serializer=json.dumps),
         ],
     )
-    output = logging.StreamHandler(sys.stderr)
-    output.setFormatter(formatter)
-    lines: queue.Queue[logging.LogRecord] = queue.Queue(MOST_WAITING)
-    entrance = _BoundedQueueHandler(lines)
-    writer = logging.handlers.QueueListener(lines, output)
+    writer = Writer(sys.stderr, formatter.format)
+    entrance = _Entrance(writer)
     root = logging.getLogger()
     before = root.level
     root.addHandler(entrance)
     root.setLevel(level)
     writer.start()
     try:
-        yield
+        yield writer.put
     finally:
         root.removeHandler(entrance)
         root.setLevel(before)

@@ -5,29 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import logging
 import secrets
 from collections.abc import AsyncIterator
 from http import HTTPStatus
-from importlib.resources import files
-from typing import Any
 from urllib.parse import quote
-
-import redis.asyncio
-from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialBackoff
-from redis.commands.core import AsyncScript
-from redis.exceptions import RedisError
 
 from gateway.catalog.model import File
 from gateway.config import Quotas as QuotaSettings
 from gateway.config import Redis as RedisSettings
-from gateway.errors import ConfigurationError, GatewayError, unavailable
+from gateway.errors import GatewayError, unavailable
 from gateway.identity.principal import Principal
+from gateway.quotas.scripts import NEIGHBOUR_ERRORS, Scripts, open_scripts
 
 log = logging.getLogger(__name__)
 
-_NEIGHBOUR_ERRORS = (OSError, TimeoutError, RedisError)
 _TOMBSTONE_SECONDS = 600
 """Longer than any reservation can still be on its way to Redis."""
 _SETTLE_ATTEMPTS = 8
@@ -56,12 +49,9 @@ class Lease:
 class Quotas:
     """Counts downloads and bytes in Redis. Reserving is one round trip."""
 
-    def __init__(self, client: redis.asyncio.Redis, settings: QuotaSettings, timeout: float) -> None:
-        self._client = client
+    def __init__(self, scripts: Scripts, settings: QuotaSettings) -> None:
+        self._scripts = scripts
         self._settings = settings
-        self._timeout = timeout
-        self._reserve = _script(client, "reserve.lua")
-        self._settle = _script(client, "settle.lua")
         self._settling: set[asyncio.Task[None]] = set()
 
     async def reserve(self, principal: Principal, file: File, promised: int) -> Lease:
@@ -70,23 +60,15 @@ class Quotas:
         Raises:
             GatewayError: 429 the quota does not allow it; 503 Redis does not answer, so that nobody knows.
         """
-        if promised > MOST_BYTES:
-            raise GatewayError(HTTPStatus.TOO_MANY_REQUESTS, "This is more than any quota can count.")
-        lease = self._lease(principal, file, promised)
-        arguments = [file.limits.max_downloads, file.limits.max_bytes, promised, lease.window, self._settings.lease_ttl]
-        try:
-            async with asyncio.timeout(self._timeout):
-                answer = await self._reserve(keys=list(lease.keys), args=arguments)
-        except _NEIGHBOUR_ERRORS as error:
-            # It may have been granted before the answer was lost.
-            self._settle_later(lease, sent=0, delivered=False)
-            raise unavailable("The quota service does not answer at the moment; try again.") from error
-        except asyncio.CancelledError:
-            self._settle_later(lease, sent=0, delivered=False)
-            raise
-        if answer[0] == 1:
-            return lease
-        raise _refusal(principal, file, answer[1].decode(), used_downloads=answer[2], used_bytes=answer[3])
+        return await self._charge(principal, file, promised, ttl=self._settings.lease_ttl, whole=False)
+
+    async def charge(self, principal: Principal, file: File, octets: int) -> None:
+        """Charge one download of ``file``, all ``octets`` of it, which somebody else sends: there is nothing to settle.
+
+        Raises:
+            GatewayError: as `reserve`; nothing is charged then.
+        """
+        await self._charge(principal, file, octets, ttl=_TOMBSTONE_SECONDS, whole=True)
 
     async def settle(self, lease: Lease, *, sent: int, delivered: bool) -> None:
         """Charge ``sent`` bytes and end the lease; the download itself is given back unless ``delivered``.
@@ -95,13 +77,18 @@ class Quotas:
         caller that is cancelled meanwhile stops waiting, the settlement goes on.
         """
         task = self._settle_later(lease, sent=sent, delivered=delivered)
-        await asyncio.wait([task], timeout=self._timeout)
+        await asyncio.wait([task], timeout=self._scripts.timeout)
 
     async def usage(self, principal: Principal) -> tuple[int, int]:
-        """Downloads and bytes charged to ``principal`` so far, promises of running downloads included."""
-        async with asyncio.timeout(self._timeout):
-            values = await self._client.hmget(_usage_key(principal), ["downloads", "bytes"])
-        return int(values[0] or 0), int(values[1] or 0)
+        """Downloads and bytes charged to ``principal`` so far, promises of running downloads included.
+
+        Raises:
+            GatewayError: 503; Redis does not answer.
+        """
+        try:
+            return await self._scripts.usage(_usage_key(principal.tenant, principal.email))
+        except NEIGHBOUR_ERRORS as error:
+            raise unavailable("Redis does not answer.") from error
 
     async def ping(self) -> None:
         """Ask Redis for a sign of life.
@@ -110,9 +97,8 @@ class Quotas:
             GatewayError: 503.
         """
         try:
-            async with asyncio.timeout(self._timeout):
-                await self._client.ping()
-        except _NEIGHBOUR_ERRORS as error:
+            await self._scripts.ping()
+        except NEIGHBOUR_ERRORS as error:
             raise unavailable("Redis does not answer.") from error
 
     async def close(self) -> None:
@@ -126,8 +112,27 @@ class Quotas:
             await asyncio.wait(late)
             log.error("%s downloads stay charged in full: Redis did not take their settlements in time", len(late))
 
+    async def _charge(self, principal: Principal, file: File, promised: int, *, ttl: int, whole: bool) -> Lease:
+        if promised > MOST_BYTES:
+            raise GatewayError(HTTPStatus.TOO_MANY_REQUESTS, "This is more than any quota can count.")
+        lease = self._lease(principal, file, promised)
+        limits = file.limits
+        arguments = (limits.max_downloads, limits.max_bytes, promised, lease.window, ttl, int(whole))
+        try:
+            answer = await self._scripts.run("reserve", lease.keys, arguments)
+        except NEIGHBOUR_ERRORS as error:
+            # It may have been granted before the answer was lost.
+            self._settle_later(lease, sent=0, delivered=False)
+            raise unavailable("The quota service does not answer at the moment; try again.") from error
+        except asyncio.CancelledError:
+            self._settle_later(lease, sent=0, delivered=False)
+            raise
+        if answer[0] == 1:
+            return lease
+        raise _refusal(principal, file, answer[1].decode(), used_downloads=answer[2], used_bytes=answer[3])
+
     def _lease(self, principal: Principal, file: File, promised: int) -> Lease:
-        usage = _usage_key(principal)
+        usage = _usage_key(principal.tenant, principal.email)
         content = f"{file.checksum_algorithm}:{file.checksum.lower()}" if file.checksum else f"file:{file.file_id}"
         identifier = secrets.token_urlsafe(16)
         # Anonymous callers are many people under one name: nothing that one does is merged with what another does.
@@ -142,14 +147,13 @@ class Quotas:
         return task
 
     async def _settle_with_retries(self, lease: Lease, sent: int, delivered: bool) -> None:
-        arguments = [sent, int(delivered), lease.window, _TOMBSTONE_SECONDS]
+        arguments = (sent, int(delivered), lease.window, _TOMBSTONE_SECONDS)
         for attempt in range(_SETTLE_ATTEMPTS):
             if attempt:
                 await asyncio.sleep(_SETTLE_PAUSE * 2 ** (attempt - 1))
             try:
-                async with asyncio.timeout(self._timeout):
-                    await self._settle(keys=list(lease.keys), args=arguments)
-            except _NEIGHBOUR_ERRORS as error:
+                await self._scripts.run("settle", lease.keys, arguments)
+            except NEIGHBOUR_ERRORS as error:
                 problem = error
             else:
                 return
@@ -163,41 +167,19 @@ async def connect(settings: RedisSettings, quotas: QuotaSettings) -> AsyncIterat
     Raises:
         ConfigurationError: Redis cannot be reached.
     """
-    pool: Any = redis.asyncio.BlockingConnectionPool.from_url(
-        settings.url.get_secret_value(),
-        max_connections=settings.pool_size,
-        timeout=settings.timeout,
-        socket_connect_timeout=settings.timeout,
-        # Each call has its deadline here. A second one inside would be asyncio.wait_for, which in Python 3.11 can
-        # swallow the cancellation by the first, so that the call goes on for three times as long.
-        socket_timeout=None,
-        # One retry covers a connection that died while idle. It is safe, since every script can be run twice.
-        retry=Retry(ExponentialBackoff(cap=0.05, base=0.01), 1),
-        client_name="download-gateway",
-    )
-    client = redis.asyncio.Redis.from_pool(pool)
-    service = Quotas(client, quotas, settings.timeout)
-    try:
+    async with open_scripts(settings) as scripts:
+        service = Quotas(scripts, quotas)
         try:
-            await service.ping()
-        except GatewayError as error:
-            raise ConfigurationError(f"redis.url: Redis cannot be reached there: {error.__cause__}") from error
-        yield service
-    finally:
-        await service.close()
-        await client.aclose()
+            yield service
+        finally:
+            await service.close()
 
 
-def _script(client: redis.asyncio.Redis, name: str) -> AsyncScript:
-    text = files("gateway.quotas").joinpath("lua", name).read_text(encoding="utf-8")
-    script: AsyncScript = client.register_script(text)
-    return script
-
-
-def _usage_key(principal: Principal) -> str:
+@functools.lru_cache(maxsize=4096)
+def _usage_key(tenant: str, email: str | None) -> str:
     """All keys of a tenant carry its name as hash tag, so that they share a slot of a Redis Cluster."""
-    who = "anonymous" if principal.email is None else f"user:{quote(principal.email, safe='@')}"
-    return f"gateway:{{{quote(principal.tenant, safe='')}}}:{who}"
+    who = "anonymous" if email is None else f"user:{quote(email, safe='@')}"
+    return f"gateway:{{{quote(tenant, safe='')}}}:{who}"
 
 
 def _refusal(principal: Principal, file: File, reason: str, *, used_downloads: int, used_bytes: int) -> GatewayError:

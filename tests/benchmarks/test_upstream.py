@@ -29,7 +29,7 @@ from benchmarks.setting_up import (
 from benchmarks.starlette_app import CLIENTS
 from benchmarks.upstream import BUCKET, SCHEMES, Upstream, copies_over_each, over, running_upstream, s3_storage
 from gateway.config import StorageLocation
-from storage_plugins.s3 import S3Storage
+from storage_plugins.s3.plugin import S3Storage
 from tests.e2e.conftest import REQUIRE_CLIENTS
 
 SIZE = 300_000

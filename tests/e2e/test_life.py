@@ -130,7 +130,11 @@ def test_serve_refuses_neighbours_that_are_not_there(tmp_path: Path, redis_url: 
     cases = [
         ({"GATEWAY_DATABASE__DSN": f"postgresql://u:hush@{nowhere}/x"}, "local", "database.dsn"),
         ({"GATEWAY_REDIS__URL": f"redis://:hush@{nowhere}/0"}, "local", "redis.url"),
-        ({}, "absent", "storage 'disk': storage plug-in 'absent' is not installed; installed are: local"),
+        (
+            {},
+            "absent",
+            "storage 'disk': storage plug-in 'absent' is not installed; installed are: http, local, obstore, s3",
+        ),
     ]
     for environment, plugin, expected in cases:
         config.write_text(text.replace("PLUGIN", plugin), encoding="utf-8")

@@ -31,6 +31,8 @@ MEBIBYTE = 1024 * 1024
 LARGE = random.Random(9).randbytes(12 * MEBIBYTE)
 SEND_TIMEOUT = 2
 STALLED, HEALTHY = 200, 20
+POOLED = 4
+"""Most connections to PostgreSQL and Redis."""
 STALLER = principal("staller", SCIENCE)
 
 
@@ -139,7 +141,8 @@ async def test_two_hundred_clients_that_stop_reading_harm_nobody(archive: Archiv
         fetched = await asyncio.gather(*(fetch(gateway.url, entry) for _ in range(HEALTHY)))
         grown = max(grown, gateway.resident_bytes - memory)
         lasted = await stalling
-        assert await until(lambda: gateway.descriptors <= descriptors, 3)
+        # The pools of both neighbours may have opened more connections meanwhile.
+        assert await until(lambda: gateway.descriptors <= descriptors + POOLED, 3)
         for _ in range(50):  # the last of them are being settled
             charged = await archive.charged(STALLER)
             if charged <= STALLED * most_in_socket_buffers():

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import itertools
-import logging
+import json
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -50,7 +50,6 @@ class Pair:
     archive: Path
     elsewhere: aiohttp.ClientSession
     """Connects from ELSEWHERE."""
-    log: pytest.LogCaptureFixture
     _ids: Iterator[int] = dataclasses.field(default_factory=itertools.count)
 
     async def direct(self, path: str, who: Principal | None = None, fields: Fields = (), method: str = "GET") -> Answer:
@@ -71,9 +70,9 @@ class Pair:
         """The line of the access log, which is written once the gateway is done."""
         async with asyncio.timeout(20):
             while True:
-                for record in self.log.records:
-                    fields: dict[str, object] = getattr(record, "fields", {})
-                    if fields.get("request_id") == request_id[1]:
+                for line in self.gateway.access_log:
+                    fields: dict[str, object] = json.loads(line)
+                    if fields["request_id"] == request_id[1]:
                         return fields
                 await asyncio.sleep(0.005)
 
@@ -96,11 +95,8 @@ def archive() -> Iterator[Path]:
 
 
 @contextlib.asynccontextmanager
-async def pair(
-    kind: Kind, database: str, redis_url: str, archive: Path, directory: Path, log: pytest.LogCaptureFixture
-) -> AsyncIterator[Pair]:
+async def pair(kind: Kind, database: str, redis_url: str, archive: Path, directory: Path) -> AsyncIterator[Pair]:
     """Run a gateway that lists the proxy, and the proxy."""
-    log.set_level(logging.INFO, "gateway.access")
     config = config_for(
         database, redis_url, archive,
         server={"port": 0, "shutdown_timeout": 1, "trusted_proxies": ["127.0.0.1"]},
@@ -120,7 +116,7 @@ async def pair(
     ):
         await gateway.catalogue.grant("restricted", await gateway.catalogue.group(SCIENCE))
         with running(kind, gateway.url, archive, directory) as url:
-            yield Pair(kind, gateway, url, archive, elsewhere, log)
+            yield Pair(kind, gateway, url, archive, elsewhere)
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.name)
@@ -130,17 +126,14 @@ async def offloading(
     redis_url: str,
     archive: Path,
     tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
 ) -> AsyncIterator[Pair]:
     """Each proxy in turn."""
-    async with pair(request.param, database, redis_url, archive, tmp_path, caplog) as both:
+    async with pair(request.param, database, redis_url, archive, tmp_path) as both:
         yield both
 
 
 @pytest.fixture
-async def nginx(
-    database: str, redis_url: str, archive: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> AsyncIterator[Pair]:
+async def nginx(database: str, redis_url: str, archive: Path, tmp_path: Path) -> AsyncIterator[Pair]:
     """nginx alone: what only it is handed."""
-    async with pair(NGINX, database, redis_url, archive, tmp_path, caplog) as both:
+    async with pair(NGINX, database, redis_url, archive, tmp_path) as both:
         yield both

@@ -51,18 +51,18 @@ def open_quotas(
 
 
 async def run_reserve(
-    quotas: Quotas, lease: Lease, limits: Limits = UNLIMITED, *, ttl: int = 86400
+    quotas: Quotas, lease: Lease, limits: Limits = UNLIMITED, *, ttl: int = 86400, whole: bool = False
 ) -> tuple[bool, int, int]:
     """Run reserve.lua for ``lease`` as it is: whether it is granted, and the downloads and bytes it tells."""
-    answer = await quotas._reserve(
-        keys=list(lease.keys), args=[limits.max_downloads, limits.max_bytes, lease.promised, lease.window, ttl]
+    answer = await quotas._scripts.run(
+        "reserve", lease.keys, (limits.max_downloads, limits.max_bytes, lease.promised, lease.window, ttl, int(whole))
     )
     return bool(answer[0]), answer[-2], answer[-1]
 
 
 async def run_settle(quotas: Quotas, lease: Lease, sent: int, *, delivered: bool) -> bool:
     """Run settle.lua for ``lease``: whether this call settled it."""
-    return bool(await quotas._settle(keys=list(lease.keys), args=[sent, int(delivered), lease.window, 600]))
+    return bool(await quotas._scripts.run("settle", lease.keys, (sent, int(delivered), lease.window, 600)))
 
 
 async def until(holds: Callable[[], Awaitable[bool]], seconds: float = 8) -> None:

@@ -31,7 +31,7 @@ class Window:
     """One caller's downloads of one content that count as one."""
 
     running: int = 0
-    delivered: bool = False
+    delivered: int = 0
 
 
 @dataclasses.dataclass
@@ -56,6 +56,8 @@ class Held:
     """Settled, or forgotten."""
     forgotten: bool = False
     """Its key ran out."""
+    whole: bool = False
+    """Charged as delivered at once."""
 
 
 contents = st.sampled_from(["a", "b"])
@@ -100,10 +102,26 @@ class QuotaMachine(RuleBasedStateMachine):
         """Through the service, as a download does."""
         return self.reserve_through_the_service(who, content, promised)
 
-    @rule(target=leases, who=callers, content=contents, promised=amounts)
-    def make_lease(self, who: int, content: str, promised: int) -> Held:
+    @rule(target=leases, who=callers, content=contents, promised=amounts, whole=st.booleans())
+    def make_lease(self, who: int, content: str, promised: int, whole: bool) -> Held:
         """A lease that is not, or not yet, reserved."""
-        return self.unreserved(who, content, promised)
+        held = self.unreserved(who, content, promised)
+        held.whole = whole
+        return held
+
+    @rule(who=callers, content=contents, promised=amounts)
+    def charge(self, who: int, content: str, promised: int) -> None:
+        """Through the service, as a download does that somebody else sends."""
+        reason = self.refusal(who, content, promised)
+        wanted = self.quotas.charge(self.callers[who], file(content, self.limits[who]), promised)
+        if reason is not None:
+            with pytest.raises(GatewayError, match=reason):
+                self.run(wanted)
+            return
+        self.run(wanted)
+        held = self.unreserved(who, content, promised)
+        held.whole = True
+        self.grant(held)
 
     def reserve_through_the_service(self, who: int, content: str, promised: int) -> Held:
         reason = self.refusal(who, content, promised)
@@ -124,7 +142,9 @@ class QuotaMachine(RuleBasedStateMachine):
         """The same lease, as a retry or a call that was held up does it."""
         if held.forgotten:  # no call is held up for that long
             return
-        granted, downloads, octets = self.run(run_reserve(self.quotas, held.lease, self.limits[held.who]))
+        granted, downloads, octets = self.run(
+            run_reserve(self.quotas, held.lease, self.limits[held.who], whole=held.whole)
+        )
         if held.ended or held.window is not None:
             assert granted is not held.ended
         else:
@@ -191,7 +211,10 @@ class QuotaMachine(RuleBasedStateMachine):
             account.downloads += 1
             if self.merges(held.who):
                 account.windows[held.content] = window
-        window.running += 1
+        if held.whole:
+            window.delivered += 1
+        else:
+            window.running += 1
         account.octets += held.lease.promised
         held.window = window
 
@@ -201,8 +224,11 @@ class QuotaMachine(RuleBasedStateMachine):
         account.octets += sent - held.lease.promised
         if self.merges(held.who) and account.windows.get(held.content) is not window:
             return
-        window.running -= 1
-        window.delivered = window.delivered or delivered
+        if held.whole:
+            window.delivered -= 1
+        else:
+            window.running -= 1
+        window.delivered += delivered
         if not window.running and not window.delivered:
             account.downloads -= 1
             account.windows.pop(held.content, None)

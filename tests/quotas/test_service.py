@@ -108,6 +108,18 @@ class TestCharging:
         assert await quotas.usage(USER) == (1, MOST_BYTES - 1)
         await refusal(quotas, "b", UNLIMITED, MOST_BYTES + 1)
 
+    async def test_what_somebody_else_sends_is_charged_whole_and_merged_like_all_else(self, quotas: Quotas) -> None:
+        once = Limits(1, 100)
+        for _ in range(2):
+            await quotas.charge(USER, file("a", once), 30)
+        await download(quotas, USER, "a", 10, once)
+        assert await quotas.usage(USER) == (1, 70)
+        with pytest.raises(GatewayError, match="Download quota of 1 exceeded"):
+            await quotas.charge(USER, file("b", once), 1)
+        with pytest.raises(GatewayError, match="would be exceeded"):
+            await quotas.charge(USER, file("a", once), 31)
+        assert await quotas.usage(USER) == (1, 70)
+
 
 class TestGivingBack:
     async def test_the_download_is_kept_while_another_of_the_content_runs(self, quotas: Quotas) -> None:
@@ -127,6 +139,12 @@ class TestGivingBack:
         third = await quotas.reserve(USER, file("a"), 30)
         await quotas.settle(third, sent=0, delivered=False)
         assert await quotas.usage(USER) == (1, 1)
+
+    async def test_the_download_is_kept_while_another_was_handed_over(self, quotas: Quotas) -> None:
+        lease = await quotas.reserve(USER, file("a"), 10)
+        await quotas.charge(USER, file("a"), 20)
+        await quotas.settle(lease, sent=0, delivered=False)
+        assert await quotas.usage(USER) == (1, 20)
 
     async def test_what_is_given_back_can_be_had_again(self, quotas: Quotas) -> None:
         once = Limits(1, 10)
@@ -299,6 +317,7 @@ async def test_all_but_the_usage_is_forgotten_in_time(redis_url: str) -> None:
             given_back = await quotas.reserve(who, file("b"), 10)
             await quotas.settle(given_back, sent=0, delivered=False)
             await quotas.reserve(who, file("c"), 10)
+            await quotas.charge(who, file("d"), 10)
     for key, seconds in (await all_keys(redis_url)).items():
         if ":content:" in key:
             assert 0 < seconds <= 100
@@ -391,6 +410,16 @@ class TestRaces:
             assert len(results) - len(refused) == 37
             assert all(error.status is HTTPStatus.TOO_MANY_REQUESTS for error in refused)
             assert await first.usage(USER) == (37, 37)
+
+    async def test_five_thousand_at_once_admit_exactly_the_limit_of_a_thousand(self, redis_url: str) -> None:
+        limits = Limits(1000, -1)
+        async with open_quotas(redis_url, timeout=30) as quotas:
+            tries = [quotas.reserve(USER, file(f"content {number}", limits), 1) for number in range(5000)]
+            results = await asyncio.gather(*tries, return_exceptions=True)
+            refused = [result for result in results if isinstance(result, BaseException)]
+            assert len(results) - len(refused) == 1000
+            assert {type(error) for error in refused} == {GatewayError}
+            assert await quotas.usage(USER) == (1000, 1000)
 
     async def test_racing_bytes_admit_exactly_the_limit(self, quotas: Quotas) -> None:
         limits = Limits(-1, 1009)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from storage_plugins.http_client import HttpClient
+from storage_plugins.http.client import HttpClient
 from storage_plugins.local import LocalStorage
 from tests.storage_plugins.support import CONTENT, OUTSIDE
 from tests.storage_plugins.web import Authority, make_authority

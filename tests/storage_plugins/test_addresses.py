@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage_plugins.addresses import is_public, is_within
+from storage_plugins.http.addresses import is_public, is_within
 
 SPECIAL = [
     "0.0.0.0/8",

@@ -27,7 +27,7 @@ from gateway.storage import (
     SignedUrl,
     Stat,
 )
-from storage_plugins.http import HttpStorage, PublicHttpStorage, read_options
+from storage_plugins.http.plugin import HttpStorage, PublicHttpStorage, read_options
 from tests.storage_plugins.support import CONTENT, until
 from tests.storage_plugins.test_http_message import paths, queries
 from tests.storage_plugins.web import Authority, WebServer, answer, head, holding, saying, serving

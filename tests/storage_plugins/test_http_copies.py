@@ -26,8 +26,8 @@ from gateway.storage import (
     Stat,
     StorageError,
 )
-from storage_plugins.http_client import HttpClient
-from storage_plugins.http_copies import describe, stat, stream_range
+from storage_plugins.http.client import HttpClient
+from storage_plugins.http.copies import describe, stat, stream_range
 from tests.storage_plugins.support import CONTENT, until
 from tests.storage_plugins.test_http_message import chunked
 from tests.storage_plugins.web import WebServer, answer, head, holding, saying, serving

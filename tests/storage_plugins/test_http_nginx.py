@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gateway.storage import ByteStream, CopyChangedError, CopyNotFoundError, CopyUnavailableError, OnSocket
-from storage_plugins.http import HttpStorage
+from storage_plugins.http.plugin import HttpStorage
 from tests.conformance.nginx import free_ports, make_certificate, running, static, substituted
 from tests.storage_plugins.support import CONTENT
 

@@ -44,9 +44,9 @@ from gateway.storage import (
     Storage,
     StorageError,
 )
-from storage_plugins.obstore import PIECE_BYTES, ObstoreStorage, SigningObstoreStorage, describe
-from storage_plugins.obstore_errors import failure
-from storage_plugins.obstore_options import is_askable
+from storage_plugins.obstore.errors import failure
+from storage_plugins.obstore.options import is_askable
+from storage_plugins.obstore.plugin import PIECE_BYTES, ObstoreStorage, SigningObstoreStorage, describe
 from tests.storage_plugins.object_server import service_account_key
 from tests.storage_plugins.support import CONTENT
 
@@ -65,7 +65,7 @@ def make(url: str, options: dict[str, object] | None = None, **others: object) -
 class TestOptions:
     def test_the_plugin_is_announced_and_has_its_capabilities(self) -> None:
         project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-        assert project["entry-points"]["gateway.storage"]["obstore"] == "storage_plugins.obstore:ObstoreStorage"
+        assert project["entry-points"]["gateway.storage"]["obstore"] == "storage_plugins.obstore.plugin:ObstoreStorage"
         storage: Storage = make("memory:///")
         assert storage.name == "objects"
         capabilities = (CanStat, CanStream, CanSign, CanStage, OnDisk)
@@ -79,12 +79,14 @@ class TestOptions:
             ("gs://bucket", {"service_account_key": "{key}", "skip_signature": False}, True),
             ("gs://bucket", {"service_account_key": "{key}", "skip_signature": "false"}, True),
             ("gs://bucket", {"service_account_key": "{key}", "google_skip_signature": "1"}, False),
-            ("gs://bucket", {"service_account_key": "{key}", "base_url": "https://objects.example"}, False),
+            ("gs://bucket", {"service_account_key": "{key}", "bearer_token": SECRET}, False),
             ("gs://bucket", {"bearer_token": SECRET}, False),
             ("gs://bucket", ANYBODY, False),
             ("az://container", AZURE, True),
             ("abfss://container@account.dfs.core.windows.net", {"account_key": SECRET}, True),
             ("az://container", {"account_name": "account", "AZURE_STORAGE_SAS_TOKEN": "sig=x"}, False),
+            ("az://container", {"account_name": "account", "token": SECRET}, False),
+            ("az://container", AZURE | {"use_emulator": True}, False),
             ("az://container", AZURE | ANYBODY, False),
             ("s3://bucket", {"access_key_id": "a", "secret_access_key": SECRET}, True),
             ("s3a://bucket", ANYBODY, False),
@@ -169,15 +171,15 @@ class TestOptions:
         assert SECRET not in repr(storage) + repr(storage._open_store) + repr(vars(storage))
 
     def test_without_the_library_it_says_what_to_install(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.delitem(sys.modules, "storage_plugins.obstore")
+        monkeypatch.delitem(sys.modules, "storage_plugins.obstore.plugin")
         monkeypatch.setitem(sys.modules, "obstore", None)
-        point = type("Point", (), {"name": "obstore", "load": lambda _: __import__("storage_plugins.obstore")})()
+        point = type("Point", (), {"name": "obstore", "load": lambda _: __import__("storage_plugins.obstore.plugin")})()
         monkeypatch.setattr("gateway.locations.entry_points", lambda *, group: [point])
         with pytest.raises(ConfigurationError, match=r"pip install 'download-gateway\[obstore\]'"):
             load_plugin("obstore")
 
 
-NAMES = st.from_regex(r"[^/\x00-\x1f\x7f\ud800-\udfff]+(/[^/\x00-\x1f\x7f\ud800-\udfff]+)*", fullmatch=True).filter(
+NAMES = st.from_regex(r"[^/\\\x00-\x1f\x7f\ud800-\udfff]+(/[^/\\\x00-\x1f\x7f\ud800-\udfff]+)*", fullmatch=True).filter(
     lambda name: {".", ".."}.isdisjoint(name.split("/"))
 )
 STORES: dict[str, tuple[str, dict[str, object]]] = {
@@ -247,6 +249,8 @@ class TestLocate:
             "gs://bucket//a",
             "gs://bucket/a/",
             "gs://bucket/a\nb",
+            "gs://bucket/..\\a",
+            "https://storage.googleapis.com/bucket/a%5C..%5Cb",
             "https://storage.googleapis.com/bucket/a%2F..%2Fb",
             "https://storage.googleapis.com/bucket/%2e%2E/b",
             "https://storage.googleapis.com/bucket/%00",
@@ -327,6 +331,7 @@ class TestAnyStore:
             "dir/object/",
             "/dir/object",
             "dir//object",
+            "dir\\object",
             "",
             "/",
         ):
@@ -360,7 +365,7 @@ class TestAnyStore:
         if is_askable(name) and {".", ".."}.isdisjoint(name.split("/")):
             obstore.put(memory, name, b"x")
             assert obstore.head(memory, name)["path"] == name
-        elif name.strip("/"):
+        elif name.strip("/") and "\\" not in name:
             with contextlib.suppress(ValueError):
                 obstore.put(memory, name, b"x")
                 assert obstore.list(memory).collect()[0]["path"] != name
@@ -447,7 +452,7 @@ class TestErrors:
 ENDING = """
 import asyncio, contextlib
 from obstore.store import MemoryStore
-from storage_plugins.obstore import ObstoreStorage
+from storage_plugins.obstore.plugin import ObstoreStorage
 async def use():
     store = MemoryStore()
     await __import__("obstore").put_async(store, "object", bytes(1 << 20))

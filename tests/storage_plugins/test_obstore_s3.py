@@ -7,13 +7,13 @@ import contextlib
 import pytest
 
 from gateway.storage import CopyChangedError, CopyNotFoundError, CopyUnavailableError
-from storage_plugins.obstore import PIECE_BYTES, ObstoreStorage, SigningObstoreStorage
+from storage_plugins.obstore.plugin import PIECE_BYTES, ObstoreStorage, SigningObstoreStorage
 from tests.s3.swift import Swift
 from tests.storage_plugins import support
 
 CONTENT = support.CONTENT[:900_000]
 
-NAMES = ["object", "a b/é/北京", "100%/%20", "what?#now&then=x;y", "!*'()[]@$,:+~", "a\\b"]
+NAMES = ["object", "a b/é/北京", "100%/%20", "what?#now&then=x;y", "!*'()[]@$,:+~"]
 GIB = 1 << 30
 
 

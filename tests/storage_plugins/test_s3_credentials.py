@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from gateway.storage import CopyUnavailableError
-from storage_plugins.s3_chain import AwsChain
-from storage_plugins.s3_credentials import SKEW, RefreshedCredentials, StaticCredentials, seconds_left
-from storage_plugins.sigv4 import Credentials
+from storage_plugins.s3.chain import AwsChain
+from storage_plugins.s3.credentials import SKEW, RefreshedCredentials, StaticCredentials, seconds_left
+from storage_plugins.s3.sigv4 import Credentials
 from tests.storage_plugins.support import until
 
 START = 1_800_000_000.0

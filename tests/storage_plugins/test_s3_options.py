@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from gateway.errors import ConfigurationError
 from gateway.locations import load_plugin
 from gateway.storage import CanSign, CanStage, CanStat, CanStream, OnDisk
-from storage_plugins.s3 import S3Storage
-from storage_plugins.s3_buckets import BucketMap, Place
-from storage_plugins.s3_endpoint import Endpoint
-from storage_plugins.s3_options import Options
+from storage_plugins.s3.buckets import BucketMap, Place
+from storage_plugins.s3.endpoint import Endpoint
+from storage_plugins.s3.options import Options
+from storage_plugins.s3.plugin import S3Storage
 
 ROOT = Path(__file__).parents[2]
 LEAST: dict[str, object] = {"region": "eu-central-2", "buckets": ["bucket"]}
@@ -47,7 +47,7 @@ class TestPlugin:
     def test_aiobotocore_is_loaded_only_if_it_has_to_find_credentials(self, options: str, loaded: bool) -> None:
         program = (
             "import sys\n"
-            "from storage_plugins.s3 import S3Storage\n"
+            "from storage_plugins.s3.plugin import S3Storage\n"
             "assert not {'aiobotocore', 'botocore'} & set(sys.modules)\n"
             f"S3Storage.from_options('s', dict(region='x', buckets=['b'], {options}))\n"
             "print({'aiobotocore', 'botocore'} <= set(sys.modules), 'botocore' in sys.modules)"

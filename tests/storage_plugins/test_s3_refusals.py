@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.storage import CopyNotFoundError, CopyOfflineError, CopyUnavailableError, StorageError
-from storage_plugins.s3_refusals import error_code, explanation, refuses_credentials
+from storage_plugins.s3.refusals import error_code, explanation, refuses_credentials
 
 
 def body(code: str, message: str = "Told at length") -> bytes:

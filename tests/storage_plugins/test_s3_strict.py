@@ -25,10 +25,10 @@ from gateway.storage import (
     OnSocket,
     StorageError,
 )
-from storage_plugins.s3 import S3Storage
-from storage_plugins.s3_credentials import CredentialSource, RefreshedCredentials, StaticCredentials
-from storage_plugins.s3_options import Options
-from storage_plugins.sigv4 import Credentials
+from storage_plugins.s3.credentials import CredentialSource, RefreshedCredentials, StaticCredentials
+from storage_plugins.s3.options import Options
+from storage_plugins.s3.plugin import S3Storage
+from storage_plugins.s3.sigv4 import Credentials
 from tests.s3.strict import Pattern, StrictS3, strict_s3
 from tests.storage_plugins.support import until
 
@@ -130,7 +130,7 @@ class TestArchive:
     ) -> None:
         strict.store.put("bucket", "warm", b"content")
         assert await storage.stage("bucket/warm", days=1) == "ONLINE"
-        monkeypatch.setattr("storage_plugins.s3_restore._SECONDS", 0.05)
+        monkeypatch.setattr("storage_plugins.s3.restore._SECONDS", 0.05)
         strict.faults.stall_before_head()
         error = await refusal(storage.stage("bucket/warm", days=1), storage)
         assert str(error) == "did not answer within 0.05 s"

@@ -22,11 +22,11 @@ from gateway.storage import (
     CopyUnavailableError,
     OnSocket,
 )
-from storage_plugins.http_client import HttpClient
-from storage_plugins.s3 import S3Storage
-from storage_plugins.s3_credentials import StaticCredentials
-from storage_plugins.s3_options import Options
-from storage_plugins.sigv4 import Credentials
+from storage_plugins.http.client import HttpClient
+from storage_plugins.s3.credentials import StaticCredentials
+from storage_plugins.s3.options import Options
+from storage_plugins.s3.plugin import S3Storage
+from storage_plugins.s3.sigv4 import Credentials
 from tests.s3.swift import Swift
 from tests.storage_plugins.support import until
 

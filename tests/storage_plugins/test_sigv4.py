@@ -15,8 +15,8 @@ from botocore.config import Config
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from storage_plugins.s3_endpoint import Endpoint
-from storage_plugins.sigv4 import MOST_SECONDS, Credentials, Origin, Signer, encoded_path
+from storage_plugins.s3.endpoint import Endpoint
+from storage_plugins.s3.sigv4 import MOST_SECONDS, Credentials, Origin, Signer, encoded_path
 
 DOCUMENTED = Credentials("AKIAIOSFODNN7EXAMPLE", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY")
 """Of the examples in Amazon's documentation."""
@@ -151,7 +151,7 @@ class TestSigner:
 
     def test_the_key_of_a_day_is_derived_once(self) -> None:
         signer, origin = Signer("us-east-1"), Origin("https", "s3.example")
-        with mock.patch("storage_plugins.sigv4.hmac.digest", wraps=botocore.auth.hmac.digest) as digest:
+        with mock.patch("storage_plugins.s3.sigv4.hmac.digest", wraps=botocore.auth.hmac.digest) as digest:
             for second in range(10):
                 signer.presign("GET", origin, "/b/k", credentials=DOCUMENTED, now=MAY_24_2013 + second, seconds=60)
         assert digest.call_count == 4 + 10

@@ -181,7 +181,7 @@ def test_a_gateway_process_with_a_wrong_option_says_so_and_ends(
         timeout=30,
         check=False,
     )
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr == "Error: storage 'quicklooks': databse: no such option of plug-in 'sqlite' (database)\n"
 
 

@@ -90,6 +90,7 @@ def _read_request(raw: bytes, connection: int) -> Asked:
     first, *lines = raw.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
     method, target, _ = first.split(" ")
     fields = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    assert len(fields) == len(lines), "a field was sent twice"
     return Asked(method, target, fields, connection)
 
 

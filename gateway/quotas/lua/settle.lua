@@ -12,8 +12,8 @@ local usage, lease, content = KEYS[1], KEYS[2], KEYS[3]
 local sent, delivered = tonumber(ARGV[1]), tonumber(ARGV[2])
 local window, tombstone = tonumber(ARGV[3]), tonumber(ARGV[4])
 
-local state = redis.call('HMGET', lease, 'promised', 'opened')
-local promised, opened = state[1], state[2]
+local state = redis.call('HMGET', lease, 'promised', 'opened', 'whole')
+local promised, opened, whole = state[1], state[2], state[3] == '1'
 redis.call('DEL', lease)
 redis.call('HSET', lease, 'settled', 1)
 redis.call('EXPIRE', lease, tombstone)
@@ -24,11 +24,10 @@ end
 redis.call('HINCRBY', usage, 'bytes', sent - tonumber(promised))
 -- A window that began after this lease did is not its own.
 if redis.call('HGET', content, 'opened') == opened then
-    if delivered == 1 then
-        redis.call('HSET', content, 'delivered', 1)
-    end
-    local running = redis.call('HINCRBY', content, 'leases', -1)
-    if running <= 0 and redis.call('HEXISTS', content, 'delivered') == 0 then
+    redis.call('HINCRBY', content, whole and 'delivered' or 'leases', -1)
+    redis.call('HINCRBY', content, 'delivered', delivered)
+    local left = redis.call('HMGET', content, 'leases', 'delivered')
+    if tonumber(left[1] or '0') <= 0 and tonumber(left[2]) <= 0 then
         redis.call('DEL', content)
         redis.call('HINCRBY', usage, 'downloads', -1)
     elseif window > 0 then

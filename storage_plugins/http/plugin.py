@@ -12,10 +12,10 @@ from urllib.parse import unquote
 
 from gateway.errors import ConfigurationError
 from gateway.storage import ByteStream, CopyUnavailableError, SignedUrl, Stat
-from storage_plugins.addresses import IPAddress, IPNetwork, is_public, is_within
-from storage_plugins.http_client import HttpClient
-from storage_plugins.http_copies import stat, stream_range
-from storage_plugins.http_message import DEFAULT_PORTS, Target, parse_url
+from storage_plugins.http.addresses import IPAddress, IPNetwork, is_public, is_within
+from storage_plugins.http.client import HttpClient
+from storage_plugins.http.copies import stat, stream_range
+from storage_plugins.http.message import DEFAULT_PORTS, Target, parse_url
 
 _HTTP = re.compile("https?://", re.IGNORECASE)
 _HOST = re.compile(r"(?P<any>\*\.)?(?P<host>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?")

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from gateway.storage import CopyUnavailableError
-from storage_plugins.sigv4 import Credentials
+from storage_plugins.s3.sigv4 import Credentials
 
 SKEW = 30
 """Seconds before their end at which credentials count as ended: clocks differ, and requests take time."""

@@ -1,32 +1,30 @@
 """Copies in Google Cloud Storage and Azure Blob Storage, through the library obstore.
 
 Needs the extra ``obstore``: ``pip install 'download-gateway[obstore]'``. Options are described in
-`storage_plugins.obstore_options`. S3 works through obstore as well, but the plug-in ``s3`` does more for it.
+`storage_plugins.obstore.options`. S3 works through obstore as well, but the plug-in ``s3`` does more for it.
+
+URLs are signed with the account key of Azure or the key file of a Google service account, by ourselves: obstore's own
+signatures say nothing of Content-Type and Content-Disposition, and those for Azure are wrong for names that have to be
+percent-encoded. A storage with other credentials (a machine's identity, a lent token) is streamed from.
 
 What obstore does not do, as of its version 0.12:
 
-- A signed URL says nothing of Content-Type and Content-Disposition (Google's ``response-content-type``, Azure's
-  ``rsct`` and their like): a client that is redirected gets the type that is stored with the object, and takes the
-  file's name from the URL. With ``delivery = "stream"`` both are those of the catalogue.
-- It signs some names wrongly: `SigningObstoreStorage.sign` refuses these rather than hand out a URL of another object
-  or one that does not work.
-- It does not tell when credentials end that were lent to it, so a signed URL may end with them before its time.
-- It has no way to ask for names with empty segments, a slash at either end, or control characters.
+- It has no way to ask for names with empty segments, a slash at either end, or control characters. Names with a
+  backslash are refused as well: Azure takes it for a slash.
 - It follows redirects of the store, and retries as it likes: a read that broke goes on where it ended, of the same
   entity-tag. Deadlines hold all the same.
+- It restores nothing: archived blobs of Azure are told to be offline.
 
 An object of Google's that is stored with ``Content-Encoding: gzip`` is given as it is stored, not unpacked on the way;
-a client that is redirected may get it unpacked. Restoring archived blobs is not offered; Azure's are told to be
-offline.
+a client that is redirected may get it unpacked.
 """
 
 from __future__ import annotations
 
 import asyncio
-import datetime
 from collections.abc import AsyncIterator, Mapping
 from typing import Literal
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
 from gateway.http.conditional import parse_entity_tag
 from gateway.storage import CopyChangedError, CopyNotFoundError, CopyUnavailableError, SignedUrl, Stat
@@ -36,25 +34,14 @@ try:
 except ImportError as missing:
     raise ImportError("the library obstore is missing: pip install 'download-gateway[obstore]'") from missing
 
-from obstore.store import AzureStore, GCSStore, ObjectStore, S3Store
+from obstore.store import ObjectStore
 
-from storage_plugins.obstore_errors import asking
-from storage_plugins.obstore_options import (
-    DEFAULT_TIMEOUT,
-    GOOGLE,
-    Options,
-    Start,
-    has_dot_segments,
-    is_askable,
-    settings_of,
-)
+from storage_plugins.obstore.errors import asking
+from storage_plugins.obstore.options import DEFAULT_TIMEOUT, Options, Start, has_dot_segments, is_askable
+from storage_plugins.obstore.signing import LONGEST_LIFETIME, Signer, Wish, signer_of
 
 PIECE_BYTES = 256 * 1024
 """Of a stream at a time, at least. Each costs a change of threads: TLS alone would give 16 KiB at once."""
-LONGEST_LIFETIME = 604800
-"""Seconds that Google and Amazon let a signed URL live; Azure does the same where the key itself is lent."""
-_UNSIGNABLE = frozenset({"sas_key", "bearer_token", "base_url"})
-"""Settings without a key of their own; and another base than Google's, for whose host obstore signs all the same."""
 _LETTING_GO_SECONDS = 0.05
 _WEAK = "W/"
 """What the version of an object without a strong entity-tag starts with."""
@@ -112,14 +99,16 @@ class ObstoreStorage:
         """See `gateway.storage.Storage.from_options`. What it makes can sign where the store and its options can."""
         parsed = Options.parse(options)
         store = parsed.open_store()
-        kind = SigningObstoreStorage if can_sign(store) else cls
-        return kind(name, store, prefix=parsed.prefix, starts=parsed.starts(store), timeout=parsed.timeout)
+        signer, starts, timeout = signer_of(store), parsed.starts(store), parsed.timeout
+        if signer is None:
+            return cls(name, store, prefix=parsed.prefix, starts=starts, timeout=timeout)
+        return SigningObstoreStorage(name, store, signer, prefix=parsed.prefix, starts=starts, timeout=timeout)
 
     def locate(self, href: str) -> str | None:
         """The location of an href that is below ``url``, letter for letter, or below its ``https`` form.
 
         Raises:
-            ValueError: it is one that obstore cannot ask for, or has a segment ``.`` or ``..``.
+            ValueError: it has a segment ``.`` or ``..``, or cannot be asked for.
         """
         for start in self._starts:
             if href.startswith(start.text):
@@ -128,7 +117,7 @@ class ObstoreStorage:
                     return None
                 location = key.removeprefix(self._prefix)
                 if has_dot_segments(location) or not is_askable(location):
-                    raise ValueError("the name has an empty segment, '.', '..' or a control character")
+                    raise ValueError("the name has an empty segment, '.', '..', a backslash or a control character")
                 return location
         return None
 
@@ -185,12 +174,25 @@ class ObstoreStorage:
         if has_dot_segments(location):
             raise ValueError(f"location {location!r} has a segment '.' or '..'")
         if not is_askable(location):
-            raise CopyNotFoundError(f"{location!r}: is no name that obstore can ask for")
+            raise CopyNotFoundError(f"{location!r}: is no name that can be asked for")
         return self._prefix + location
 
 
 class SigningObstoreStorage(ObstoreStorage):
-    """The same with credentials that can sign: a service account of Google's, an account key or a lent one of Azure."""
+    """The same with a key of its own, so that nobody has to be asked for a signature."""
+
+    def __init__(
+        self,
+        name: str,
+        store: ObjectStore,
+        signer: Signer,
+        *,
+        prefix: str = "",
+        starts: tuple[Start, ...] = (),
+        timeout: float = DEFAULT_TIMEOUT,
+    ) -> None:
+        super().__init__(name, store, prefix=prefix, starts=starts, timeout=timeout)
+        self._signer = signer
 
     async def sign(
         self,
@@ -198,43 +200,20 @@ class SigningObstoreStorage(ObstoreStorage):
         *,
         method: Literal["GET", "HEAD"],
         lifetime: float,
-        content_type: str | None = None,  # noqa: ARG002 - obstore has no way to sign it
-        disposition: str | None = None,  # noqa: ARG002
+        content_type: str | None = None,
+        disposition: str | None = None,
     ) -> SignedUrl:
-        """See `gateway.storage.CanSign.sign`. ``content_type`` and ``disposition`` are without effect.
-
-        Without a key of its own (a machine's identity, an OAuth token) obstore asks the store to sign each URL.
+        """See `gateway.storage.CanSign.sign`. Whole seconds, at least one and no more than 7 days of them.
 
         Raises:
-            CopyUnavailableError: there are no credentials to sign with; or obstore cannot sign this, which is so on
-                Azure for HEAD (a URL that reads would give the bytes, too) and for names with a space, ``%``, ``#``,
-                ``?`` or other than ASCII characters (it signs them percent-encoded, Azure compares them decoded).
+            CopyUnavailableError: on Azure, for HEAD: a URL that reads would give the bytes, too.
             ValueError: the location has a segment ``.`` or ``..``.
         """
-        key, store = self._key(location), self._store
-        on_azure = isinstance(store, AzureStore)
-        if not isinstance(store, AzureStore | GCSStore | S3Store) or (on_azure and method == "HEAD"):
-            raise CopyUnavailableError(f"{location}: obstore cannot sign {method} for this store")
+        key = self._key(location)
         seconds = max(1, min(int(lifetime), LONGEST_LIFETIME))
-        # For Google it puts the name into the URL just as it is, so that '?', '#' and '%' would get another meaning.
-        path = quote(key, safe="/~") if isinstance(store, GCSStore) else key
+        wish = Wish(key, method, seconds, content_type, disposition)
         async with asking(location, self._timeout):
-            url = await obstore.sign_async(store, method, path, datetime.timedelta(seconds=seconds))
-        named = urlsplit(url).path
-        if not (named if on_azure else unquote(named)).endswith(f"/{key}"):
-            raise CopyUnavailableError(f"{location}: obstore cannot sign such a name")
-        if isinstance(store, GCSStore) and not url.startswith(f"{GOOGLE}/"):
-            raise CopyUnavailableError(f"{location}: obstore signs for {GOOGLE} only")
-        return SignedUrl(url, seconds)
-
-
-def can_sign(store: ObjectStore) -> bool:
-    """Whether the store has signed URLs and its options are not such that obstore cannot make any."""
-    if not isinstance(store, AzureStore | GCSStore | S3Store):
-        return False
-    settings = settings_of(store)
-    unsigned = settings.get("skip_signature", "false").lower() not in ("0", "false", "off", "no", "n")
-    return not unsigned and _UNSIGNABLE.isdisjoint(settings)
+            return SignedUrl(await self._signer(wish), seconds)
 
 
 def describe(meta: obstore.ObjectMeta) -> Stat:

@@ -7,7 +7,7 @@ import datetime
 
 from aiobotocore.session import AioSession
 
-from storage_plugins.sigv4 import Credentials
+from storage_plugins.s3.sigv4 import Credentials
 from storage_plugins.threads import DaemonThreads
 
 

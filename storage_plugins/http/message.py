@@ -96,8 +96,8 @@ def request_head(method: str, target: Target, headers: Mapping[str, str]) -> byt
         ValueError: a field name or value cannot be sent.
     """
     fields = CIMultiDict({"Host": target.authority, "User-Agent": USER_AGENT, "Accept-Encoding": "identity"})
-    fields.update(headers)
-    for name, value in fields.items():
+    for name, value in headers.items():
+        fields[name] = value
         if not _TOKEN.fullmatch(name) or not _VALUE.fullmatch(value):
             raise ValueError(f"the field {name!r} has characters that cannot be sent")
     lines = [f"{method} {target.path}{target.query} HTTP/1.1", *(f"{name}: {value}" for name, value in fields.items())]

@@ -17,10 +17,10 @@ from typing import Literal
 
 from gateway.errors import ConfigurationError
 from gateway.storage import CopyUnavailableError, Descriptor
-from storage_plugins.addresses import IPAddress
-from storage_plugins.http_connection import Connection, Dialer, PlainConnection
-from storage_plugins.http_idle import IdleConnections
-from storage_plugins.http_message import (
+from storage_plugins.http.addresses import IPAddress
+from storage_plugins.http.connection import Connection, Dialer, PlainConnection
+from storage_plugins.http.idle import IdleConnections
+from storage_plugins.http.message import (
     MAX_HEAD_BYTES,
     Chunks,
     MessageError,
@@ -86,7 +86,7 @@ class HttpAnswer:
         return isinstance(self._connection, PlainConnection) and self._left is not None
 
     def socket(self) -> Descriptor:
-        """See `gateway.storage.OnSocket.socket`."""
+        """See `gateway.storage.OnSocket.socket`. Whoever has the loop watch it ends that before `close`."""
         if self._shared is None:
             if not isinstance(self._connection, PlainConnection) or self._rest or self._left is None:
                 raise RuntimeError("the next bytes do not come from a socket")

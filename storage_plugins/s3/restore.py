@@ -14,10 +14,10 @@ from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import BotoCoreError, ClientError
 
 from gateway.storage import CopyUnavailableError, answering_within
-from storage_plugins.s3_credentials import CredentialSource
-from storage_plugins.s3_options import Options
-from storage_plugins.s3_refusals import failure, refuses_credentials
-from storage_plugins.sigv4 import Credentials
+from storage_plugins.s3.credentials import CredentialSource
+from storage_plugins.s3.options import Options
+from storage_plugins.s3.refusals import failure, refuses_credentials
+from storage_plugins.s3.sigv4 import Credentials
 
 State = Literal["ONLINE", "STAGING"]
 

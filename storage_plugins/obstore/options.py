@@ -4,8 +4,8 @@
   ``s3://bucket/prefix``; the prefix may be left out. ``memory:///`` is an empty store of this process.
 - ``options``: table of settings of the store, as obstore names them: ``account_name``, ``account_key`` and their like
   for Azure, ``service_account`` (a path) and its like for Google. What is not given comes from the environment
-  variables that obstore names, then from the identity of the machine. Give ``skip_signature``, ``sas_key`` and
-  ``bearer_token`` here and not by the environment: with them nothing can be signed, which is seen here only.
+  variables that obstore names, then from the identity of the machine. Clients are redirected to signed URLs only if
+  the key that signs is given here.
 - ``client_options``: table of settings of obstore's HTTP client, such as ``proxy_url``, ``root_certificate``,
   ``allow_http``.
 - ``timeout``: seconds that the store may take for one step: to answer, or to give the next 256 KiB (default 20).
@@ -23,18 +23,18 @@ from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, MemoryStore, ObjectStore, S3Store, from_url
 
 from gateway.errors import ConfigurationError
+from storage_plugins.obstore.google_v4 import GOOGLE
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
 
 DEFAULT_TIMEOUT = 20.0
-GOOGLE, AZURE = "https://storage.googleapis.com", "https://blob.core.windows.net"
 _NAMES = ("url", "options", "client_options", "timeout")
 _URL = re.compile(
     r"(?P<root>(?:gs|s3a?|az|azure|adl|abfss?)://[A-Za-z0-9._$-]+|abfss?://[A-Za-z0-9._$-]+@[A-Za-z0-9.-]+|memory://)"
     r"(?:/(?P<path>.*))?"
 )
-_SEGMENT = r"[^/\x00-\x1f\x7f\ud800-\udfff]+"
+_SEGMENT = r"[^/\\\x00-\x1f\x7f\ud800-\udfff]+"
 _ASKABLE = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*")
 _MEMORY = "memory://"
 _SHORTEST_SECRET = 4
@@ -52,7 +52,10 @@ def has_dot_segments(name: str) -> bool:
 
 
 def is_askable(name: str) -> bool:
-    """Whether obstore asks for ``name`` as it is: it drops slashes at the ends, and refuses other things."""
+    """Whether ``name`` is asked for as it is.
+
+    obstore drops slashes at the ends, and refuses other things; Azure takes backslashes for slashes.
+    """
     return _ASKABLE.fullmatch(name) is not None
 
 
@@ -128,15 +131,13 @@ class Options:
     def starts(self, store: ObjectStore) -> tuple[Start, ...]:
         """What hrefs of all objects of the bucket or container start with: that of ``url``, and ``https`` forms."""
         plain = Start(f"{self.root}/", encoded=False)
-        settings = settings_of(store)
-        base, bucket, account = settings.get("base_url"), settings.get("bucket"), settings.get("account_name")
-        endpoint, container = settings.get("endpoint"), settings.get("container_name")
+        settings, urls = settings_of(store), []
         if isinstance(store, GCSStore):
-            urls = [f"{base.rstrip('/')}/{bucket}/"] if base else [f"{GOOGLE}/{bucket}/", _own_host(GOOGLE, bucket)]
-        elif isinstance(store, AzureStore) and (endpoint or account):
-            urls = [f"{endpoint.rstrip('/') if endpoint else _own_host(AZURE, account)[:-1]}/{container}/"]
-        else:
-            urls = []
+            base, bucket = settings.get("base_url"), settings["bucket"]
+            urls = [f"{(base or GOOGLE).rstrip('/')}/{bucket}/"]
+            urls += [] if base else [GOOGLE.replace("://", f"://{bucket}.") + "/"]
+        elif isinstance(store, AzureStore) and (endpoint := azure_endpoint(settings)) is not None:
+            urls = [f"{endpoint}/{settings['container_name']}/"]
         return (plain, *(Start(url, encoded=True) for url in urls))
 
     def _client(self) -> ClientConfig:
@@ -172,6 +173,16 @@ def settings_of(store: ObjectStore) -> dict[str, str]:
     return {name: str(value) for name, value in store.config.items()}
 
 
+def azure_endpoint(settings: Mapping[str, str]) -> str | None:
+    """URL of an Azure account, without a slash at its end; None if its settings do not tell."""
+    if "use_emulator" in settings or "use_fabric_endpoint" in settings:
+        return None
+    endpoint, account = settings.get("endpoint"), settings.get("account_name")
+    if endpoint is not None:
+        return endpoint.rstrip("/")
+    return f"https://{account}.blob.core.windows.net" if account is not None else None
+
+
 def _place(url: object) -> tuple[str, str]:
     found = _URL.fullmatch(url) if isinstance(url, str) else None
     if found is None:
@@ -197,9 +208,3 @@ def _table(options: Mapping[str, object], name: str) -> Mapping[str, Any]:
         elif not isinstance(value, str | bool):
             raise ConfigurationError(f"{name}.{key}: must be text, true or false")
     return table
-
-
-def _own_host(url: str, name: str | None) -> str:
-    """The URL at which a service gives each bucket or account a host of its own."""
-    scheme, _, host = url.partition("://")
-    return f"{scheme}://{name}.{host}/"

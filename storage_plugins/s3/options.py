@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from gateway.errors import ConfigurationError
-from storage_plugins.s3_buckets import BucketMap, Place
-from storage_plugins.s3_endpoint import Endpoint
-from storage_plugins.sigv4 import Credentials
+from storage_plugins.s3.buckets import BucketMap, Place
+from storage_plugins.s3.endpoint import Endpoint
+from storage_plugins.s3.sigv4 import Credentials
 
 T = TypeVar("T")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 
-from storage_plugins.http_connection import Connection
-from storage_plugins.http_message import Origin
+from storage_plugins.http.connection import Connection
+from storage_plugins.http.message import Origin
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -23,8 +23,8 @@ from gateway.storage import (
     Stat,
     StorageError,
 )
-from storage_plugins.http_client import HttpAnswer, HttpClient
-from storage_plugins.http_message import declared_length
+from storage_plugins.http.client import HttpAnswer, HttpClient
+from storage_plugins.http.message import declared_length
 
 Explain = Callable[[int, Mapping[str, str], bytes], StorageError | None]
 """What a refusal means to a kind of storage that knows more than its status: from the status, the header fields and up

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from gateway.storage import Descriptor
-from storage_plugins.addresses import IPAddress
+from storage_plugins.http.addresses import IPAddress
 from storage_plugins.threads import DaemonThreads
 
 _TURN_BYTES = 1024 * 1024
@@ -107,10 +107,12 @@ class PlainConnection:
 
     def close(self) -> None:
         """See `Connection.close`."""
-        if self._waiter is not None and not self._waiter.done():
+        if self._waiter is not None:
+            # Even if it is about to go on: the number may soon be that of another socket.
             self._loop.remove_reader(self._socket.fileno())
             self._loop.remove_writer(self._socket.fileno())
-            self._waiter.set_result(None)
+            _wake(self._waiter)
+            self._waiter = None
         self._socket.close()
 
     async def _wait(self, add: Callable[..., Any], remove: Callable[[int], Any]) -> None:
@@ -120,8 +122,8 @@ class PlainConnection:
         try:
             await self._waiter
         finally:
-            # Once closed, the number may be that of somebody else's file; close() removed it then.
-            if self._socket.fileno() >= 0:
+            if self._waiter is not None:
+                self._waiter = None
                 remove(number)
         if self._socket.fileno() < 0:
             raise ConnectionAbortedError("the connection was closed")

@@ -7,7 +7,7 @@ import ipaddress
 import re
 from urllib.parse import urlsplit
 
-from storage_plugins.sigv4 import Origin
+from storage_plugins.s3.sigv4 import Origin
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _AMAZON = (".amazonaws.com", ".amazonaws.com.cn")

@@ -10,17 +10,17 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Literal, Self
 
 from gateway.storage import ByteStream, CopyUnavailableError, SignedUrl, Stat, StorageError
-from storage_plugins import http_copies
-from storage_plugins.http_client import HttpClient
-from storage_plugins.s3_buckets import has_dot_segments, location_of
-from storage_plugins.s3_credentials import CredentialSource, RefreshedCredentials, StaticCredentials, seconds_left
-from storage_plugins.s3_endpoint import Endpoint
-from storage_plugins.s3_options import Options
-from storage_plugins.s3_refusals import error_code, explanation, refuses_credentials
-from storage_plugins.sigv4 import MOST_SECONDS, Credentials, Origin, Signer, encoded_path
+from storage_plugins.http import copies as http_copies
+from storage_plugins.http.client import HttpClient
+from storage_plugins.s3.buckets import has_dot_segments, location_of
+from storage_plugins.s3.credentials import CredentialSource, RefreshedCredentials, StaticCredentials, seconds_left
+from storage_plugins.s3.endpoint import Endpoint
+from storage_plugins.s3.options import Options
+from storage_plugins.s3.refusals import error_code, explanation, refuses_credentials
+from storage_plugins.s3.sigv4 import MOST_SECONDS, Credentials, Origin, Signer, encoded_path
 
 if TYPE_CHECKING:
-    from storage_plugins.s3_restore import Restorer
+    from storage_plugins.s3.restore import Restorer
 
 _OWN_SECONDS = 300
 """That the URLs work by which the gateway itself fetches: so far may its clock be behind that of the server."""
@@ -195,12 +195,12 @@ def _source(options: Options) -> CredentialSource:
     if options.credentials is not None:
         return StaticCredentials(options.credentials)
     # aiobotocore takes long to import, and who has a key need not have it.
-    from storage_plugins.s3_chain import AwsChain  # noqa: PLC0415
+    from storage_plugins.s3.chain import AwsChain  # noqa: PLC0415
 
     return RefreshedCredentials(AwsChain(options.profile))
 
 
 def _import_restorer() -> type[Restorer]:
-    from storage_plugins.s3_restore import Restorer  # noqa: PLC0415 - see above
+    from storage_plugins.s3.restore import Restorer  # noqa: PLC0415 - see above
 
     return Restorer

@@ -1,0 +1,39 @@
+"""Looks at all that a gateway stands on, and says what to change."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+from gateway.config import Config
+from gateway.doctor.findings import Check
+from gateway.doctor.identity import look_at_keys
+from gateway.doctor.postgresql import look_at_postgresql
+from gateway.doctor.redis_server import look_at_redis
+from gateway.doctor.signed_urls import Clients
+from gateway.doctor.storages import look_at_storage
+
+_SHARE_OF_A_REQUEST = 5
+"""So many requests to a storage may each take an equal part of its time."""
+
+
+def checks(config: Config, *, storages: Sequence[str], origin: str | None, seconds: float) -> list[Check]:
+    """All that is to be looked at.
+
+    Args:
+        config: of the gateway.
+        storages: names of those that are looked at; none for all.
+        origin: of the pages whose scripts fetch files; None for that of ``api.public_url``.
+        seconds: that a check may take.
+    """
+    clients = Clients(config.api.public_url, origin, seconds / _SHARE_OF_A_REQUEST)
+    return [
+        Check("database", functools.partial(look_at_postgresql, config.database)),
+        Check("redis", functools.partial(look_at_redis, config.redis)),
+        Check("identity.jwt", functools.partial(look_at_keys, config.identity)),
+        *(
+            Check(f"storage {setting.name}", functools.partial(look_at_storage, setting, config, clients))
+            for setting in config.storage
+            if not storages or setting.name in storages
+        ),
+    ]

@@ -1,0 +1,94 @@
+"""Looks at PostgreSQL."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import asyncpg
+
+from gateway.catalog.locate import WARM_UP
+from gateway.config import Database
+from gateway.db import NEIGHBOUR_ERRORS, check_schema_of, one_connection
+from gateway.doctor.clocks import clock_finding, skew
+from gateway.doctor.findings import Finding, Findings, ok, problem, warning
+from gateway.errors import ConfigurationError
+
+OLDEST_VERSION = 15
+
+_ROOM = """
+SELECT current_setting('max_connections')::int AS most,
+       current_setting('superuser_reserved_connections')::int
+           + coalesce(current_setting('reserved_connections', true)::int, 0) AS reserved,
+       r.rolsuper AS superuser, r.rolconnlimit AS of_role, d.datconnlimit AS of_database
+FROM pg_roles r, pg_database d WHERE r.rolname = current_user AND d.datname = current_database()"""
+
+
+async def look_at_postgresql(settings: Database) -> Findings:
+    """It is there, new enough, has our schema, answers look-ups, takes changes, has room, and knows the time."""
+    try:
+        async with one_connection(settings) as connection:
+            yield _version(connection)
+            schema = await _schema(connection)
+            yield schema
+            if schema.level == "ok":
+                yield await _look_ups(connection)
+            yield await _writable(connection)
+            yield await _room(connection, settings.pool_size)
+            before = time.time()
+            theirs = await connection.fetchval("SELECT extract(epoch FROM clock_timestamp())::float8")
+            yield clock_finding(skew(theirs, before, time.time()))
+    except ConfigurationError as error:
+        yield problem(str(error), "start it, or set dsn of [database] to where it listens, with user and password")
+    except NEIGHBOUR_ERRORS as error:
+        yield problem(f"a look-up failed: {type(error).__name__}: {error}", "see its log")
+
+
+def _version(connection: asyncpg.Connection[Any]) -> Finding:
+    text = f"reachable, version {connection.get_settings().server_version}"
+    if connection.get_server_version().major < OLDEST_VERSION:
+        return problem(text, f"upgrade it to version {OLDEST_VERSION} or later")
+    return ok(text)
+
+
+async def _schema(connection: asyncpg.Connection[Any]) -> Finding:
+    try:
+        version = await check_schema_of(connection)
+    except ConfigurationError as error:
+        text, _, remedy = str(error).partition("; ")
+        return problem(text, remedy)
+    return ok(f"schema version {version}")
+
+
+async def _look_ups(connection: asyncpg.Connection[Any]) -> Finding:
+    try:
+        for statement, parameters in WARM_UP:
+            await connection.fetchrow(statement, *parameters)
+    except asyncpg.InsufficientPrivilegeError as error:
+        return problem(
+            f"refuses look-ups: {error}", "GRANT the role of database.dsn SELECT on all tables of the schema"
+        )
+    return ok("answers look-ups")
+
+
+async def _writable(connection: asyncpg.Connection[Any]) -> Finding:
+    if await connection.fetchval("SHOW transaction_read_only") == "on":
+        return problem(
+            "takes no changes: licences cannot be accepted, nor verified copies recorded",
+            "name the primary in dsn of [database], not a standby",
+        )
+    return ok("takes changes")
+
+
+async def _room(connection: asyncpg.Connection[Any], pool_size: int) -> Finding:
+    row = await connection.fetchrow(_ROOM)
+    assert row is not None  # noqa: S101 - whoever is connected has a role and a database
+    limits = [row["most"] - (0 if row["superuser"] else row["reserved"])]
+    limits += [limit for limit in (row["of_role"], row["of_database"]) if limit >= 0 and not row["superuser"]]
+    room = min(limits)
+    text = f"room for {room} connections, {room // pool_size} gateway processes with pool_size {pool_size}"
+    if room < pool_size:
+        return problem(text, "raise max_connections (or the limit of the role or database), or lower pool_size")
+    if room < 2 * pool_size:
+        return warning(text, "a second process, or one that replaces it, does not start: raise max_connections")
+    return ok(text)

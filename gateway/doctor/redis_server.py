@@ -1,0 +1,140 @@
+"""Looks at Redis or Valkey, which holds the quota counters."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
+
+from gateway.config import Redis
+from gateway.doctor.clocks import clock_finding, skew
+from gateway.doctor.findings import Finding, Findings, ok, problem, warning
+
+OLDEST_VERSION = 7
+
+_PROBE = """#!lua
+-- What the scripts of quotas do, to a key of nobody, which is gone afterwards.
+redis.call('HSET', KEYS[1], 'probe', 1)
+redis.call('EXPIRE', KEYS[1], 10)
+redis.call('HINCRBY', KEYS[1], 'probe', 1)
+redis.call('HMGET', KEYS[1], 'probe', 'other')
+redis.call('HEXISTS', KEYS[1], 'probe')
+local probe = redis.call('HGET', KEYS[1], 'probe')
+redis.call('DEL', KEYS[1])
+return tonumber(probe) + redis.call('EXISTS', KEYS[1])
+"""
+_PROBE_ANSWER = 2
+
+_ERRORS = (OSError, TimeoutError, RedisError)
+
+_POLICY_REMEDY = "set maxmemory-policy noeviction: what it evicts, users may download again"
+
+
+async def look_at_redis(settings: Redis) -> Findings:
+    """It is there, new enough, forgets nothing, takes changes, runs scripts, and knows the time."""
+    try:
+        client = redis.asyncio.Redis.from_url(
+            settings.url.get_secret_value(), retry=Retry(NoBackoff(), 0), client_name="download-gateway-doctor"
+        )
+    except ValueError:
+        # The message may quote the URL, and the URL its password.
+        yield problem("url: is no URL that can be used", 'write it like "redis://user:password@host:6379/0"')
+        return
+    async with contextlib.aclosing(client):
+        try:
+            await client.ping()
+        except _ERRORS as error:
+            remedy = "start it, or set url of [redis] to where it listens, with user and password"
+            yield problem(f"cannot be reached: {type(error).__name__}: {error}", remedy)
+            return
+        try:
+            async for finding in _facts(client):
+                yield finding
+        except _ERRORS as error:
+            yield problem(f"does not answer any more: {type(error).__name__}: {error}", "see its log")
+
+
+async def _facts(client: redis.asyncio.Redis) -> Findings:
+    try:
+        info: Mapping[str, Any] = await client.info()
+    except ResponseError as error:
+        yield warning(f"does not tell about itself: {error}", "allow its user INFO, or see to the settings yourself")
+    else:
+        for finding in (_version(info), *_role(info), _eviction(info)):
+            yield finding
+        yield await _persistence(client, info)
+    yield await _scripts(client)
+    before = time.time()
+    with contextlib.suppress(ResponseError):
+        seconds, microseconds = await client.time()
+        yield clock_finding(skew(seconds + microseconds / 1e6, before, time.time()))
+
+
+def _version(info: Mapping[str, Any]) -> Finding:
+    valkey = info.get("valkey_version")
+    name = f"Valkey {valkey}" if valkey else f"version {info.get('redis_version', 'unknown')}"
+    text = f"reachable, {name}"
+    # Valkey says there which Redis it is like.
+    major = str(info.get("redis_version", "")).partition(".")[0]
+    if not major.isdigit() or int(major) < OLDEST_VERSION:
+        return problem(text, f"upgrade to Redis {OLDEST_VERSION} or later, or to Valkey")
+    return ok(text)
+
+
+def _role(info: Mapping[str, Any]) -> Iterator[Finding]:
+    if info.get("role") != "master":
+        yield problem("is a replica: it takes no changes", "name the primary in url of [redis]")
+    if info.get("cluster_enabled"):
+        yield problem(
+            "is a node of a cluster, which holds a part of the keys only",
+            "name a Redis that is no cluster in url of [redis]",
+        )
+
+
+def _eviction(info: Mapping[str, Any]) -> Finding:
+    policy, most = info.get("maxmemory_policy"), info.get("maxmemory", 0)
+    if policy == "noeviction":
+        return ok(f"maxmemory-policy noeviction, maxmemory {info.get('maxmemory_human', most) if most else 'not set'}")
+    if most:
+        return problem(f"maxmemory-policy {policy}: it forgets counters when memory is short", _POLICY_REMEDY)
+    return warning(f"maxmemory-policy {policy}: once maxmemory is set, it forgets counters", _POLICY_REMEDY)
+
+
+async def _persistence(client: redis.asyncio.Redis, info: Mapping[str, Any]) -> Finding:
+    remedy = "set appendonly yes: what it forgets in a crash, users may download again"
+    if info.get("aof_enabled"):
+        if info.get("aof_last_write_status") == "err":
+            return problem("appendonly yes, but the last write to disk failed", "see its log; is the disk full?")
+        return ok("appendonly yes")
+    try:
+        snapshots = (await client.config_get("save")).get("save", "")
+    except ResponseError:
+        return warning("appendonly no; whether it saves snapshots cannot be seen", remedy)
+    if snapshots:
+        return warning(f"saves snapshots only (save {snapshots}): a crash loses what came after the last one", remedy)
+    return problem("keeps nothing on disk: a restart forgets all counters", remedy)
+
+
+async def _scripts(client: redis.asyncio.Redis) -> Finding:
+    script = client.register_script(_PROBE)
+    try:
+        answer = await script(keys=[f"gateway:{{doctor}}:probe:{secrets.token_hex(8)}"])
+    except NoPermissionError as error:
+        return problem(
+            f"refuses scripts: {error}", "allow its user EVALSHA, SCRIPT LOAD and hash commands on gateway:*"
+        )
+    except ResponseError as error:
+        return problem(
+            f"refuses a script that writes: {type(error).__name__}: {error}",
+            "quotas need one: see its configuration and its log",
+        )
+    if answer != _PROBE_ANSWER:
+        return problem(f"a script gave {answer!r} instead of {_PROBE_ANSWER}", "is that a Redis or Valkey?")
+    return ok("scripts run and may write")

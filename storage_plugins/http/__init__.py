@@ -1,0 +1,1 @@
+"""Files on web servers, and the HTTP client that other plug-ins fetch bytes by."""

@@ -1,0 +1,183 @@
+"""Look-ups that share a statement: each gets its own answer, and all rows are found by indexes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import random
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import asyncpg
+import pytest
+
+from gateway import db
+from gateway.catalog.locate import LOCATE_BY_ASSET, LOCATE_BY_CHECKSUM, WARM_UP, Catalog, Question, catalog
+from gateway.catalog.model import Address, ByAsset, ByChecksum, File, Limits
+from gateway.errors import GatewayError
+from gateway.identity.principal import Principal, anonymous
+from tests.harness import ADMIN, OUTSIDER, SCIENTIST, RunningGateway, principal
+
+MANY = 100_000 if os.environ.get("GATEWAY_TEST_FULL") else 10_000
+
+_FILL = f"""
+INSERT INTO tenants (name) SELECT 'tenant-' || n FROM generate_series(1, 10) n;
+INSERT INTO groups (tenant_id, name, is_public)
+    SELECT 1 + n % 10, 'group-' || n, n % 100 = 0 FROM generate_series(1, 1000) n;
+INSERT INTO group_members (group_id, email)
+    SELECT 1 + n % 1000, 'user-' || n / 5 || '@example.org' FROM generate_series(1, {MANY}) n;
+INSERT INTO licences (tenant_id, name, url)
+    SELECT 1 + n % 10, 'licence-' || n, 'https://example.org/' FROM generate_series(1, 1000) n;
+INSERT INTO licence_acceptances (licence_id, email, version)
+    SELECT 1 + n % 1000, 'user-' || n || '@example.org', 1 FROM generate_series(1, {MANY}) n;
+INSERT INTO datasets (tenant_id, collection_id, urn, body, licence_id)
+    SELECT 1 + n % 10, 'collection-' || n, 'dataset-' || n, '{{}}', 1 + n % 1000 FROM generate_series(1, 1000) n;
+INSERT INTO access_rights (dataset_id, group_id, metadata_level, file_level)
+    SELECT 1 + n % 1000, 1 + (n * 7) % 1000, 'FULL_ACCESS', 'INHERITED_ACCESS'
+    FROM generate_series(1, {MANY}) n ON CONFLICT DO NOTHING;
+INSERT INTO products (tenant_id, dataset_id, urn, provider_id, properties, body)
+    SELECT tenant_id, dataset_id, 'urn-' || n, 'item-' || n, '{{}}', '{{}}'
+    FROM generate_series(1, {MANY}) n JOIN datasets ON dataset_id = 1 + n % 1000;
+INSERT INTO files (product_id, asset_key, data_type, checksum, checksum_algorithm, size, file_name, body)
+    SELECT product_id, 'data', 'RAWDATA', md5(urn), 'MD5', 1, 'name', '{{}}' FROM products;
+INSERT INTO copies (file_id, storage, location) SELECT file_id, 'disk', 'x' FROM files;
+INSERT INTO quota_limits (tenant_id, kind, email)
+    SELECT 1 + n % 10, 'user', 'user-' || n || '@example.org' FROM generate_series(1, {MANY}) n;
+ANALYZE;
+SET plan_cache_mode = force_generic_plan;
+"""
+_QUESTIONS = """
+SELECT t.name, 'user-' || product_id || '@example.org', '{group-1}', false, p.urn, checksum, collection_id, provider_id
+FROM products p JOIN files USING (product_id) JOIN datasets d USING (dataset_id)
+JOIN tenants t ON t.tenant_id = d.tenant_id
+ORDER BY product_id LIMIT $1"""
+
+LARGE_TABLES = {
+    "group_members",
+    "licence_acceptances",
+    "datasets",
+    "access_rights",
+    "products",
+    "files",
+    "copies",
+    "quota_limits",
+}
+
+
+@pytest.fixture
+async def large(database: str) -> AsyncIterator[asyncpg.Connection[Any]]:
+    """A catalogue in which a plan that reads a whole table shows."""
+    connection = await asyncpg.connect(database)
+    await connection.execute(_FILL)
+    yield connection
+    await connection.close()
+
+
+async def plan(connection: asyncpg.Connection[Any], statement: str, questions: Sequence[Question]) -> dict[str, Any]:
+    """What a prepared ``statement`` does for ``questions``: parameters of EXPLAIN itself would make another plan."""
+    columns = list(zip(*questions, strict=True))
+    kinds = ("text", "text", "text", "boolean", *("text" for _ in columns[4:]))
+    literals = [
+        await connection.fetchval(f"SELECT quote_literal($1::{kind}[]::text)", column)
+        for kind, column in zip(kinds, columns, strict=True)
+    ]
+    await connection.execute(f"PREPARE look_up AS {statement}")
+    text = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE look_up({', '.join(literals)})")
+    await connection.execute("DEALLOCATE look_up")
+    explained: dict[str, Any] = json.loads(text)[0]
+    return explained
+
+
+def scans(node: dict[str, Any]) -> list[tuple[str, str, float]]:
+    """How tables are read: the way, the table, and the rows that were read in all."""
+    rows = (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
+    found = [(node["Node Type"], node["Relation Name"], rows)] if "Relation Name" in node else []
+    return found + [scan for part in node.get("Plans", []) for scan in scans(part)]
+
+
+async def test_the_rows_of_a_batch_are_found_by_indexes(large: asyncpg.Connection[Any]) -> None:
+    for size in (1, 64):
+        rows = await large.fetch(_QUESTIONS, size)
+        assert len(rows) == size
+        by_checksum = [(*row[:4], row["urn"], row["checksum"]) for row in rows]
+        by_asset = [(*row[:4], row["collection_id"], row["provider_id"], "data") for row in rows]
+        for statement, questions in ((LOCATE_BY_CHECKSUM, by_checksum), (LOCATE_BY_ASSET, by_asset)):
+            explained = await plan(large, statement, questions)
+            assert explained["Plan"]["Actual Rows"] == size
+            assert "JIT" not in explained
+            read = scans(explained["Plan"])
+            assert {table for _, table, _ in read} > LARGE_TABLES
+            for way, table, count in read:
+                if table in LARGE_TABLES:
+                    assert way in ("Index Scan", "Index Only Scan", "Bitmap Heap Scan"), (way, table)
+                    assert count <= 200 * size, (table, count)
+
+
+ODD_GROUPS = ['"', "\\", '\\"', "{", "}", "a,b", "NULL", " ", "'", "$1", "Île", "北京", "a\nb"]
+
+
+async def outcome(files: Catalog, address: Address, who: Principal) -> File | str:
+    try:
+        return await files.locate(address, who)
+    except GatewayError as error:
+        return f"{error.status} {error.detail} {error.body}"
+
+
+async def test_whoever_shares_a_statement_gets_what_he_would_get_alone(gateway: RunningGateway) -> None:
+    made = gateway.catalogue
+    entries = [
+        await made.file(b"%d" % number, collection=collection, item=f"item-{number}")
+        for number, collection in enumerate(["restricted", "open", "licensed", "odd", "nobody"])
+    ]
+    await made.grant("licensed", await made.group("everyone", public=True))
+    await made.licence("licensed")
+    for name in ODD_GROUPS:
+        await made.grant("odd", await made.group(name))
+    await made.limit("user", SCIENTIST.email or "", downloads=3, octets=30)
+    await made.limit("default", downloads=4)
+    await made.limit("anonymous", downloads=5)
+    callers = [SCIENTIST, OUTSIDER, ADMIN, anonymous("esa"), anonymous("nowhere"), principal("x", tenant="cnes")]
+    callers += [principal("odd", name) for name in ODD_GROUPS]
+    callers += [principal("odd", *ODD_GROUPS), principal("odd", "a", "b", ",", '"NULL"', "null", "{}")]
+    addresses: list[Address] = [ByAsset("open", "item-1", "absent"), ByChecksum("absent", "0")]
+    for entry in entries:
+        addresses += [ByAsset(entry.collection, entry.item, entry.asset), ByChecksum(entry.product, entry.checksum)]
+    asked = list(itertools.product(addresses, callers))
+    random.Random(12).shuffle(asked)
+    async with gateway_catalog(gateway) as files:
+        alone = [await outcome(files, address, who) for address, who in asked]
+        together = await asyncio.gather(*(outcome(files, address, who) for address, who in asked))
+    assert together == alone
+    by_question = dict(zip(asked, together, strict=True))
+    restricted, opened, licensed, odd, nobody = addresses[2::2]
+    for (address, who), expected in {
+        (restricted, SCIENTIST): Limits(3, 30),
+        (restricted, ADMIN): Limits(4, -1),
+        (opened, anonymous("esa")): Limits(5, -1),
+        (nobody, ADMIN): Limits(4, -1),
+        (odd, principal("odd", *ODD_GROUPS)): Limits(4, -1),
+        **{(odd, principal("odd", name)): Limits(4, -1) for name in ODD_GROUPS},
+    }.items():
+        found = by_question[address, who]
+        assert isinstance(found, File), (address, who, found)
+        assert found.limits == expected
+    for question, status in {
+        (restricted, OUTSIDER): "403",
+        (licensed, SCIENTIST): "423",
+        (nobody, SCIENTIST): "403",
+        (odd, callers[-1]): "403",
+        (opened, anonymous("nowhere")): "404",
+    }.items():
+        assert str(by_question[question]).startswith(status), question
+
+
+@contextlib.asynccontextmanager
+async def gateway_catalog(gateway: RunningGateway) -> AsyncIterator[Catalog]:
+    async with (
+        db.connect(gateway.config.database, WARM_UP) as database,
+        catalog(database) as files,
+    ):
+        yield files
