@@ -32,6 +32,8 @@ COLLECTION, ITEM = "benchmark", "granule"
 CALLER = Principal("bench", "reader", "reader@example.org", "REGISTERED_USER", ("readers",))
 SECRET = "of a benchmark that is over soon, but as long as a real one must be"
 MIB = 2**20
+PATIENCE = 10
+"""Seconds that the gateway waits for PostgreSQL and Valkey, which share their core: a 503 would end the benchmark."""
 
 _SBIN = "/usr/local/sbin:/usr/sbin:/usr/local/nginx/sbin"
 """Where nginx lies on systems that keep it from the PATH of users."""
@@ -182,8 +184,8 @@ def write_configuration(directory: Path, services: Services, storages: str) -> P
     file.touch(mode=0o600)
     file.write_text(
         "[server]\nport = 0\nshutdown_timeout = 1\n"
-        f"[database]\ndsn = {json.dumps(services.postgres_dsn)}\n"
-        f"[redis]\nurl = {json.dumps(services.redis_url)}\n"
+        f"[database]\ndsn = {json.dumps(services.postgres_dsn)}\ntimeout = {PATIENCE}\n"
+        f"[redis]\nurl = {json.dumps(services.redis_url)}\ntimeout = {PATIENCE}\n"
         f'[[identity.jwt]]\nalgorithms = ["HS256"]\nsecret = {json.dumps(SECRET)}\n'
         f"{storages}"
     )
