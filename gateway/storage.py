@@ -254,6 +254,23 @@ class OnSocket(ByteStream, Protocol):
 
 
 @runtime_checkable
+class AtOnce(ByteStream, Protocol):
+    """A stream that can tell at once whether bytes have come, so that nobody has to wait for each piece of them."""
+
+    def waits_on(self) -> Descriptor:
+        """What gets readable when more bytes have come; the stream keeps owning it, and alone may read from it."""
+        ...
+
+    def read_at_once(self) -> bytes:
+        """As `read`, but empty when nothing has come.
+
+        Raises:
+            CopyUnavailableError: the bytes ended early, or the connection broke.
+        """
+        ...
+
+
+@runtime_checkable
 class CanStream(CanStat, Protocol):
     """A storage that gives the bytes of a copy over a network."""
 

@@ -7,9 +7,11 @@ from typing import Protocol
 
 from gateway.delivery.client import Client
 from gateway.delivery.pump import Pump
+from gateway.delivery.relay import relay
 from gateway.delivery.splice import splice
 from gateway.http.evaluate import Span
 from gateway.storage import (
+    AtOnce,
     ByteStream,
     CanStream,
     CopyBrokenError,
@@ -204,11 +206,21 @@ class OpenedStream:
             piece = await self.read(offset, span.stop)
             await client.write(piece)
             offset += len(piece)
-            if offset < span.stop and isinstance(self._stream, OnSocket) and not client.encrypted:
-                peer = await client.bypass()
-                taken = await splice(self._stream, span.stop - offset, peer, client, storage_timeout=self._timeout)
-                self._position += taken
-                offset += taken
+            if offset < span.stop and not client.encrypted:
+                passed = await self._pass_by(span.stop - offset, client)
+                self._position += passed
+                offset += passed
+
+    async def _pass_by(self, count: int, client: Client) -> int:
+        """Send the next ``count`` bytes without a coroutine for each piece; 0 where that cannot be done."""
+        if isinstance(self._stream, OnSocket):
+            peer = await client.bypass()
+            return await splice(self._stream, count, peer, client, storage_timeout=self._timeout)
+        if isinstance(self._stream, AtOnce):
+            peer = await client.bypass()
+            await relay(self._stream, count, peer, client, storage_timeout=self._timeout)
+            return count
+        return 0
 
     def close(self) -> None:
         """See `Opened`."""

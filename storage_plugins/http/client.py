@@ -93,6 +93,38 @@ class HttpAnswer:
             self._shared = self._connection.share()
         return self._shared
 
+    def waits_on(self) -> Descriptor:
+        """See `gateway.storage.AtOnce.waits_on`. Whoever has the loop watch it ends that before `close`."""
+        if self._shared is None:
+            if self._connection is None:
+                raise RuntimeError("the answer is closed")
+            self._shared = self._connection.share()
+        return self._shared
+
+    def read_at_once(self) -> bytes:
+        """The next piece of a body of known length, as far as it has come; empty when nothing has.
+
+        Raises:
+            CopyUnavailableError: as `read`.
+        """
+        if self._broken or self._connection is None or self._left is None:
+            raise CopyUnavailableError(f"{self._shown}: the answer cannot be read any further")
+        most = min(PIECE_BYTES, self._left)
+        if self._rest:
+            piece, self._rest = self._rest[:most], self._rest[most:]
+        elif most:
+            self._broken = True
+            with _failures(self._shown):
+                received = self._connection.receive_at_once(most)
+                if received == b"":
+                    raise MessageError(f"the answer ended {self._left} bytes early")
+            self._broken = False
+            piece = received or b""
+        else:
+            return b""
+        self._left -= len(piece)
+        return piece
+
     def took(self, count: int) -> None:
         """See `gateway.storage.OnSocket.took`."""
         if self._left is None or not 0 <= count <= self._left:

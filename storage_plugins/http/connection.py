@@ -24,6 +24,8 @@ _RECORD_BYTES = 16 * 1024
 """Most bytes that a TLS record has (RFC 8446 §5.1), so that one read can give them."""
 _RECORDS_BYTES = 128 * 1024
 """Bytes of TLS records that are received in one go."""
+_RECORDS_AT_ONCE_BYTES = 256 * 1024
+"""The same where nobody waits for the piece: as much as has come."""
 _RESOLVERS = 4
 """How many host names are looked up at once."""
 
@@ -40,6 +42,14 @@ class Connection(Protocol):
 
         If it is cancelled, no bytes are lost.
         """
+        ...
+
+    def receive_at_once(self, most: int) -> bytes | None:
+        """As `receive`, but None where nothing is at hand."""
+        ...
+
+    def share(self) -> Descriptor:
+        """Another descriptor of its socket, to be told by when something comes; who asked for it closes it."""
         ...
 
     def is_quiet(self) -> bool:
@@ -83,6 +93,13 @@ class PlainConnection:
             else:
                 self._turn += len(data)
                 return data
+
+    def receive_at_once(self, most: int) -> bytes | None:
+        """See `Connection.receive_at_once`."""
+        try:
+            return self._socket.recv(most)
+        except BlockingIOError:
+            return None
 
     def is_quiet(self) -> bool:
         """See `Connection.is_quiet`."""
@@ -166,6 +183,23 @@ class SecureConnection:
             if pieces or ended:
                 return b"".join(pieces)
             await self._fill()
+
+    def receive_at_once(self, most: int) -> bytes | None:
+        """See `Connection.receive_at_once`. Our part where the peer asks for new keys is left to the next request."""
+        pieces, ended = self._decrypted(most)
+        while not pieces and not ended:
+            records = self._wire.receive_at_once(_RECORDS_AT_ONCE_BYTES)
+            if records is None:
+                return None
+            if not records:
+                raise ConnectionResetError("the connection was closed")
+            self._incoming.write(records)
+            pieces, ended = self._decrypted(most)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def share(self) -> Descriptor:
+        """See `Connection.share`."""
+        return self._wire.share()
 
     def is_quiet(self) -> bool:
         """See `Connection.is_quiet`."""

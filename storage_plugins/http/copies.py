@@ -68,6 +68,18 @@ class HttpSocketStream(HttpStream):
         self._answer.took(count)
 
 
+class HttpSecureStream(HttpStream):
+    """The same over TLS; see `gateway.storage.AtOnce`."""
+
+    def waits_on(self) -> Descriptor:
+        """See `gateway.storage.AtOnce.waits_on`."""
+        return self._answer.waits_on()
+
+    def read_at_once(self) -> bytes:
+        """See `gateway.storage.AtOnce.read_at_once`."""
+        return self._answer.read_at_once()
+
+
 async def stat(
     client: HttpClient,
     url: str,
@@ -142,7 +154,7 @@ async def stream_range(
     except BaseException:
         answer.close()
         raise
-    return HttpSocketStream(answer, found) if answer.is_on_socket else HttpStream(answer, found)
+    return HttpSocketStream(answer, found) if answer.is_on_socket else HttpSecureStream(answer, found)
 
 
 def describe(headers: CIMultiDictProxy[str], size: int) -> Stat:
