@@ -92,7 +92,10 @@ class Mover:
     async def _until(self, add: Callable[..., object], remove: Callable[[int], object], number: int) -> None:
         """Move whenever the side that is waited for is ready, until the other side is to be waited for."""
         self._pause = self._loop.create_future()
-        add(number, self._turn, self._pause, number == self.peer.number)
+        waits_for_client = number == self.peer.number
+        add(number, self._turn, self._pause, waits_for_client)
+        # Bytes may be at hand already without the descriptor being ready: decrypted along with those before.
+        self._loop.call_soon(self._turn, self._pause, waits_for_client)
         try:
             await self._pause
         finally:
@@ -111,7 +114,7 @@ class Mover:
         if over or self.problem is not None or bool(self.held) != waits_for_client:
             pause.set_result(None)
         elif moved >= TURN_BYTES:
-            # More may be at hand without the descriptor being ready: decrypted, for instance.
+            # As above.
             self._loop.call_soon(self._turn, pause, waits_for_client)
 
     def _move(self) -> int:

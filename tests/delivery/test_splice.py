@@ -1,4 +1,4 @@
-"""Bytes that the kernel passes on from a storage's socket are the right ones, all of them, and counted."""
+"""Bytes that are passed on from a storage's socket are the right ones, all of them, and counted."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import pytest
 from gateway.delivery import splice as splice_module
 from gateway.delivery.client import Client
 from gateway.delivery.pace import Pace
+from gateway.delivery.relay import relay
 from gateway.delivery.splice import splice
 from gateway.delivery.transfer import Transfer
 from gateway.delivery.watch import ClientStalledError, Watch
@@ -74,10 +75,10 @@ class Wires:
         stack.callback(self.peer.close)
         self.transfer = Transfer(len(BYTES))
         watch = Watch(cast("Any", Transport(downstream)), pace, self.transfer)
-        self._answering = cast("Client", cast("Any", type("", (), {"transfer": self.transfer, "watch": watch})()))
+        self.answering = cast("Client", cast("Any", type("", (), {"transfer": self.transfer, "watch": watch})()))
 
     async def splice(self, count: int = len(BYTES), *, storage_timeout: float = 5) -> int:
-        return await splice(self.stream, count, self.peer, self._answering, storage_timeout=storage_timeout)
+        return await splice(self.stream, count, self.peer, self.answering, storage_timeout=storage_timeout)
 
     async def give(self, content: bytes, *, end: bool = False) -> None:
         """Give ``content`` in pieces of every size."""
@@ -207,3 +208,75 @@ async def test_where_a_socket_has_no_splice_nothing_is_moved(wires: Wires, monke
     monkeypatch.delattr(os, "splice")
     assert await wires.splice() == 0
     assert (wires.transfer.sent, wires.stream.taken) == (0, 0)
+
+
+class Decrypting:
+    """A stream that has more at hand than its socket shows, as one that decrypts has."""
+
+    stat = Stat(len(BYTES), None, "1")
+
+    def __init__(self, stream: Stream, at_hand: bytes) -> None:
+        self._stream = stream
+        self._at_hand = at_hand
+
+    def waits_on(self) -> Descriptor:
+        return self._stream.socket()
+
+    async def read(self) -> bytes:
+        raise NotImplementedError
+
+    def read_at_once(self) -> bytes:
+        if self._at_hand:
+            piece, self._at_hand = self._at_hand[:300_000], self._at_hand[300_000:]
+            return piece
+        try:
+            piece = os.read(self._stream.socket().number, 300_000)
+        except BlockingIOError:
+            return b""
+        if not piece:
+            raise CopyUnavailableError("the connection ended bytes early")
+        return piece
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+async def relayed(wires: Wires, at_hand: bytes, count: int, *, storage_timeout: float = 5) -> None:
+    stream = Decrypting(wires.stream, at_hand)
+    await relay(stream, count, wires.peer, wires.answering, storage_timeout=storage_timeout)
+
+
+async def test_what_is_at_hand_is_relayed_though_the_socket_is_silent(wires: Wires) -> None:
+    """Be it more than others have to wait for, or little."""
+    await relayed(wires, BYTES[:1000], 1000, storage_timeout=2)
+    assert await wires.take(1000) == BYTES[:1000]
+    wires.transfer.sent = 0
+    received = asyncio.ensure_future(wires.take(len(BYTES)))
+    await relayed(wires, BYTES, len(BYTES), storage_timeout=2)
+    assert await received == BYTES
+    assert wires.transfer.sent == len(BYTES)
+
+
+async def test_a_relay_tells_of_an_early_end_after_what_came(wires: Wires) -> None:
+    given = asyncio.ensure_future(wires.give(BYTES[:3_000_007], end=True))
+    received = asyncio.ensure_future(wires.take(3_000_007))
+    with pytest.raises(CopyUnavailableError, match="bytes early"):
+        await relayed(wires, b"", len(BYTES))
+    await given
+    assert await received == BYTES[:3_000_007]
+    assert wires.transfer.sent == 3_000_007
+
+
+async def test_a_relay_gives_up_on_a_stalled_storage_and_on_a_stalled_client(wires: Wires) -> None:
+    await wires.give(BYTES[:1000])
+    with pytest.raises(CopyUnavailableError, match="nothing for"):
+        await relayed(wires, b"", len(BYTES), storage_timeout=0.2)
+    assert await wires.take(1000) == BYTES[:1000]
+    with pytest.raises(ClientStalledError):
+        await relayed(wires, BYTES * 3, 3 * len(BYTES))
+
+
+async def test_a_relay_takes_no_more_than_it_asked_for(wires: Wires) -> None:
+    with pytest.raises(CopyUnavailableError, match="more than"):
+        await relayed(wires, BYTES[:1000], 999)
+    assert wires.transfer.sent == 0
