@@ -17,6 +17,7 @@ import hashlib
 import http.client
 import json
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -55,6 +56,8 @@ from benchmarks.setting_up import (
 from benchmarks.upstream import BUCKET, s3_storage
 
 PLAIN = "plain"
+LOG_SECONDS = 5
+"""That the last lines of a log may take: they are gathered before they are written."""
 AT_ONE, AT_MANY = (PLAIN, "aiohttp"), (PLAIN, "starlette", "fastapi")
 """Peers at a single connection, and at many."""
 GOALS = {PLAIN: 8.0, "fastapi": 1.2}
@@ -142,7 +145,9 @@ class Redirects:
         charged, expected = charged_bytes(self._configuration), self._answered * FILE.size
         if charged != expected:
             raise LoadError(f"{expected} bytes were promised in redirects, but {charged} were charged")
-        lines = count_answers(self._log.read_text(), 307)
+        deadline = time.monotonic() + LOG_SECONDS
+        while (lines := count_answers(self._log.read_text(), 307)) < self._answered and time.monotonic() < deadline:
+            time.sleep(0.1)
         if lines != self._answered:
             raise LoadError(f"{self._answered} redirects were given, but {lines} are in the access log")
         click.echo(f"\nAll {self._answered} redirects of the gateway were charged and logged.")
