@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import asyncio
 from collections.abc import Callable
 
@@ -12,7 +13,7 @@ TURN_BYTES = 4 * 1024 * 1024
 """Bytes that are moved before others have their turn: about half a millisecond."""
 
 
-class Mover:
+class Mover(abc.ABC):
     """Takes bytes from a storage and gives them to a client, whenever one of them is ready.
 
     What is between the two is the business of those who implement `take` and `give`.
@@ -47,17 +48,17 @@ class Mover:
         self._heard = 0.0  # When the storage gave something, or was first waited for.
         self._pause: asyncio.Future[None]
 
+    @abc.abstractmethod
     def take(self) -> int:
         """Take some bytes; 0 when the storage has given nothing, or there is a `problem` now."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def give(self) -> int:
         """Give some of the bytes that are held; 0 when the connection takes nothing.
 
         Raises:
             ConnectionError: the client is gone.
         """
-        raise NotImplementedError
 
     async def run(self) -> None:
         """Move all, waiting for whichever side holds things up.
