@@ -146,4 +146,57 @@ CREATE TABLE IF NOT EXISTS quota_limits (
     PRIMARY KEY (tenant_id, kind, email)
 );
 
+-- Quotas: what was charged to whom. Redis counts, and appends each change to a stream; from there it comes here.
+
+-- An epoch is a time in which one Redis counted for a tenant without losing anything. A new one begins, closed, when
+-- that is in doubt; it is opened when every gateway process that lives has told what it knows of the last one.
+CREATE TABLE IF NOT EXISTS quota_epochs (
+    tenant_id  integer NOT NULL REFERENCES tenants ON DELETE CASCADE,
+    epoch      integer NOT NULL CHECK (epoch > 0),
+    opened     boolean NOT NULL DEFAULT false,
+    position   bigint NOT NULL DEFAULT 0,      -- in the stream: all events up to here are in the ledger
+    clock      bigint NOT NULL DEFAULT 0,      -- latest time of an event, microseconds since 1970
+    PRIMARY KEY (tenant_id, epoch)
+);
+
+-- Gateway processes that were seen lately, and the epochs for which they have told what they know.
+CREATE TABLE IF NOT EXISTS quota_processes (
+    process    text PRIMARY KEY,
+    seen       timestamptz NOT NULL
+);
+CREATE TABLE IF NOT EXISTS quota_replays (
+    tenant_id  integer NOT NULL,
+    epoch      integer NOT NULL,
+    process    text NOT NULL REFERENCES quota_processes ON DELETE CASCADE,
+    PRIMARY KEY (tenant_id, epoch, process),
+    FOREIGN KEY (tenant_id, epoch) REFERENCES quota_epochs ON DELETE CASCADE
+);
+
+-- The ledger: every change, once. A grant charges what was promised, its end corrects that to what was sent, a release
+-- gives a download back of which nothing was delivered.
+CREATE TABLE IF NOT EXISTS quota_ledger (
+    tenant_id    integer NOT NULL REFERENCES tenants ON DELETE CASCADE,
+    reservation  text NOT NULL,
+    kind         text NOT NULL CHECK (kind IN ('grant', 'end', 'release')),
+    accounts     text[] NOT NULL,              -- whom it is charged to: user:…, network:…, tenant, group:…, role:…
+    content      text NOT NULL,                -- the checksum of the file, or its id
+    downloads    integer NOT NULL,
+    bytes        bigint NOT NULL,
+    began_at     timestamptz NOT NULL,         -- of the download, by the clock of Redis: in which day and month it counts
+    windows      integer[] NOT NULL,           -- rolling windows in which it counts, seconds
+    recorded_at  timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (tenant_id, reservation, kind)
+);
+CREATE INDEX IF NOT EXISTS quota_ledger_by_time ON quota_ledger (recorded_at);
+
+-- Sums of the ledger, so that nothing ever has to be summed over history.
+CREATE TABLE IF NOT EXISTS quota_usage (
+    tenant_id    integer NOT NULL REFERENCES tenants ON DELETE CASCADE,
+    account      text NOT NULL,
+    period       text NOT NULL,                -- total, 2026-11-21, 2026-11, or r3600:475 (window in seconds: bucket)
+    downloads    bigint NOT NULL,
+    bytes        bigint NOT NULL,
+    PRIMARY KEY (tenant_id, account, period)
+);
+
 INSERT INTO schema_version (version) VALUES (2) ON CONFLICT DO NOTHING;

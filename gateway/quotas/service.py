@@ -3,92 +3,137 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import functools
 import logging
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import Coroutine
 from http import HTTPStatus
-from urllib.parse import quote
+from typing import Literal
 
 from gateway.catalog.model import File
 from gateway.config import Quotas as QuotaSettings
-from gateway.config import Redis as RedisSettings
+from gateway.delivery.allowance import AllowanceEndedError
+from gateway.delivery.transfer import Transfer
 from gateway.errors import GatewayError, unavailable
 from gateway.identity.principal import Principal
-from gateway.quotas.scripts import NEIGHBOUR_ERRORS, Scripts, open_scripts
+from gateway.quotas import accounts as counters
+from gateway.quotas.calls import UNKNOWN_ERRORS, Answer, Calls
+from gateway.quotas.epochs import CountersClosedError, Epochs
+from gateway.quotas.leases import Lease, Leases, first_mark
+from gateway.quotas.ledger import Ledger
+from gateway.quotas.limits import Limit, accounts_of
+from gateway.quotas.recovery import Recovery
+from gateway.quotas.reservation import MOST_BYTES, Reservation, limit_arguments, windows_of
+from gateway.quotas.scripts import NEIGHBOUR_ERRORS, Scripts
+from gateway.quotas.standing import Standing, read, refusal
 
 log = logging.getLogger(__name__)
 
-_TOMBSTONE_SECONDS = 600
+REMEMBER_SECONDS = 600
 """Longer than any reservation can still be on its way to Redis."""
-_SETTLE_ATTEMPTS = 8
-_SETTLE_PAUSE = 0.25
-"""Seconds before the second attempt; doubled each time, so that all attempts span about half a minute."""
-
+_LOADS = 3
+"""How often counters may be missing before a reservation is given up."""
+_SETTLE_PAUSE, _LONGEST_PAUSE = 0.25, 5.0
+"""Seconds before the second attempt; doubled each time up to the longest."""
 _CLOSE_TIMEOUT = 2
 """Seconds that settlements get when the gateway ends."""
 
-MOST_BYTES = 2**53
-"""Redis' Lua counts in doubles, which are exact up to here."""
+Way = Literal["stream", "whole"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Lease:
-    """A granted reservation. Whoever holds it settles it, whatever happens."""
+class Estimate:
+    """What a download would be charged, and where the caller stands before it."""
 
-    keys: tuple[str, str, str]
-    """Redis keys: usage of the caller, this lease, this caller's use of this content."""
-    window: int
-    """Seconds in which the same content counts as one download, 0 for never."""
-    promised: int
-    """Bytes of the representation that the answer will hold."""
+    downloads: int
+    octets: int
+    standings: tuple[Standing, ...]
+
+    @property
+    def admitted(self) -> bool:
+        """Whether it would be let through."""
+        return all(standing.state != "refused" for standing in self.standings)
 
 
 class Quotas:
-    """Counts downloads and bytes in Redis. Reserving is one round trip."""
+    """Counts downloads and bytes. Reserving is one round trip to Redis."""
 
-    def __init__(self, scripts: Scripts, settings: QuotaSettings) -> None:
+    def __init__(  # noqa: PLR0913, PLR0917 - what it is made of
+        self,
+        scripts: Scripts,
+        ledger: Ledger,
+        epochs: Epochs,
+        calls: Calls,
+        recovery: Recovery,
+        leases: Leases,
+        settings: QuotaSettings,
+    ) -> None:
         self._scripts = scripts
+        self._ledger = ledger
+        self._epochs = epochs
+        self._calls = calls
+        self._recovery = recovery
+        self._leases = leases
         self._settings = settings
         self._settling: set[asyncio.Task[None]] = set()
 
-    async def reserve(self, principal: Principal, file: File, promised: int) -> Lease:
-        """Reserve one download of ``file`` with ``promised`` bytes of its representation.
+    async def reserve(self, principal: Principal, file: File, transfer: Transfer) -> Lease:
+        """Reserve one download of ``file``: the promised bytes of ``transfer``, which tells what of them is sent.
 
         Raises:
-            GatewayError: 429 the quota does not allow it; 503 Redis does not answer, so that nobody knows.
+            GatewayError: 429 a limit refuses; 503 nobody knows at the moment whether one does.
         """
-        return await self._charge(principal, file, promised, ttl=self._settings.lease_ttl, whole=False)
+        reservation = self._reservation(principal, file, transfer.promised)
+        answer = await self._granted(reservation, file.limits, "stream", principal)
+        lease = Lease(
+            reservation,
+            file.limits,
+            read(file.limits, answer[9:]),
+            transfer,
+            at=int(answer[7]),
+            opener=answer[8].decode(),
+            mark=first_mark(transfer.promised),
+            renew=self._leases.renew,
+        )
+        self._leases.hold(lease)
+        return lease
 
-    async def charge(self, principal: Principal, file: File, octets: int) -> None:
+    async def charge(self, principal: Principal, file: File, octets: int) -> tuple[Standing, ...]:
         """Charge one download of ``file``, all ``octets`` of it, which somebody else sends: there is nothing to settle.
+
+        It is charged once for each caller, content and window.
 
         Raises:
             GatewayError: as `reserve`; nothing is charged then.
         """
-        await self._charge(principal, file, octets, ttl=_TOMBSTONE_SECONDS, whole=True)
+        reservation = self._reservation(principal, file, octets)
+        answer = await self._granted(reservation, file.limits, "whole", principal)
+        return read(file.limits, answer[9:])
 
-    async def settle(self, lease: Lease, *, sent: int, delivered: bool) -> None:
-        """Charge ``sent`` bytes and end the lease; the download itself is given back unless ``delivered``.
+    async def estimate(self, principal: Principal, file: File, octets: int, way: Way = "stream") -> Estimate:
+        """What a download would be charged now; nothing changes.
+
+        Raises:
+            GatewayError: 503.
+        """
+        reservation = self._reservation(principal, file, octets)
+        try:
+            answer = await self._ask(reservation, file.limits, f"?{way}")
+        except UNKNOWN_ERRORS as error:
+            raise _unknown() from error
+        if answer[0] == b"refused":
+            return Estimate(1, octets, read(file.limits, answer[2:]))
+        return Estimate(int(answer[2]), int(answer[3]), read(file.limits, answer[4:]))
+
+    async def settle(self, lease: Lease, *, delivered: bool) -> None:
+        """Charge what was sent and end the lease; the download itself is given back unless ``delivered``.
 
         It returns when Redis has it, or after the first attempt failed; further attempts go on in the background. A
         caller that is cancelled meanwhile stops waiting, the settlement goes on.
         """
-        task = self._settle_later(lease, sent=sent, delivered=delivered)
+        task = self._in_background(self._settle(lease, delivered=delivered))
         await asyncio.wait([task], timeout=self._scripts.timeout)
-
-    async def usage(self, principal: Principal) -> tuple[int, int]:
-        """Downloads and bytes charged to ``principal`` so far, promises of running downloads included.
-
-        Raises:
-            GatewayError: 503; Redis does not answer.
-        """
-        try:
-            return await self._scripts.usage(_usage_key(principal.tenant, principal.email))
-        except NEIGHBOUR_ERRORS as error:
-            raise unavailable("Redis does not answer.") from error
 
     async def ping(self) -> None:
         """Ask Redis for a sign of life.
@@ -110,91 +155,144 @@ class Quotas:
             task.cancel()
         if late:
             await asyncio.wait(late)
-            log.error("%s downloads stay charged in full: Redis did not take their settlements in time", len(late))
+            log.error("%s downloads are charged when their leases run out: Redis did not take them in time", len(late))
 
-    async def _charge(self, principal: Principal, file: File, promised: int, *, ttl: int, whole: bool) -> Lease:
-        if promised > MOST_BYTES:
-            raise GatewayError(HTTPStatus.TOO_MANY_REQUESTS, "This is more than any quota can count.")
-        lease = self._lease(principal, file, promised)
-        limits = file.limits
-        arguments = (limits.max_downloads, limits.max_bytes, promised, lease.window, ttl, int(whole))
+    async def again(self, lease: Lease) -> None:
+        """Reserve anew what a lease that is gone has left, so that its download can go on.
+
+        Raises:
+            AllowanceEndedError: that is not granted.
+        """
+        old = lease.reservation
+        left = dataclasses.replace(old, identifier=_identifier(), promised=old.promised - lease.mark)
         try:
-            answer = await self._scripts.run("reserve", lease.keys, arguments)
-        except NEIGHBOUR_ERRORS as error:
+            answer = await self._ask(left, lease.limits, "stream")
+        except (*UNKNOWN_ERRORS, GatewayError) as error:
+            raise AllowanceEndedError("the quota service does not answer") from error
+        if answer[0] != b"granted":
+            raise AllowanceEndedError("the lease ran out, and limits refuse another")
+        with self._leases.replacing(lease):
+            lease.base += lease.mark
+            lease.reservation, lease.mark, lease.gone = left, first_mark(left.promised), False
+            lease.at, lease.opener = int(answer[7]), answer[8].decode()
+
+    async def _granted(
+        self, reservation: Reservation, limits: tuple[Limit, ...], way: Way, principal: Principal
+    ) -> Answer:
+        if reservation.promised > MOST_BYTES:
+            raise GatewayError(HTTPStatus.TOO_MANY_REQUESTS, "This is more than any quota can count.")
+        try:
+            answer = await self._ask(reservation, limits, way)
+        except UNKNOWN_ERRORS as error:
             # It may have been granted before the answer was lost.
-            self._settle_later(lease, sent=0, delivered=False)
-            raise unavailable("The quota service does not answer at the moment; try again.") from error
+            self._in_background(self._give_back(reservation))
+            raise _unknown() from error
         except asyncio.CancelledError:
-            self._settle_later(lease, sent=0, delivered=False)
+            self._in_background(self._give_back(reservation))
             raise
-        if answer[0] == 1:
-            return lease
-        raise _refusal(principal, file, answer[1].decode(), used_downloads=answer[2], used_bytes=answer[3])
+        if answer[0] == b"granted":
+            return answer
+        raise refusal(read(limits, answer[2:]), principal.email or "public")
 
-    def _lease(self, principal: Principal, file: File, promised: int) -> Lease:
-        usage = _usage_key(principal.tenant, principal.email)
+    async def _ask(self, reservation: Reservation, limits: tuple[Limit, ...], way: str) -> Answer:
+        """What ``reserve.lua`` answers: granted, refused or possible.
+
+        Raises:
+            GatewayError: 503; it answers nothing of that.
+            CountersClosedError, RedisError, OSError, TimeoutError: nobody knows.
+        """
+        arguments = (
+            reservation.identifier,
+            reservation.promised,
+            first_mark(reservation.promised),
+            reservation.size,
+            self._window(reservation),
+            self._settings.lease_ttl,
+            self._settings.max_unconfirmed,
+            reservation.about,
+            _spaced(reservation.windows),
+            way,
+            *limit_arguments(limits, reservation.accounts),
+        )
+        if reservation.tenant not in self._epochs.tenancies:
+            await self._recovery.ensure(reservation.tenant)
+        for _ in range(_LOADS):
+            answer = await self._calls.run("reserve", reservation.tenant, reservation.keys, arguments)
+            kind = answer[0]
+            if kind != b"load":
+                break
+            missing = [reservation.accounts[number - 1] for number in answer[2:]]
+            keys = self._epochs.keys(reservation.tenant)
+            await counters.load(self._scripts, self._ledger, keys, missing, int(answer[1]))
+        if kind in (b"granted", b"refused", b"possible"):
+            return answer
+        if kind == b"behind":
+            raise unavailable("Too many downloads wait to be recorded; try again.")
+        if kind == b"ended":
+            raise unavailable("The quota service answered too late; try again.")
+        raise CountersClosedError(reservation.tenant)
+
+    async def _settle(self, lease: Lease, *, delivered: bool) -> None:
+        if lease.renewal is not None and not lease.renewal.done():
+            lease.renewal.cancel()
+        try:
+            await self._finish(lease.reservation, sent=lease.sent, delivered=delivered)
+        finally:
+            self._leases.drop(lease)
+
+    async def _give_back(self, reservation: Reservation) -> None:
+        await self._finish(reservation, sent=0, delivered=False)
+
+    async def _finish(self, reservation: Reservation, *, sent: int, delivered: bool) -> None:
+        """Settle, however often it must be tried: until then the lease is charged what it might have sent."""
+        arguments = (
+            reservation.identifier,
+            "settle",
+            sent,
+            int(delivered),
+            self._window(reservation),
+            REMEMBER_SECONDS,
+        )
+        pause = _SETTLE_PAUSE
+        while True:
+            try:
+                await self._calls.run("finish", reservation.tenant, reservation.keys, arguments)
+            except UNKNOWN_ERRORS:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            else:
+                return
+
+    def _window(self, reservation: Reservation) -> int:
+        return self._settings.window if reservation.merges else 0
+
+    def _reservation(self, principal: Principal, file: File, promised: int) -> Reservation:
         content = f"{file.checksum_algorithm}:{file.checksum.lower()}" if file.checksum else f"file:{file.file_id}"
-        identifier = secrets.token_urlsafe(16)
-        # Anonymous callers are many people under one name: nothing that one does is merged with what another does.
-        window = 0 if principal.is_anonymous else self._settings.window
-        held = f"{usage}:content:{content}" if window else f"{usage}:once:{identifier}"
-        return Lease((usage, f"{usage}:lease:{identifier}", held), window, promised)
+        return Reservation(
+            principal.tenant,
+            _identifier(),
+            accounts_of(principal, file.limits),
+            content,
+            windows_of(file.limits),
+            promised,
+            -1 if file.size is None else file.size,
+        )
 
-    def _settle_later(self, lease: Lease, *, sent: int, delivered: bool) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(self._settle_with_retries(lease, sent, delivered))
+    def _in_background(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
         return task
 
-    async def _settle_with_retries(self, lease: Lease, sent: int, delivered: bool) -> None:
-        arguments = (sent, int(delivered), lease.window, _TOMBSTONE_SECONDS)
-        for attempt in range(_SETTLE_ATTEMPTS):
-            if attempt:
-                await asyncio.sleep(_SETTLE_PAUSE * 2 ** (attempt - 1))
-            try:
-                await self._scripts.run("settle", lease.keys, arguments)
-            except NEIGHBOUR_ERRORS as error:
-                problem = error
-            else:
-                return
-        log.error("a download stays charged in full: %s bytes promised, %s sent: %r", lease.promised, sent, problem)
+
+def _unknown() -> GatewayError:
+    return unavailable("The quota service does not answer at the moment; try again.")
 
 
-@contextlib.asynccontextmanager
-async def connect(settings: RedisSettings, quotas: QuotaSettings) -> AsyncIterator[Quotas]:
-    """Open the connections to Redis.
-
-    Raises:
-        ConfigurationError: Redis cannot be reached.
-    """
-    async with open_scripts(settings) as scripts:
-        service = Quotas(scripts, quotas)
-        try:
-            yield service
-        finally:
-            await service.close()
+def _identifier() -> str:
+    return secrets.token_urlsafe(16)
 
 
-@functools.lru_cache(maxsize=4096)
-def _usage_key(tenant: str, email: str | None) -> str:
-    """All keys of a tenant carry its name as hash tag, so that they share a slot of a Redis Cluster."""
-    who = "anonymous" if email is None else f"user:{quote(email, safe='@')}"
-    return f"gateway:{{{quote(tenant, safe='')}}}:{who}"
-
-
-def _refusal(principal: Principal, file: File, reason: str, *, used_downloads: int, used_bytes: int) -> GatewayError:
-    """429 with the text of REGARDS; the limits are for a lifetime, so that no Retry-After would be true."""
-    who = principal.email or "public"
-    if reason == "downloads":
-        limit = file.limits.max_downloads
-        detail = f"Download quota of {limit} exceeded (by {max(used_downloads - limit, 0)}) for user {who}."
-    elif reason == "bytes":
-        limit = file.limits.max_bytes
-        detail = f"Download quota of {limit} bytes would be exceeded ({used_bytes} bytes used) for user {who}."
-    else:
-        return unavailable("The quota service answered too late; try again.")
-    return GatewayError(
-        HTTPStatus.TOO_MANY_REQUESTS,
-        f"{detail} This limit is for a lifetime: it does not reset with time.",
-        code="QuotaExceeded",
-    )
+@functools.lru_cache(maxsize=1024)
+def _spaced(windows: tuple[int, ...]) -> str:
+    return " ".join(map(str, windows))

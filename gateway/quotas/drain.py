@@ -1,0 +1,53 @@
+"""From the stream in Redis to the ledger in PostgreSQL, each event once."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+
+from gateway.quotas.journal import Journal
+from gateway.quotas.keys import Keys
+from gateway.quotas.ledger import Ledger
+from gateway.quotas.scripts import Scripts
+
+log = logging.getLogger(__name__)
+
+BATCH = 1000
+"""Events in one transaction."""
+
+
+class Drain:
+    """Moves events. Any number of processes may: the position in the stream moves with the events, or neither does."""
+
+    def __init__(self, scripts: Scripts, ledger: Ledger, journal: Journal) -> None:
+        self._scripts = scripts
+        self._ledger = ledger
+        self._journal = journal
+
+    async def drain(self, keys: Keys, position: int) -> int:
+        """Move all there is behind ``position``; gives the position afterwards.
+
+        Raises:
+            GatewayError: PostgreSQL does not answer.
+            RedisError, OSError, TimeoutError: Redis does not.
+        """
+        while True:
+            entries = await self._entries(keys, position)
+            if not entries:
+                return position
+            if entries[0][0] != position + 1:
+                log.error("events %s to %s of the quota ledger are lost", position + 1, entries[0][0] - 1)
+            clock = max(json.loads(event)["at"] for _, event in (entries[0], entries[-1]))
+            if await self._ledger.drain(keys.tenant, keys.epoch, entries, position=position, clock=clock):
+                position = entries[-1][0]
+            else:
+                position = await self._ledger.position(keys.tenant, keys.epoch) or position
+            await self._scripts.run("confirm", (keys.state, keys.events), (position,))
+            self._journal.confirm(keys.tenant, keys.epoch, position)
+            if len(entries) < BATCH:
+                return position
+
+    async def _entries(self, keys: Keys, position: int) -> Sequence[tuple[int, str]]:
+        found = await self._scripts.call("XRANGE", keys.events, f"{position + 1}-0", "+", "COUNT", BATCH)
+        return [(int(number.partition(b"-")[0]), body[1].decode()) for number, body in found]

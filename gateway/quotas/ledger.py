@@ -1,0 +1,202 @@
+"""The ledger in PostgreSQL: what was charged, for ever, and its sums."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import asyncpg
+
+from gateway.db import Database
+
+_FRESH = """
+fresh AS (
+    INSERT INTO quota_ledger
+        (tenant_id, reservation, kind, accounts, content, downloads, bytes, began_at, windows)
+    SELECT tenant.tenant_id, e.r, e.k, e.u, e.c, e.d, e.b, 'epoch'::timestamptz + e.at * interval '1 microsecond', e.w
+    FROM tenant CROSS JOIN json_to_recordset($2::json)
+        AS e(r text, k text, u text[], c text, d integer, b bigint, at bigint, w integer[])
+    ON CONFLICT DO NOTHING
+    RETURNING tenant_id, accounts, downloads, bytes, began_at, windows
+), summed AS (
+    INSERT INTO quota_usage AS u (tenant_id, account, period, downloads, bytes)
+    SELECT tenant_id, account, period, sum(downloads), sum(bytes)
+    FROM fresh CROSS JOIN unnest(accounts) AS account CROSS JOIN LATERAL (
+        SELECT 'total' AS period
+        UNION ALL SELECT to_char(began_at AT TIME ZONE 'UTC', 'YYYY-MM-DD')
+        UNION ALL SELECT to_char(began_at AT TIME ZONE 'UTC', 'YYYY-MM')
+        UNION ALL SELECT format('r%s:%s', w, div((extract(epoch FROM began_at) * 1000000)::bigint,
+                                                 ceil(w * 1000000 / 60.0)::bigint))
+        FROM unnest(windows) AS w
+    ) AS periods
+    GROUP BY tenant_id, account, period ORDER BY tenant_id, account, period
+    ON CONFLICT (tenant_id, account, period)
+        DO UPDATE SET downloads = u.downloads + excluded.downloads, bytes = u.bytes + excluded.bytes
+    RETURNING account
+)"""
+"""Events as JSON become rows, each at most once, and their sums. Begins with ``tenant``, a row or none. The buckets of
+rolling windows are those of ``lua/common.lua``."""
+
+_DRAIN = f"""
+WITH tenant AS (
+    UPDATE quota_epochs SET position = $4, clock = greatest(clock, $5)
+    WHERE tenant_id = (SELECT tenant_id FROM tenants WHERE name = $1) AND epoch = $6 AND position = $3
+    RETURNING tenant_id
+), {_FRESH}
+SELECT (SELECT count(*) FROM tenant) AS moved"""  # noqa: S608 - of constants
+
+_RECORD = f"""
+WITH tenant AS (SELECT tenant_id FROM tenants WHERE name = $1), {_FRESH}
+SELECT DISTINCT account FROM summed"""  # noqa: S608 - as above
+
+_ENDED = """
+SELECT reservation FROM quota_ledger JOIN tenants USING (tenant_id)
+WHERE name = $1 AND kind = 'end' AND reservation = ANY ($2::text[])"""
+
+_BALANCES = """
+SELECT asked.account, e.position, (
+    SELECT json_object_agg(u.period, json_build_array(u.downloads, u.bytes))::text FROM quota_usage u
+    WHERE u.tenant_id = e.tenant_id AND u.account = asked.account
+        AND (u.period IN ('total', $3, $4) OR u.period LIKE 'r%')
+) AS usage
+FROM quota_epochs e JOIN tenants t USING (tenant_id) CROSS JOIN unnest($5::text[]) AS asked(account)
+WHERE t.name = $1 AND e.epoch = $2"""
+
+_LOOK = """
+WITH me AS (
+    INSERT INTO quota_processes (process, seen) VALUES ($1, now()) ON CONFLICT (process) DO UPDATE SET seen = now()
+)
+SELECT DISTINCT ON (e.tenant_id) t.name, e.epoch, e.opened, e.position, e.clock
+FROM quota_epochs e JOIN tenants t USING (tenant_id) ORDER BY e.tenant_id, e.epoch DESC"""
+
+_BEGIN = """
+WITH latest AS (
+    SELECT t.tenant_id, max(e.epoch) AS epoch, max(e.clock) AS clock
+    FROM tenants t LEFT JOIN quota_epochs e USING (tenant_id) WHERE t.name = $1 GROUP BY t.tenant_id
+)
+INSERT INTO quota_epochs (tenant_id, epoch, clock)
+SELECT tenant_id, $2, coalesce(clock, 0) FROM latest WHERE coalesce(epoch, 0) = $2 - 1
+ON CONFLICT DO NOTHING"""
+
+_REPLAYED = """
+INSERT INTO quota_replays (tenant_id, epoch, process)
+SELECT tenant_id, $2, $3 FROM tenants WHERE name = $1 ON CONFLICT DO NOTHING"""
+
+_AWAITED = """
+SELECT count(*) AS processes FROM quota_processes p
+WHERE p.seen > now() - $3 * interval '1 second' AND NOT EXISTS (
+    SELECT FROM quota_replays r JOIN tenants t USING (tenant_id)
+    WHERE t.name = $1 AND r.epoch = $2 AND r.process = p.process
+)"""
+
+_OPENED = """
+UPDATE quota_epochs e SET opened = true FROM tenants t
+WHERE t.tenant_id = e.tenant_id AND t.name = $1 AND e.epoch = $2"""
+
+_POSITION = """
+SELECT e.position FROM quota_epochs e JOIN tenants t USING (tenant_id) WHERE t.name = $1 AND e.epoch = $2"""
+
+_LEAVE = "DELETE FROM quota_processes WHERE process = $1 OR seen < now() - interval '1 day'"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Epoch:
+    """A row of ``quota_epochs``: see there."""
+
+    number: int
+    opened: bool
+    position: int
+    clock: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Balance:
+    """What the ledger has of one account, up to ``position`` of the stream: downloads and bytes by period."""
+
+    account: str
+    position: int
+    usage: Mapping[str, tuple[int, int]]
+
+
+class Ledger:
+    """Reads and writes the ledger. Every call is one statement, and so a transaction.
+
+    Every method raises GatewayError (503) when PostgreSQL does not answer.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def drain(
+        self, tenant: str, epoch: int, entries: Sequence[tuple[int, str]], *, position: int, clock: int
+    ) -> bool:
+        """Record ``entries`` of the stream that follow ``position``; False when somebody else did that meanwhile.
+
+        Args:
+            tenant: by name.
+            epoch: whose stream it is.
+            entries: number and event of each, in order.
+            position: up to which the ledger has them.
+            clock: the latest time of an event.
+        """
+        body = _array([event for _, event in entries])
+        rows = await self._database.fetch(_DRAIN, tenant, body, position, entries[-1][0], clock, epoch)
+        return bool(rows[0]["moved"])
+
+    async def record(self, tenant: str, events: Sequence[str]) -> list[str]:
+        """Record events wherever they come from; those that it has are passed over. Gives the accounts it changed."""
+        return [row["account"] for row in await self._database.fetch(_RECORD, tenant, _array(events))]
+
+    async def ended(self, tenant: str, reservations: Sequence[str]) -> set[str]:
+        """Which of these reservations have an end."""
+        return {row["reservation"] for row in await self._database.fetch(_ENDED, tenant, list(reservations))}
+
+    async def balances(self, tenant: str, epoch: int, accounts: Sequence[str], day: datetime.date) -> list[Balance]:
+        """What is charged to each of ``accounts``: in all, on ``day``, in its month, in rolling windows."""
+        rows = await self._database.fetch(
+            _BALANCES, tenant, epoch, day.isoformat(), f"{day:%Y-%m}", list(accounts)
+        )
+        return [Balance(row["account"], row["position"], _usage(row)) for row in rows]
+
+    async def position(self, tenant: str, epoch: int) -> int | None:
+        """Up to where the ledger has the stream of an epoch; None if there is no such epoch."""
+        rows = await self._database.fetch(_POSITION, tenant, epoch)
+        return rows[0]["position"] if rows else None
+
+    async def look(self, process: str) -> dict[str, Epoch]:
+        """The latest epoch of each tenant; ``process`` lives."""
+        rows = await self._database.fetch(_LOOK, process)
+        return {row["name"]: Epoch(row["epoch"], row["opened"], row["position"], row["clock"]) for row in rows}
+
+    async def begin(self, tenant: str, epoch: int) -> None:
+        """Begin an epoch, closed, unless somebody did."""
+        await self._database.fetch(_BEGIN, tenant, epoch)
+
+    async def replayed(self, tenant: str, epoch: int, process: str) -> None:
+        """``process`` has told all it knows of the epochs before ``epoch``."""
+        await self._database.fetch(_REPLAYED, tenant, epoch, process)
+
+    async def awaited(self, tenant: str, epoch: int, *, seconds: float) -> int:
+        """How many processes that were seen within ``seconds`` have not."""
+        rows = await self._database.fetch(_AWAITED, tenant, epoch, seconds)
+        return int(rows[0]["processes"])
+
+    async def opened(self, tenant: str, epoch: int) -> None:
+        """The epoch is open."""
+        await self._database.fetch(_OPENED, tenant, epoch)
+
+    async def leave(self, process: str) -> None:
+        """``process`` ends, and knows nothing that the ledger does not."""
+        await self._database.fetch(_LEAVE, process)
+
+
+def _array(events: Sequence[str]) -> str:
+    return f"[{','.join(events)}]"
+
+
+def _usage(row: asyncpg.Record) -> dict[str, tuple[int, int]]:
+    found: dict[str, Any] = json.loads(row["usage"] or "{}")
+    return {period: (downloads, octets) for period, (downloads, octets) in found.items()}

@@ -1,0 +1,109 @@
+#!lua
+-- Have an account count what the ledger has, and what waits for it in the stream.
+--
+-- KEYS  1 state  2 events  3 account
+-- ARGV  1 way       "load" it if it is missing, "compare" it, or "repair" it
+--       2 name      of the account, as JSON text
+--       3 position  in the stream, up to which the ledger has the events
+--       4 day  5 month, that the numbers are for, as in common.lua
+--       6 downloads  7 bytes in all;  8, 9 of the day;  10, 11 of the month
+--       12 … rolling windows, four each: window in seconds, bucket, downloads, bytes
+-- Gives {"loaded"}; for "compare" and "repair" {"equal"} or {"different", field, found, expected, …}, {"missing"} if it
+-- is not there; {"late"}: the numbers are too old by now, ask the ledger again; {"behind"}: too much waits for it;
+-- {"closed"}.
+local MOST = 1000
+local way, position, day, month = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+
+local state = opened(KEYS[1])
+if not state then
+    return {'closed'}
+end
+local there = redis.call('EXISTS', KEYS[3]) == 1
+if way == 'load' and there then
+    return {'loaded'}
+elseif way ~= 'load' and not there then
+    return {'missing'}
+end
+local today = floor(state.now / DAY)
+if state.confirmed > position or today ~= day or month_of(today) ~= month then
+    return {'late'}
+end
+local waiting = redis.call('XRANGE', KEYS[2], text(position + 1), '+', 'COUNT', MOST + 1)
+if #waiting > MOST then
+    return {'behind'}
+end
+
+local expected = {
+    d = tonumber(ARGV[6]), b = tonumber(ARGV[7]), day = day, dd = tonumber(ARGV[8]), db = tonumber(ARGV[9]),
+    month = month, md = tonumber(ARGV[10]), mb = tonumber(ARGV[11])
+}
+local function add(field, amount)
+    expected[field] = (expected[field] or 0) + amount
+end
+local function add_to_window(window, bucket, downloads, bytes)
+    if bucket >= floor(state.now / width_of(window)) - BUCKETS then
+        add('r' .. text(window) .. ':' .. text(bucket) .. ':d', downloads)
+        add('r' .. text(window) .. ':' .. text(bucket) .. ':b', bytes)
+    end
+end
+for first = 12, #ARGV, 4 do
+    local window, bucket, downloads, bytes = unpack(ARGV, first, first + 3)
+    add_to_window(tonumber(window), tonumber(bucket), tonumber(downloads), tonumber(bytes))
+end
+local name = cjson.decode('[' .. ARGV[2] .. ']')[1]
+for _, entry in ipairs(waiting) do
+    local body = entry[2][2]
+    if string.find(body, ARGV[2], 1, true) then
+        local event = cjson.decode(body)
+        for _, account in ipairs(event.u) do
+            if account == name then
+                local began = floor(event.at / DAY)
+                add('d', event.d)
+                add('b', event.b)
+                if began == day then
+                    add('dd', event.d)
+                    add('db', event.b)
+                end
+                if month_of(began) == month then
+                    add('md', event.d)
+                    add('mb', event.b)
+                end
+                for _, window in ipairs(event.w) do
+                    add_to_window(window, floor(event.at / width_of(window)), event.d, event.b)
+                end
+            end
+        end
+    end
+end
+
+local different = {}
+if there then
+    local found = {}
+    local flat = redis.call('HGETALL', KEYS[3])
+    for field = 1, #flat, 2 do
+        found[flat[field]] = tonumber(flat[field + 1])
+    end
+    -- A day or month in which nothing was charged yet is not begun in the account.
+    if found.day ~= day then
+        found.day, found.dd, found.db = day, 0, 0
+    end
+    if found.month ~= month then
+        found.month, found.md, found.mb = month, 0, 0
+    end
+    for field, value in pairs(expected) do
+        if (found[field] or 0) ~= value then
+            different[#different + 1] = field
+            different[#different + 1] = text(found[field] or 0)
+            different[#different + 1] = text(value)
+        end
+    end
+    if #different == 0 then
+        return {'equal'}
+    end
+end
+if way ~= 'compare' then
+    for field, value in pairs(expected) do
+        redis.call('HSET', KEYS[3], field, text(value))
+    end
+end
+return there and {'different', unpack(different)} or {'loaded'}

@@ -1,0 +1,156 @@
+"""What happens when Redis may have lost counters: a new epoch.
+
+It begins closed. Every process that lives stops admitting, and tells the ledger what it did itself; what is left of the
+old stream goes to the ledger, too; then each puts the leases that it holds into the new epoch. When all have, it is
+opened, and counters are loaded from the ledger as they are asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from gateway.quotas.drain import Drain
+from gateway.quotas.epochs import Epochs, Tenancy
+from gateway.quotas.journal import Journal
+from gateway.quotas.keys import Keys
+from gateway.quotas.leases import Lease, Leases, identifiers
+from gateway.quotas.ledger import Epoch, Ledger
+from gateway.quotas.scripts import Scripts
+
+log = logging.getLogger(__name__)
+
+_STEP = 0.01
+"""Seconds between looks whether calls are still under way."""
+
+
+class Recovery:
+    """This process's part in it."""
+
+    def __init__(  # noqa: PLR0913, PLR0917 - what a recovery is about
+        self,
+        process: str,
+        scripts: Scripts,
+        ledger: Ledger,
+        journal: Journal,
+        epochs: Epochs,
+        drain: Drain,
+        leases: Leases,
+        *,
+        window: int,
+        ttl: int,
+        process_timeout: float,
+    ) -> None:
+        self._process = process
+        self._scripts = scripts
+        self._ledger = ledger
+        self._journal = journal
+        self._epochs = epochs
+        self._drain = drain
+        self._leases = leases
+        self._window = window
+        self._ttl = ttl
+        self._process_timeout = process_timeout
+        self._replayed: set[tuple[str, int]] = set()
+        self._turn = asyncio.Lock()
+
+    async def look(self) -> None:
+        """Tell that this process lives, see what epochs there are, and do our part.
+
+        Raises:
+            GatewayError: PostgreSQL does not answer.
+            RedisError, OSError, TimeoutError: Redis does not.
+        """
+        async with self._turn:
+            for tenant, epoch in tuple(self._epochs.doubts):
+                log.error("Redis may have lost quota counters of tenant %r: beginning epoch %s", tenant, epoch + 1)
+                await self._ledger.begin(tenant, epoch + 1)
+                self._epochs.doubts.discard((tenant, epoch))
+            for tenant, epoch in (await self._ledger.look(self._process)).items():
+                await self._follow(tenant, epoch)
+
+    async def ensure(self, tenant: str) -> None:
+        """Have a tenant that is new to this process be known.
+
+        Raises:
+            GatewayError, RedisError, OSError, TimeoutError: as `look`.
+        """
+        await self.look()
+        if tenant not in self._epochs.tenancies:
+            await self._ledger.begin(tenant, 1)
+            await self.look()
+
+    async def _follow(self, tenant: str, epoch: Epoch) -> None:
+        tenancy = self._epochs.tenancies.get(tenant)
+        if tenancy is None:
+            tenancy = self._epochs.tenancies[tenant] = Tenancy(epoch.number, opened=False)
+            self._replayed.add((tenant, epoch.number))
+            await self._ledger.replayed(tenant, epoch.number, self._process)
+        elif tenancy.epoch == epoch.number and tenancy.opened:
+            tenancy.position = max(tenancy.position, epoch.position)
+            return
+        elif (tenant, tenancy.epoch) in self._epochs.doubts:
+            return
+        if (tenant, epoch.number) not in self._replayed:
+            await self._replay(tenant, tenancy, epoch)
+        if not epoch.opened and not await self._open(tenant, epoch):
+            return
+        if tenancy.epoch != epoch.number or not tenancy.opened:
+            tenancy.epoch, tenancy.position, tenancy.clock = epoch.number, epoch.position, epoch.clock
+            tenancy.opened = True
+
+    async def _replay(self, tenant: str, tenancy: Tenancy, epoch: Epoch) -> None:
+        """Tell the ledger what this process knows, and put its leases into the new epoch."""
+        tenancy.opened = False
+        async with asyncio.timeout(5):
+            while tenancy.calls:
+                await asyncio.sleep(_STEP)
+        old = Keys(tenant, tenancy.epoch)
+        await self._drain.drain(old, await self._ledger.position(tenant, tenancy.epoch) or 0)
+        events = self._journal.waiting(tenant)
+        changed = await self._ledger.record(tenant, events) if events else []
+        self._journal.recorded(tenant, len(events))
+        held = self._leases.of(tenant)
+        ended = await self._ledger.ended(tenant, identifiers(held))
+        keys = Keys(tenant, epoch.number)
+        for lease in held:
+            if lease.reservation.identifier not in ended:
+                await self._restore(keys, lease, epoch.clock)
+        if epoch.opened:
+            # Too late: accounts may have been loaded without what we told.
+            for account in changed:
+                await self._scripts.call("UNLINK", keys.account(account))
+        await self._ledger.replayed(tenant, epoch.number, self._process)
+        self._replayed.add((tenant, epoch.number))
+
+    async def _restore(self, keys: Keys, lease: Lease, clock: int) -> None:
+        reservation = lease.reservation
+        await self._scripts.run(
+            "restore",
+            reservation.keys(keys),
+            (
+                reservation.identifier,
+                reservation.promised,
+                lease.mark,
+                reservation.promised,
+                lease.at,
+                lease.opener,
+                " ".join(map(str, reservation.windows)),
+                reservation.about,
+                self._window if reservation.merges else 0,
+                self._ttl,
+                clock,
+            ),
+        )
+
+    async def _open(self, tenant: str, epoch: Epoch) -> bool:
+        if epoch.number > 1 and await self._ledger.awaited(tenant, epoch.number, seconds=self._process_timeout):
+            return False
+        keys = Keys(tenant, epoch.number)
+        answer = await self._scripts.run("open", (keys.state,), (epoch.clock,))
+        if answer[0] != b"open":
+            await self._ledger.begin(tenant, epoch.number + 1)
+            return False
+        await self._ledger.opened(tenant, epoch.number)
+        log.warning("quota counters of tenant %r are open in epoch %s", tenant, epoch.number)
+        return True
