@@ -116,9 +116,9 @@ class Redis(Section):
     """``[redis]``: Redis 7 or Valkey, which holds the quota counters: one server, a cluster, or one behind Sentinel."""
 
     url: Annotated[SecretStr, _dsn("redis", "rediss", "unix"), AfterValidator(_redis_url)]
-    """``redis://user:password@host:port/db``; ``rediss://`` for TLS, ``unix:///path`` for a socket. For a cluster or for
-    Sentinel it may list several hosts, ``redis://user:password@host:port,host:port``: the first that answers is asked
-    who holds what. User, password and TLS are those of the servers that hold data."""
+    """``redis://user:password@host:port/db``; ``rediss://`` for TLS, ``unix:///path`` for a socket. For a cluster or
+    for Sentinel it may list several hosts, ``redis://user:password@host:port,host:port``. User, password and TLS are
+    those of the servers that hold data."""
     cluster: bool = False
     """Whether ``url`` names nodes of a Redis Cluster; the others are found through them."""
     sentinel_service: Text | None = None

@@ -94,7 +94,7 @@ class Server:
         )
         self._client = redis.asyncio.Redis.from_pool(pool)
         self._pool = pool
-        self._batches = Batches(self._ask_all, seconds=limits.timeout, lanes=limits.connections)
+        self._batches = Batches(self._ask_batch, seconds=limits.timeout, lanes=limits.connections)
         self._timeout = limits.timeout
         self._scripts = scripts
         self._on_trouble = on_trouble
@@ -125,9 +125,13 @@ class Server:
         """As `ask`, on a connection of its own: an answer that is long holds nobody up."""
         self._refuse_if_open()
         self._under_way += 1
+        began = self._now()
         try:
             async with asyncio.timeout(self._timeout):
                 (answer,) = await self._ask_all([(asking, command)])
+        except TimeoutError:
+            self._failed(began)
+            raise
         finally:
             self._under_way -= 1
         if isinstance(answer, Exception):
@@ -146,15 +150,19 @@ class Server:
         async with asyncio.timeout(self._timeout):
             await pipeline.execute()
 
-    async def probe(self) -> None:
-        """Ask for a sign of life, which closes the circuit."""
+    async def ping(self) -> None:
+        """Ask for a sign of life, which closes the circuit; it is asked even while that is open.
+
+        Raises:
+            RedisError, OSError, TimeoutError: there is none.
+        """
         try:
             async with asyncio.timeout(self._timeout):
                 await self._client.ping()
         except NEIGHBOUR_ERRORS:
             await self._drop_connections()
-        else:
-            self._succeeded()
+            raise
+        self._succeeded()
 
     async def close(self) -> None:
         """Give up what waits, and close the connections."""
@@ -164,6 +172,15 @@ class Server:
     def _refuse_if_open(self) -> None:
         if self.breaker.is_open:
             raise CircuitOpenError(f"Redis at {self.address} does not answer; it is asked again in a moment")
+
+    async def _ask_batch(self, questions: Sequence[tuple[bool, Command]]) -> list[Any]:
+        began = self._now()
+        try:
+            return await self._ask_all(questions)
+        except asyncio.CancelledError:
+            # By the deadline: whoever waits for an answer may leave without cancelling the round trip.
+            self._failed(began)
+            raise
 
     async def _ask_all(self, questions: Sequence[tuple[bool, Command]]) -> list[Any]:
         began = self._now()
@@ -182,10 +199,6 @@ class Server:
             self._failed(began)
             # No call of the batch would fare better by itself.
             return [error] * len(questions)
-        except asyncio.CancelledError:
-            # By the deadline, as a rule.
-            self._failed(began)
-            raise
         self._succeeded()
         if any(isinstance(answer, ReadOnlyError) for answer in answers):
             # Where an address leads to whoever is the primary, new connections do.

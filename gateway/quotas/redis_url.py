@@ -6,6 +6,7 @@ import re
 from urllib.parse import urlsplit
 
 DEFAULT_PORT = 6379
+DEFAULT_SENTINEL_PORT = 26379
 
 _ENCODE = "(a '/', '#', '?', ',' or '@' in a password is written %2F, %23, %3F, %2C, %40)"
 
@@ -55,6 +56,12 @@ def with_host(url: str, host: str, port: int) -> str:
     parts = urlsplit(url)
     credentials, at, _ = parts.netloc.rpartition("@")
     return parts._replace(netloc=f"{credentials}{at}{_pair(host, port)}").geturl()
+
+
+def without_credentials(url: str, default_port: int) -> str:
+    """``url`` of one host without user, password and database."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=_pair(parts.hostname or "", parts.port or default_port), path="").geturl()
 
 
 def _pair(host: str, port: int) -> str:

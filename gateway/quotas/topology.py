@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import abc
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import redis.asyncio
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
+from redis.asyncio.sentinel import MasterNotFoundError
 from redis.backoff import NoBackoff
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
-from redis.exceptions import AskError, ClusterDownError, MovedError, RedisError
+from redis.exceptions import AskError, ClusterDownError, ClusterError, MovedError, RedisError, ResponseError
 
 from gateway.config import Redis as RedisSettings
-from gateway.quotas.redis_server import NEIGHBOUR_ERRORS, NO_ANSWER, Limits, Script, Server
-from gateway.quotas.redis_url import address, each_host, with_host
+from gateway.errors import ConfigurationError
+from gateway.quotas.redis_server import NEIGHBOUR_ERRORS, Limits, Script, Server
+from gateway.quotas.redis_url import DEFAULT_SENTINEL_PORT, address, each_host, with_host, without_credentials
 
 log = logging.getLogger(__name__)
 
 RECOVERY_PAUSE = 0.25
 """Seconds between two looks at servers that do not answer, and at most one search for the primaries in that time."""
-
-SENTINEL_PORT = 26379
 
 
 class Topology(abc.ABC):
@@ -45,7 +47,7 @@ class Topology(abc.ABC):
         """The server that holds ``key``.
 
         Raises:
-            ClusterDownError: none does, as far as known.
+            RedisError: none does, as far as known.
         """
 
     @abc.abstractmethod
@@ -59,6 +61,15 @@ class Topology(abc.ABC):
         Raises:
             RedisError, OSError, TimeoutError: nobody tells.
         """
+
+    async def start(self) -> None:
+        """Find the primaries, and load the scripts into them.
+
+        Raises:
+            RedisError, OSError, TimeoutError: one of them does not answer, or nobody tells who they are.
+        """
+        await self.find()
+        await asyncio.gather(*(server.load() for server in self.primaries()))
 
     def redirect(self, error: AskError) -> Server:
         """The server that MOVED or ASK names."""
@@ -95,7 +106,7 @@ class Topology(abc.ABC):
                     log.debug("nobody tells which Redis is the primary: %r", error)
                 await self._retire()
                 silent = [server for server in self._servers.values() if server.breaker.is_open]
-                await asyncio.gather(*(server.probe() for server in silent))
+                await asyncio.gather(*(server.ping() for server in silent), return_exceptions=True)
                 if any(server.breaker.is_open for server in silent):
                     self._trouble = True
                 await asyncio.sleep(RECOVERY_PAUSE)
@@ -127,6 +138,18 @@ class Single(Topology):
     async def find(self) -> None:
         """It is where it always was."""
 
+    async def start(self) -> None:
+        """Load the scripts into it.
+
+        Raises:
+            ClusterError: it is a node of a cluster, which holds a part of the keys only.
+            RedisError, OSError, TimeoutError: it does not answer.
+        """
+        await super().start()
+        with contextlib.suppress(ResponseError):
+            await self._server.ask_alone(("CLUSTER", "SLOTS"))
+            raise ClusterError("it is a node of a cluster, which needs 'cluster = true'")
+
 
 class Sentinels(Topology):
     """The primary of a service that Sentinels watch."""
@@ -135,8 +158,168 @@ class Sentinels(Topology):
         super().__init__(settings, scripts)
         self._service = service
         password = settings.sentinel_password
-        ...
+        self._sentinels: list[Any] = [
+            redis.asyncio.Redis.from_url(
+                without_credentials(url, DEFAULT_SENTINEL_PORT),
+                password=None if password is None else password.get_secret_value(),
+                socket_timeout=None,
+                socket_connect_timeout=settings.timeout,
+                retry=Retry(NoBackoff(), 0),
+                client_name="download-gateway",
+            )
+            for url in self._urls
+        ]
+        self._primary: Server | None = None
+
+    def server_for(self, key: str) -> Server:  # noqa: ARG002 - it holds all
+        """The primary."""
+        if self._primary is None:
+            raise MasterNotFoundError(f"no Sentinel told the primary of {self._service!r} yet")
+        return self._primary
+
+    def primaries(self) -> Sequence[Server]:
+        """The primary."""
+        return [] if self._primary is None else [self._primary]
+
+    async def find(self) -> None:
+        """Ask all Sentinels at once. What more than half of them say counts; else what most of those say that answer.
+
+        Raises:
+            MasterNotFoundError: none of them answers, or none knows the service.
+        """
+        votes: Counter[tuple[str, int]] = Counter()
+        problem: object = "they do not know it"
+        questions = [asyncio.ensure_future(self._ask(sentinel)) for sentinel in self._sentinels]
+        try:
+            for question in asyncio.as_completed(questions):
+                try:
+                    primary = await question
+                except NEIGHBOUR_ERRORS as error:
+                    problem = error or type(error).__name__
+                    continue
+                if primary is not None:
+                    votes[primary] += 1
+                    if votes[primary] * 2 > len(questions):
+                        break
+        finally:
+            for late in questions:
+                late.cancel()
+            await asyncio.gather(*questions, return_exceptions=True)
+        if not votes:
+            raise MasterNotFoundError(f"the Sentinels do not tell the primary of {self._service!r}: {problem}")
+        (host, port), _ = votes.most_common(1)[0]
+        server = self._server_at(with_host(self._urls[0], host, port))
+        if self._primary not in (None, server):
+            log.warning("the primary of %s is Redis at %s now", self._service, server.address)
+        self._primary = server
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await super().close()
+        await asyncio.gather(*(sentinel.aclose() for sentinel in self._sentinels))
+
+    async def _ask(self, sentinel: Any) -> tuple[str, int] | None:
+        async with asyncio.timeout(self._timeout):
+            answer = await sentinel.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service)
+        return None if answer is None else (_text(answer[0]), int(answer[1]))
 
 
 class Cluster(Topology):
     """The primaries of a Redis Cluster, and which slots each of them holds."""
+
+    def __init__(self, settings: RedisSettings, scripts: Mapping[str, Script]) -> None:
+        super().__init__(settings, scripts)
+        self._slots: list[Server | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
+        self._turn = 0
+
+    def server_for(self, key: str) -> Server:
+        """The server that holds the slot of ``key``, as far as known.
+
+        Raises:
+            ClusterDownError: no server held it when last asked.
+        """
+        slot = key_slot(key.encode())
+        server = self._slots[slot]
+        if server is None:
+            self.trouble()
+            raise ClusterDownError(f"no server holds slot {slot}")
+        return server
+
+    def primaries(self) -> Sequence[Server]:
+        """The servers that hold slots."""
+        return list(dict.fromkeys(server for server in self._slots if server is not None))
+
+    async def find(self) -> None:
+        """Ask one node after the other, another one first each time: a node that is cut off may know no better.
+
+        Raises:
+            RedisError, OSError, TimeoutError: what the last one said.
+        """
+        nodes = dict.fromkeys([*self.primaries(), *(self._server_at(url) for url in self._urls)])
+        in_turn = deque(node for node in nodes if not node.breaker.is_open)
+        in_turn.rotate(-self._turn)
+        self._turn += 1
+        problem: Exception = ClusterDownError("no node of the cluster answers")
+        for node in in_turn:
+            try:
+                ranges = await node.ask_alone(("CLUSTER", "SLOTS"))
+            except NEIGHBOUR_ERRORS as error:
+                problem = error
+                continue
+            self._take(ranges, node)
+            return
+        raise problem
+
+    def redirect(self, error: AskError) -> Server:
+        """The server that the answer names; after MOVED it is asked about the slot from now on."""
+        server = self._server_at(with_host(self._urls[0], error.host or self._host, error.port))
+        if isinstance(error, MovedError):
+            self._slots[error.slot_id] = server
+            # A slot seldom moves alone.
+            self.trouble()
+        return server
+
+    @property
+    def _host(self) -> str:
+        return urlsplit(self._urls[0]).hostname or ""
+
+    def _take(self, ranges: Sequence[Sequence[Any]], teller: Server) -> None:
+        slots: list[Server | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
+        for first, last, primary, *_ in ranges:
+            host, port = _text(primary[0] or b""), int(primary[1])
+            if host in ("", "?"):
+                # It does not know by which name it is known.
+                host = urlsplit(f"//{teller.address}").hostname or ""
+            server = self._server_at(with_host(self._urls[0], host, port))
+            slots[first : last + 1] = [server] * (last + 1 - first)
+        self._slots = slots
+
+
+def topology_for(settings: RedisSettings, scripts: Mapping[str, Script]) -> Topology:
+    """The topology that the settings speak of; nothing is connected yet.
+
+    Raises:
+        ConfigurationError: the client cannot use the options of the URL.
+    """
+    for url in each_host(settings.url.get_secret_value()):
+        _check_options(url)
+    if settings.cluster:
+        return Cluster(settings, scripts)
+    if settings.sentinel_service is not None:
+        return Sentinels(settings, scripts, settings.sentinel_service)
+    return Single(settings, scripts)
+
+
+def _check_options(url: str) -> None:
+    try:
+        pool = redis.asyncio.ConnectionPool.from_url(url)
+        pool.connection_class(**pool.connection_kwargs)
+    except (TypeError, ValueError, RedisError):
+        # What they say may quote the URL.
+        raise ConfigurationError(
+            "redis.url: has an option after '?' that redis-py does not know, or a value that it cannot use"
+        ) from None
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value
