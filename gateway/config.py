@@ -30,6 +30,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from gateway.errors import ConfigurationError
 from gateway.http.forwarded import Network
+from gateway.quotas.redis_url import each_host
 
 ENVIRONMENT_PREFIX = "GATEWAY_"
 
@@ -106,15 +107,44 @@ class Database(Section):
     """Seconds that a look-up may take, waiting for a free connection included; then the answer is 503."""
 
 
-class Redis(Section):
-    """``[redis]``: Redis 7 or Valkey, which holds the quota counters."""
+def _redis_url(value: SecretStr) -> SecretStr:
+    each_host(value.get_secret_value())
+    return value
 
-    url: Annotated[SecretStr, _dsn("redis", "rediss", "unix")]
-    """``redis://user:password@host:port/db``; ``rediss://`` for TLS, ``unix:///path`` for a socket."""
+
+class Redis(Section):
+    """``[redis]``: Redis 7 or Valkey, which holds the quota counters: one server, a cluster, or one behind Sentinel."""
+
+    url: Annotated[SecretStr, _dsn("redis", "rediss", "unix"), AfterValidator(_redis_url)]
+    """``redis://user:password@host:port/db``; ``rediss://`` for TLS, ``unix:///path`` for a socket. For a cluster or
+    for Sentinel it may list several hosts, ``redis://user:password@host:port,host:port``. User, password and TLS are
+    those of the servers that hold data."""
+    cluster: bool = False
+    """Whether ``url`` names nodes of a Redis Cluster; the others are found through them."""
+    sentinel_service: Text | None = None
+    """Name of the service whose primary holds the counters; ``url`` names Sentinels then."""
+    sentinel_password: SecretStr | None = None
+    """Of the Sentinels themselves, when they want one."""
     pool_size: Annotated[int, Field(ge=1, le=1000)] = 16
-    """Most connections of one gateway process: calls share round trips, so that few of them are opened."""
+    """Most connections of one gateway process to one server: calls share round trips, so that few are opened."""
     timeout: Seconds = 0.5
     """Seconds that a reservation may take, waiting for a free connection included; then the answer is 503."""
+
+    @model_validator(mode="after")
+    def _one_topology(self) -> Self:
+        url = self.url.get_secret_value()
+        if self.cluster and self.sentinel_service is not None:
+            raise ValueError("'cluster' and 'sentinel_service' exclude each other")
+        if self.sentinel_password is not None and self.sentinel_service is None:
+            raise ValueError("'sentinel_password' needs a 'sentinel_service'")
+        if not self.cluster and self.sentinel_service is None:
+            if len(each_host(url)) > 1:
+                raise ValueError("'url' lists several hosts, which needs 'cluster = true' or a 'sentinel_service'")
+        elif _scheme(url) == "unix":
+            raise ValueError("'url' must be redis:// or rediss:// for a cluster or for Sentinel")
+        if self.cluster and urlsplit(url).path.strip("/0"):
+            raise ValueError("'url' must end with /0 or with nothing: a cluster has no other database")
+        return self
 
 
 class JwtKey(Section):

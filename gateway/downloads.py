@@ -270,7 +270,8 @@ class Downloads:
         )
         try:
             with contextlib.closing(content):
-                await Sender(request, content, plan.verdict, transfer, pace=self.pace).send(response)
+                sender = Sender(request, content, plan.verdict, transfer, pace=self.pace, allowance=None)
+                await sender.send(response)
         except StorageError as error:
             raise failure(error) from error
         finally:

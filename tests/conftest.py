@@ -17,7 +17,7 @@ import redis
 from gateway.embedded import Services, run_services
 from tests.harness import SCIENCE, RunningGateway, config_for, running_gateway
 
-pytest_plugins = ("tests.s3.fixtures",)
+pytest_plugins = ("tests.redis_servers", "tests.s3.fixtures")
 
 SCHEMA = Path(__file__).parents[1] / "schema.sql"
 

@@ -12,6 +12,7 @@ from typing import Self
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
+from gateway.delivery.allowance import Allowance, granted_beyond
 from gateway.delivery.pace import Pace
 from gateway.delivery.transfer import Transfer
 from gateway.delivery.watch import Watch
@@ -22,20 +23,33 @@ class Client:
     """Takes the body of one answer whose header is prepared. Made by `answering`; ends with its block."""
 
     def __init__(
-        self, transport: asyncio.Transport, writer: AbstractStreamWriter, transfer: Transfer, pace: Pace
+        self,
+        transport: asyncio.Transport,
+        writer: AbstractStreamWriter,
+        transfer: Transfer,
+        pace: Pace,
+        *,
+        allowance: Allowance | None,
     ) -> None:
         self.transport = transport
         self.transfer = transfer
         self.watch = Watch(transport, pace, transfer)
         self._writer = writer
+        self._allowance = allowance
         self._peer: Descriptor | None = None
 
     @classmethod
     @contextlib.asynccontextmanager
     async def answering(
-        cls, request: web.Request, response: web.StreamResponse, transfer: Transfer, pace: Pace
+        cls,
+        request: web.Request,
+        response: web.StreamResponse,
+        transfer: Transfer,
+        pace: Pace,
+        *,
+        allowance: Allowance | None,
     ) -> AsyncIterator[Self]:
-        """Prepare ``response`` and give the connection that takes its body.
+        """Prepare ``response`` and give the connection that takes its body, as far as ``allowance`` goes.
 
         Raises:
             ConnectionError: the client is gone.
@@ -44,7 +58,7 @@ class Client:
         transport = request.transport
         if writer is None or transport is None or transport.is_closing():
             raise ConnectionResetError("the client is gone")
-        client = cls(transport, writer, transfer, pace)
+        client = cls(transport, writer, transfer, pace, allowance=allowance)
         try:
             yield client
         finally:
@@ -62,6 +76,24 @@ class Client:
         connection: socket.socket = self.transport.get_extra_info("socket")
         return connection
 
+    def room(self, most: int) -> int:
+        """How many of the next ``most`` bytes of the representation may be sent now. Nothing is sent without asking."""
+        if self._allowance is None:
+            return most
+        return max(min(most, self._allowance.granted() - self.transfer.sent), 0)
+
+    async def allowed(self, most: int) -> int:
+        """As `room`, but wait until it is at least one byte; that time is not held against the client.
+
+        Raises:
+            AllowanceEndedError: see there.
+            ConnectionError: the client is gone.
+        """
+        if self._allowance is not None and not self.room(most):
+            with self.watch.excused():
+                await granted_beyond(self.transfer.sent, self._allowance, self.transport)
+        return self.room(most)
+
     def send_headers(self) -> None:
         """Have the header leave with the first bytes that are written, or by themselves with `flush`."""
         self._writer.send_headers()
@@ -75,15 +107,22 @@ class Client:
 
         Raises:
             ConnectionError: the client is gone.
-            ClientStalledError: see there.
+            ClientStalledError, AllowanceEndedError: see these.
         """
-        if self.encrypted:
-            await self._writer.write(piece)
-            await self.flush()
-            self.transfer.sent += len(piece)
-            return
-        # Past the framework, which would copy what the kernel does not take at once.
-        peer, left = await self.bypass(), memoryview(piece)
+        left = memoryview(piece)
+        while left:
+            part = left[: self.room(len(left)) or await self.allowed(len(left))]
+            if self.encrypted:
+                await self._writer.write(part)
+                await self.flush()
+                self.transfer.sent += len(part)
+            else:
+                await self._write_past(part)
+            left = left[len(part) :]
+
+    async def _write_past(self, left: memoryview) -> None:
+        """Write past the framework, which would copy what the kernel does not take at once."""
+        peer = await self.bypass()
         while left:
             try:
                 sent = os.write(peer.number, left)
@@ -97,7 +136,8 @@ class Client:
         """Wait until the kernel has all that was written.
 
         Raises:
-            ConnectionError, ClientStalledError: as `write`.
+            ConnectionError: the client is gone.
+            ClientStalledError: see there.
         """
         if not self.transport.get_write_buffer_size():
             return
@@ -117,7 +157,7 @@ class Client:
         What the framework still holds leaves first: from then on bytes pass it by.
 
         Raises:
-            ConnectionError, ClientStalledError: as `write`.
+            ConnectionError, ClientStalledError: as `flush`.
         """
         await self.flush()
         if self.transport.is_closing():

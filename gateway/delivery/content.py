@@ -97,7 +97,7 @@ class Content:
         Raises:
             StorageError: no copy can give the rest; or the bytes are not those of the checksum, and the last of them
                 were held back.
-            ConnectionError, ClientStalledError: see these.
+            ConnectionError, ClientStalledError, AllowanceEndedError: see these.
         """
         offset = span.start
         while offset < span.stop:

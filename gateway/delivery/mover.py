@@ -53,8 +53,8 @@ class Mover(abc.ABC):
         """Take some bytes; 0 when the storage has given nothing, or there is a `problem` now."""
 
     @abc.abstractmethod
-    def give(self) -> int:
-        """Give some of the bytes that are held; 0 when the connection takes nothing.
+    def give(self, most: int) -> int:
+        """Give up to ``most`` of the bytes that are held, at least one; 0 when the connection takes nothing.
 
         Raises:
             ConnectionError: the client is gone.
@@ -66,10 +66,12 @@ class Mover(abc.ABC):
         Raises:
             CopyUnavailableError: the bytes ended early or did not come in time; what had come was sent on.
             ConnectionError: the client is gone.
-            ClientStalledError: see there.
+            ClientStalledError, AllowanceEndedError: see these.
         """
         while self.left or self.held:
             if self.held:
+                # Nobody listens to the storage meanwhile: it may rest.
+                await self.client.allowed(self.held)
                 async with self.client.watch.patience():
                     await self._until(self._loop.add_writer, self._loop.remove_writer, self.peer.number)
             elif self.problem is not None:
@@ -112,7 +114,8 @@ class Mover(abc.ABC):
             pause.set_exception(error)
             return
         over = not self.left and not self.held
-        if over or self.problem is not None or bool(self.held) != waits_for_client:
+        withheld = self.held and not self.client.room(self.held)
+        if over or withheld or self.problem is not None or bool(self.held) != waits_for_client:
             pause.set_result(None)
         elif moved >= TURN_BYTES:
             # As above.
@@ -126,7 +129,8 @@ class Mover(abc.ABC):
                 self._heard = self._loop.time()
                 self.left -= taken
                 self.held += taken
-            given = self.give() if self.held else 0
+            room = self.client.room(self.held)
+            given = self.give(room) if room else 0
             self.held -= given
             self.client.transfer.sent += given
             if not taken and not given:

@@ -15,7 +15,7 @@ async def relay(stream: AtOnce, count: int, peer: Descriptor, client: Client, *,
     The transfer counts what was sent, whatever happens.
 
     Raises:
-        CopyUnavailableError, ConnectionError, ClientStalledError: as `Mover.run`.
+        CopyUnavailableError, ConnectionError, ClientStalledError, AllowanceEndedError: as `Mover.run`.
     """
     await _Relay(stream, count, peer, client, storage_timeout=storage_timeout).run()
 
@@ -41,10 +41,10 @@ class _Relay(Mover):
         self._piece = memoryview(piece)
         return len(piece)
 
-    def give(self) -> int:
+    def give(self, most: int) -> int:
         """See `Mover`."""
         try:
-            given = os.write(self.peer.number, self._piece)
+            given = os.write(self.peer.number, self._piece[:most])
         except BlockingIOError:
             return 0
         except ConnectionError:

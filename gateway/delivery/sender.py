@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from collections.abc import Mapping
 
 from aiohttp import web
 
+from gateway.delivery.allowance import Allowance, AllowanceEndedError, granted_beyond
 from gateway.delivery.client import Client
 from gateway.delivery.content import Content
 from gateway.delivery.pace import Pace
@@ -25,16 +27,24 @@ SMALL_BYTES = 64 * 1024
 
 
 class Sender:
-    """Sends one answer of the bytes of ``content``."""
+    """Sends one answer of the bytes of ``content``: never more of them than ``allowance`` grants, if there is one."""
 
     def __init__(
-        self, request: web.Request, content: Content, verdict: Verdict, transfer: Transfer, *, pace: Pace
+        self,
+        request: web.Request,
+        content: Content,
+        verdict: Verdict,
+        transfer: Transfer,
+        *,
+        pace: Pace,
+        allowance: Allowance | None,
     ) -> None:
         self._request = request
         self._content = content
         self._verdict = verdict
         self._transfer = transfer
         self._pace = pace
+        self._allowance = allowance
 
     async def send(self, response: web.StreamResponse) -> None:
         """Send ``response``, whose header promises the verdict's bytes, and those bytes.
@@ -43,35 +53,52 @@ class Sender:
 
         Raises:
             StorageError: the bytes could not be read and nothing was sent: the answer can still be an error.
+            AllowanceEndedError: no byte may be sent, and nothing was.
         """
-        small = self._verdict.length <= SMALL_BYTES
-        body = await self._open(small=small)
         try:
-            async with Client.answering(self._request, response, self._transfer, self._pace) as client:
-                if small:
-                    await self._send_small(client, response, body)
+            await self._wait_for_the_first_byte()
+        except ConnectionError as error:
+            self._transfer.problem = error
+            self._cut(response)
+            return
+        small = self._verdict.length <= SMALL_BYTES
+        at_hand = await self._open(small=small)
+        try:
+            answering = Client.answering(self._request, response, self._transfer, self._pace, allowance=self._allowance)
+            async with answering as client:
+                if small and client.room(self._transfer.promised) == self._transfer.promised:
+                    await self._send_small(client, response, at_hand)
                 else:
-                    await self._send_large(client, response)
+                    await self._send_large(client, response, at_hand)
             self._transfer.finished = True
-        except (StorageError, ConnectionError, ClientStalledError) as error:
+        except (StorageError, ConnectionError, ClientStalledError, AllowanceEndedError) as error:
             self._transfer.problem = error
             self._cut(response)
         except BaseException:
             self._cut(response)
             raise
 
-    async def _open(self, *, small: bool) -> bytes:
-        """Have the first bytes at hand; all of the body, if it is small."""
+    async def _wait_for_the_first_byte(self) -> None:
+        """Wait until it may be sent: with the header the answer can no more be an error, and a storage would idle."""
+        if self._allowance is None or not self._transfer.promised:
+            return
+        if self._request.transport is None:
+            raise ConnectionResetError("the client is gone")
+        await granted_beyond(0, self._allowance, self._request.transport)
+
+    async def _open(self, *, small: bool) -> Mapping[Span, bytes]:
+        """Have the first bytes ready; those of all parts at hand, if the answer is small."""
         parts = self._verdict.parts
         first = next((part for part in parts if isinstance(part, Span)), None)
         if first is None:
-            return b""
+            return {}
         await self._content.open(first, at_once=small and len(parts) == 1)
         if not small:
-            return b""
-        return b"".join([await self._content.read(part) if isinstance(part, Span) else part.data for part in parts])
+            return {}
+        return {part: await self._content.read(part) for part in parts if isinstance(part, Span)}
 
-    async def _send_small(self, client: Client, response: web.StreamResponse, body: bytes) -> None:
+    async def _send_small(self, client: Client, response: web.StreamResponse, at_hand: Mapping[Span, bytes]) -> None:
+        body = b"".join([at_hand[part] if isinstance(part, Span) else part.data for part in self._verdict.parts])
         # Not to wait in there, where no deadline holds.
         client.transport.set_write_buffer_limits(high=4 * SMALL_BYTES)
         try:
@@ -83,14 +110,17 @@ class Sender:
             accepted = max(len(body) - client.transport.get_write_buffer_size() - framing, 0)
             self._transfer.sent = min(accepted, self._transfer.promised)
 
-    async def _send_large(self, client: Client, response: web.StreamResponse) -> None:
+    async def _send_large(self, client: Client, response: web.StreamResponse, at_hand: Mapping[Span, bytes]) -> None:
+        """Send part by part, as an answer that is large, or small and not allowed at once."""
         with client.full_segments():
             client.send_headers()
             for part in self._verdict.parts:
-                if isinstance(part, Span):
-                    await self._content.send(part, client)
-                else:
+                if not isinstance(part, Span):
                     await client.frame(part.data)
+                elif part in at_hand:
+                    await client.write(at_hand[part])
+                else:
+                    await self._content.send(part, client)
             await client.flush()
         await response.write_eof()
 

@@ -74,7 +74,7 @@ class Opened(Protocol):
         """Send the whole span, past Python where that can be; the transfer counts what was sent, whatever happens.
 
         Raises:
-            StorageError, ConnectionError, ClientStalledError: see these.
+            StorageError, ConnectionError, ClientStalledError, AllowanceEndedError: see these.
         """
         ...
 
@@ -165,7 +165,11 @@ class OpenedFile:
             return
         peer = await client.bypass()
         pump = Pump(self._storage, self._file, client.socket, peer, client.transfer)
-        await pump.send(span, client.watch, storage_timeout=self._timeout)
+        offset = span.start
+        while offset < span.stop:
+            stop = offset + await client.allowed(span.stop - offset)
+            await pump.send(Span(offset, stop), client.watch, storage_timeout=self._timeout)
+            offset = stop
 
     def close(self) -> None:
         """See `Opened`."""

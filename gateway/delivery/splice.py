@@ -32,7 +32,7 @@ async def splice(stream: OnSocket, count: int, peer: Descriptor, client: Client,
     Raises:
         CopyUnavailableError: the bytes ended early or did not come in time; what had come was sent on.
         ConnectionError: the client is gone.
-        ClientStalledError: see there.
+        ClientStalledError, AllowanceEndedError: see these.
     """
     if not hasattr(os, "splice"):
         return 0
@@ -87,10 +87,10 @@ class _Splicer(Mover):
         self._stream.took(taken)
         return taken
 
-    def give(self) -> int:
+    def give(self, most: int) -> int:
         """See `Mover`."""
         try:
-            return os.splice(self._outlet, self.peer.number, self.held, flags=_FLAGS)
+            return os.splice(self._outlet, self.peer.number, most, flags=_FLAGS)
         except BlockingIOError:
             return 0
         except ConnectionError:

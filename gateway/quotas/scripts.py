@@ -1,60 +1,83 @@
-"""Scripts run in Redis, many in one round trip."""
+"""Scripts run in Redis, many in one round trip, wherever their keys are."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
-import hashlib
-from collections.abc import AsyncIterator, Mapping, Sequence
-from importlib.resources import files
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-import redis.asyncio
-from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialBackoff
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import AskError, ClusterDownError, MasterDownError, MovedError, ResponseError, TryAgainError
 
-from gateway.batching import Batches, batching
 from gateway.config import Redis as RedisSettings
 from gateway.errors import ConfigurationError
+from gateway.quotas.redis_server import NEIGHBOUR_ERRORS, CircuitOpenError, Command, Script, Server, read_scripts
+from gateway.quotas.topology import Topology, topology_for
 
-NEIGHBOUR_ERRORS = (OSError, TimeoutError, RedisError)
-"""What a Redis that is gone, slow or full raises."""
+__all__ = ["NAMES", "NEIGHBOUR_ERRORS", "CircuitOpenError", "Scripts", "open_scripts"]
 
-NAMES = ("reserve", "settle")
+_SCRIPTS = read_scripts()
+NAMES = tuple(sorted(_SCRIPTS))
 """Of the scripts, ``lua/NAME.lua``: each can be run twice with the same keys and arguments as if it were once."""
 
+_ELSEWHERE = (AskError, TryAgainError, ClusterDownError)
+"""Answers of a cluster in motion; MOVED is an `AskError`, too."""
+_PAUSE = 0.02
+"""Seconds before asking again while the cluster is in motion."""
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Script:
-    text: str
-    sha: str
+_Ask = Callable[..., Awaitable[Any]]
+"""`Server.ask` or `Server.ask_alone`."""
 
 
 class Scripts:
-    """Runs the scripts. Made by `open_scripts`."""
+    """Runs the scripts. Made by `open_scripts`.
 
-    def __init__(
-        self,
-        client: redis.asyncio.Redis,
-        calls: Batches[tuple[str | int, ...], Any],
-        scripts: Mapping[str, _Script],
-        timeout: float,
-    ) -> None:
-        self._client = client
-        self._calls = calls
+    Every error that any method raises because of Redis is one of `NEIGHBOUR_ERRORS`: CircuitOpenError at once while the
+    server in question does not answer.
+    """
+
+    def __init__(self, topology: Topology, scripts: Mapping[str, Script], timeout: float) -> None:
+        self._topology = topology
         self._scripts = scripts
+        self._now = asyncio.get_running_loop().time
         self.timeout = timeout
         """Seconds that a call may take."""
 
-    async def run(self, name: str, keys: Sequence[str], arguments: Sequence[int]) -> Any:
+    async def run(self, name: str, keys: Sequence[str], arguments: Sequence[str | int | bytes]) -> Any:
         """What the script ``name`` answers. One round trip, shared with others.
+
+        All ``keys`` must have the same hash tag: ``{…}``.
 
         Raises:
             RedisError, OSError, TimeoutError: it gave no answer; nobody knows whether it ran.
         """
-        return await self._calls.ask((self._scripts[name].sha, len(keys), *keys, *arguments))
+        return await self._ask(keys[0], ("EVALSHA", self._scripts[name].sha, len(keys), *keys, *arguments), Server.ask)
+
+    async def call(self, *command: str | int | bytes) -> Any:
+        """What a command answers whose first argument is its key: HGETALL, XRANGE, ZRANGE and the like.
+
+        Its answer may be long: it holds up no script.
+
+        Raises:
+            RedisError, OSError, TimeoutError: as `run`.
+        """
+        return await self._ask(str(command[1]), command, Server.ask_alone)
+
+    async def scan(self, pattern: str) -> AsyncIterator[str]:
+        """The keys that match ``pattern``, of all primaries, as SCAN gives them: one may come twice.
+
+        Raises:
+            RedisError, OSError, TimeoutError: as `run`; each step has its own deadline.
+        """
+        for server in self._topology.primaries():
+            cursor = 0
+            while True:
+                cursor, keys = await server.ask_alone(("SCAN", cursor, "MATCH", pattern, "COUNT", 1000))
+                for key in keys:
+                    yield key.decode()
+                if cursor == 0:
+                    break
 
     async def usage(self, key: str) -> tuple[int, int]:
         """The members ``downloads`` and ``bytes`` of a hash.
@@ -62,78 +85,67 @@ class Scripts:
         Raises:
             RedisError, OSError, TimeoutError: as `run`.
         """
-        async with asyncio.timeout(self.timeout):
-            values = await self._client.hmget(key, ["downloads", "bytes"])
+        values = await self.call("HMGET", key, "downloads", "bytes")
         return int(values[0] or 0), int(values[1] or 0)
 
     async def ping(self) -> None:
-        """Ask for a sign of life.
+        """Ask all primaries for a sign of life; one is enough, as the callers whose counters it holds can go on.
 
         Raises:
             RedisError, OSError, TimeoutError: there is none.
         """
-        async with asyncio.timeout(self.timeout):
-            await self._client.ping()
+        primaries = self._topology.primaries()
+        answers = await asyncio.gather(*(server.ping() for server in primaries), return_exceptions=True)
+        problems = [answer for answer in answers if isinstance(answer, BaseException)]
+        if len(problems) == len(primaries):
+            raise problems[0]
+
+    async def _ask(self, key: str, command: Command, ask: _Ask) -> Any:
+        deadline = self._now() + self.timeout
+        try:
+            return await ask(self._topology.server_for(key), command)
+        except MasterDownError:
+            raise
+        except _ELSEWHERE as error:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    return await self._follow(error, key, command, ask)
+            except TimeoutError:
+                raise error from None
+
+    async def _follow(
+        self, error: ResponseError, key: str, command: Command, ask: Callable[..., Awaitable[Any]]
+    ) -> Any:
+        """Go where the cluster points until the answer is there; the caller sets the deadline."""
+        for step in itertools.count():
+            server = self._topology.redirect(error) if isinstance(error, AskError) else None
+            if step or server is None:
+                await asyncio.sleep(_PAUSE)
+            asking = server is not None and not isinstance(error, MovedError)
+            try:
+                return await ask(server or self._topology.server_for(key), command, asking=asking)
+            except _ELSEWHERE as another:
+                error = another
+                if isinstance(error, ClusterDownError):
+                    self._topology.trouble()
+        raise AssertionError("it counts for ever")
 
 
 @contextlib.asynccontextmanager
 async def open_scripts(settings: RedisSettings) -> AsyncIterator[Scripts]:
-    """Open the connections to Redis, and load the scripts.
+    """Find the servers, open connections to them, and load the scripts.
 
     Raises:
-        ConfigurationError: Redis cannot be reached.
+        ConfigurationError: Redis cannot be reached, or is not what the settings say.
     """
-    pool: Any = redis.asyncio.BlockingConnectionPool.from_url(
-        settings.url.get_secret_value(),
-        max_connections=settings.pool_size,
-        timeout=settings.timeout,
-        socket_connect_timeout=settings.timeout,
-        # Each call has its deadline here. A second one inside would be asyncio.wait_for, which in Python 3.11 can
-        # swallow the cancellation by the first, so that the call goes on for three times as long.
-        socket_timeout=None,
-        # One retry covers a connection that died while idle. It is safe, since every script can be run twice.
-        retry=Retry(ExponentialBackoff(cap=0.05, base=0.01), 1),
-        client_name="download-gateway",
-    )
-    scripts = {name: _read(name) for name in NAMES}
-
-    async def run_all(calls: Sequence[tuple[str | int, ...]]) -> list[Any]:
-        answers = await _pipeline(client, calls)
-        forgotten = [number for number, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
-        if forgotten:
-            await _load(client, scripts)
-            again = await _pipeline(client, [calls[number] for number in forgotten])
-            for number, answer in zip(forgotten, again, strict=True):
-                answers[number] = answer
-        return answers
-
-    async with contextlib.AsyncExitStack() as stack:
-        client = redis.asyncio.Redis.from_pool(pool)
-        stack.push_async_callback(client.aclose)
+    topology = topology_for(settings, _SCRIPTS)
+    try:
         try:
-            async with asyncio.timeout(settings.timeout):
-                await _load(client, scripts)
+            await topology.start()
         except NEIGHBOUR_ERRORS as error:
-            raise ConfigurationError(f"redis.url: Redis cannot be reached there: {error}") from error
-        calls = await stack.enter_async_context(batching(run_all, seconds=settings.timeout, lanes=settings.pool_size))
-        yield Scripts(client, calls, scripts, settings.timeout)
-
-
-def _read(name: str) -> _Script:
-    text = files("gateway.quotas").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
-    return _Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
-
-
-async def _load(client: redis.asyncio.Redis, scripts: Mapping[str, _Script]) -> None:
-    pipeline = client.pipeline(transaction=False)
-    for script in scripts.values():
-        pipeline.script_load(script.text)
-    await pipeline.execute()
-
-
-async def _pipeline(client: redis.asyncio.Redis, calls: Sequence[tuple[str | int, ...]]) -> list[Any]:
-    pipeline = client.pipeline(transaction=False)
-    for call in calls:
-        pipeline.execute_command("EVALSHA", *call)
-    answers: list[Any] = await pipeline.execute(raise_on_error=False)
-    return answers
+            raise ConfigurationError(
+                f"redis.url: Redis cannot be reached there: {error or type(error).__name__}"
+            ) from error
+        yield Scripts(topology, _SCRIPTS, settings.timeout)
+    finally:
+        await topology.close()

@@ -19,7 +19,7 @@ from gateway.delivery.pace import Pace
 from gateway.delivery.relay import relay
 from gateway.delivery.splice import splice
 from gateway.delivery.transfer import Transfer
-from gateway.delivery.watch import ClientStalledError, Watch
+from gateway.delivery.watch import ClientStalledError
 from gateway.storage import CopyUnavailableError, Descriptor, Stat
 
 MEBIBYTE = 1024 * 1024
@@ -74,8 +74,8 @@ class Wires:
         self.peer = Descriptor(os.dup(downstream.fileno()))
         stack.callback(self.peer.close)
         self.transfer = Transfer(len(BYTES))
-        watch = Watch(cast("Any", Transport(downstream)), pace, self.transfer)
-        self.answering = cast("Client", cast("Any", type("", (), {"transfer": self.transfer, "watch": watch})()))
+        transport = cast("Any", Transport(downstream))
+        self.answering = Client(transport, cast("Any", None), self.transfer, pace, allowance=None)
 
     async def splice(self, count: int = len(BYTES), *, storage_timeout: float = 5) -> int:
         return await splice(self.stream, count, self.peer, self.answering, storage_timeout=storage_timeout)

@@ -1,0 +1,234 @@
+"""One Redis server that takes changes: its connections, its calls in batches, its circuit breaker."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import hashlib
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from importlib.resources import files
+from typing import Any
+
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from gateway.batching import Batches
+from gateway.quotas.breaker import Breaker
+from gateway.quotas.redis_url import address
+
+log = logging.getLogger(__name__)
+
+NEIGHBOUR_ERRORS = (OSError, TimeoutError, RedisError)
+"""What a Redis that is gone, slow or full raises."""
+NO_ANSWER = (OSError, TimeoutError, RedisConnectionError, RedisTimeoutError)
+"""Those that speak of the server and not of one call; LOADING is among them."""
+
+Command = tuple[str | int | bytes, ...]
+
+
+class CircuitOpenError(RedisConnectionError):
+    """The server did not answer several times in a row, so that it is not asked until it shows a sign of life."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Script:
+    """A Lua script, and the name by which Redis knows it."""
+
+    text: str
+    sha: str
+
+
+def read_scripts() -> Mapping[str, Script]:
+    """The scripts of the package, ``lua/NAME.lua``, by name."""
+    texts = {
+        path.name.removesuffix(".lua"): path.read_text(encoding="utf-8")
+        for path in files("gateway.quotas").joinpath("lua").iterdir()
+        if path.name.endswith(".lua")
+    }
+    return {
+        name: Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+        for name, text in texts.items()
+    }
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Limits:
+    """What the settings say of each server."""
+
+    connections: int
+    timeout: float
+    """Seconds that a call may take."""
+
+
+class Server:
+    """Asks one server. Whoever makes it closes it."""
+
+    def __init__(self, url: str, limits: Limits, scripts: Mapping[str, Script], on_trouble: Callable[[], None]) -> None:
+        """Prepare to ask; nothing is connected yet.
+
+        Args:
+            url: of the server, with one host.
+            limits: of its connections.
+            scripts: that are loaded into it when it turns out not to know them.
+            on_trouble: called after each failure that speaks of the server, and when it takes no changes any more.
+        """
+        self.address = address(url)
+        self.breaker = Breaker()
+        pool: Any = redis.asyncio.BlockingConnectionPool.from_url(
+            url,
+            max_connections=limits.connections,
+            timeout=limits.timeout,
+            socket_connect_timeout=limits.timeout,
+            # Each call has its deadline here. A second one inside would be asyncio.wait_for, which in Python 3.11 can
+            # swallow the cancellation by the first, so that the call goes on for three times as long.
+            socket_timeout=None,
+            # One retry covers a connection that died while idle. It is safe, since every script can be run twice.
+            retry=Retry(ExponentialBackoff(cap=0.05, base=0.01), 1),
+            client_name="download-gateway",
+        )
+        self._client = redis.asyncio.Redis.from_pool(pool)
+        self._pool = pool
+        self._batches = Batches(self._ask_batch, seconds=limits.timeout, lanes=limits.connections)
+        self._timeout = limits.timeout
+        self._scripts = scripts
+        self._on_trouble = on_trouble
+        self._now = asyncio.get_running_loop().time
+        self._under_way = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody waits for an answer."""
+        return self._under_way == 0
+
+    async def ask(self, command: Command, *, asking: bool = False) -> Any:
+        """The answer to ``command``, in a round trip shared with others.
+
+        With ``asking`` it may be about a slot that is just being moved to this server.
+
+        Raises:
+            RedisError, OSError, TimeoutError: it gave no answer, or this error.
+        """
+        self._refuse_if_open()
+        self._under_way += 1
+        try:
+            return await self._batches.ask((asking, command))
+        finally:
+            self._under_way -= 1
+
+    async def ask_alone(self, command: Command, *, asking: bool = False) -> Any:
+        """As `ask`, on a connection of its own: an answer that is long holds nobody up."""
+        self._refuse_if_open()
+        self._under_way += 1
+        began = self._now()
+        try:
+            async with asyncio.timeout(self._timeout):
+                (answer,) = await self._ask_all([(asking, command)])
+        except TimeoutError:
+            self._failed(began)
+            raise
+        finally:
+            self._under_way -= 1
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def load(self) -> None:
+        """Load the scripts.
+
+        Raises:
+            RedisError, OSError, TimeoutError: as `ask`.
+        """
+        pipeline = self._client.pipeline(transaction=False)
+        for script in self._scripts.values():
+            pipeline.script_load(script.text)
+        async with asyncio.timeout(self._timeout):
+            await pipeline.execute()
+
+    async def ping(self) -> None:
+        """Ask for a sign of life, which closes the circuit; it is asked even while that is open.
+
+        Raises:
+            RedisError, OSError, TimeoutError: there is none.
+        """
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._client.ping()
+        except NEIGHBOUR_ERRORS:
+            await self._drop_connections()
+            raise
+        self._succeeded()
+
+    async def close(self) -> None:
+        """Give up what waits, and close the connections."""
+        await self._batches.close()
+        await self._client.aclose()
+
+    def _refuse_if_open(self) -> None:
+        if self.breaker.is_open:
+            raise CircuitOpenError(f"Redis at {self.address} does not answer; it is asked again in a moment")
+
+    async def _ask_batch(self, questions: Sequence[tuple[bool, Command]]) -> list[Any]:
+        began = self._now()
+        try:
+            return await self._ask_all(questions)
+        except asyncio.CancelledError:
+            # By the deadline: whoever waits for an answer may leave without cancelling the round trip.
+            self._failed(began)
+            raise
+
+    async def _ask_all(self, questions: Sequence[tuple[bool, Command]]) -> list[Any]:
+        began = self._now()
+        try:
+            self._refuse_if_open()
+            answers = await self._pipeline(questions)
+            forgotten = [number for number, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+            if forgotten:
+                await self.load()
+                again = await self._pipeline([questions[number] for number in forgotten])
+                for number, answer in zip(forgotten, again, strict=True):
+                    answers[number] = answer
+        except CircuitOpenError as error:
+            return [error] * len(questions)
+        except NO_ANSWER as error:
+            self._failed(began)
+            # No call of the batch would fare better by itself.
+            return [error] * len(questions)
+        self._succeeded()
+        if any(isinstance(answer, ReadOnlyError) for answer in answers):
+            # Where an address leads to whoever is the primary, new connections do.
+            await self._drop_connections()
+            self._on_trouble()
+        return answers
+
+    async def _pipeline(self, questions: Sequence[tuple[bool, Command]]) -> list[Any]:
+        pipeline = self._client.pipeline(transaction=False)
+        for asking, command in questions:
+            if asking:
+                pipeline.execute_command("ASKING")
+            pipeline.execute_command(*command)
+        answers = iter(await pipeline.execute(raise_on_error=False))
+        given = []
+        for asking, _ in questions:
+            if asking:
+                next(answers)
+            given.append(next(answers))
+        return given
+
+    def _failed(self, began: float) -> None:
+        if self.breaker.failed(began):
+            log.warning("Redis at %s does not answer: calls are refused until it does", self.address)
+        self._on_trouble()
+
+    def _succeeded(self) -> None:
+        if self.breaker.succeeded(self._now()):
+            log.warning("Redis at %s answers again", self.address)
+
+    async def _drop_connections(self) -> None:
+        with contextlib.suppress(*NEIGHBOUR_ERRORS):
+            await self._pool.disconnect(inuse_connections=False)
