@@ -11,7 +11,6 @@ import aiohttp.http_writer
 from aiohttp import web
 
 import gateway.db
-import gateway.quotas.service
 from gateway.api import ops, regards_downloads, stac_downloads
 from gateway.api.keys import DOWNLOADS, HEALTH
 from gateway.catalog.locate import WARM_UP, catalog
@@ -23,6 +22,7 @@ from gateway.identity.chain import IdentityChain
 from gateway.locations import storage_locations
 from gateway.ops.health import Health
 from gateway.ops.request_context import FAMILIES, PROXIES, mark_answer, request_context
+from gateway.quotas.upkeep import open_quotas
 from gateway.sources import Resting
 from gateway.verification import verifying
 
@@ -68,7 +68,7 @@ async def neighbours(config: Config, identity: IdentityChain) -> AsyncIterator[t
     async with (
         storage_locations(config.storage) as locations,
         gateway.db.connect(config.database, WARM_UP) as database,
-        gateway.quotas.service.connect(config.redis, config.quotas) as quotas,
+        open_quotas(config.redis, config.quotas, database) as quotas,
         catalog(database) as files,
         verifying(database, delivery.storage_timeout) as verifier,
     ):

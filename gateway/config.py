@@ -240,8 +240,14 @@ class Quotas(Section):
 
     window: Annotated[int, Field(ge=1)] = 3600
     """Seconds in which ranges, resumes and retries of the same file by the same caller count as one download."""
-    lease_ttl: Annotated[int, Field(ge=60)] = 86400
-    """Seconds after which a reservation that was never settled (its process died) stays charged in full."""
+    lease_ttl: Annotated[int, Field(ge=3)] = 60
+    """Seconds that a running download keeps its slot without a sign of life from its process, which gives one three
+    times as often. A download whose process died is charged what it may have sent by then."""
+    max_unconfirmed: Annotated[int, Field(ge=100)] = 100_000
+    """Events of one tenant that may wait for the ledger in PostgreSQL; beyond, downloads are refused with 503."""
+    process_timeout: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 10
+    """Seconds after which a gateway process that was not seen counts as dead. When Redis has lost counters, nobody is
+    admitted before every process that lives has told what it did."""
 
 
 class StorageLocation(BaseModel):

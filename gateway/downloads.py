@@ -31,12 +31,13 @@ from multidict import CIMultiDict, MultiMapping
 
 from gateway.catalog.locate import Catalog
 from gateway.catalog.model import Address, File
+from gateway.delivery.allowance import Allowance, AllowanceEndedError
 from gateway.delivery.content import Content
 from gateway.delivery.pace import Pace
 from gateway.delivery.policy import Circumstances, Decision, decide
 from gateway.delivery.sender import Sender
 from gateway.delivery.transfer import Transfer
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, unavailable
 from gateway.handover import offload, redirect
 from gateway.http.digests import digest_fields, wanted_digests
 from gateway.http.disposition import content_disposition
@@ -46,7 +47,8 @@ from gateway.identity.chain import IdentityChain
 from gateway.identity.principal import Principal
 from gateway.links import CLIENT, absolute_url
 from gateway.locations import Location
-from gateway.quotas.service import Lease, Quotas
+from gateway.quotas.service import Quotas
+from gateway.quotas.standing import fields as rate_limit_fields
 from gateway.sources import Candidate, Resting, choose, expect, failure
 from gateway.storage import Stat, StorageError, can_sign
 from gateway.verification import Verifier
@@ -140,14 +142,16 @@ class Downloads:
             return web.StreamResponse(status=status, headers=fields)
         if plan.decision.way != "stream":
             return await self._hand_over(request, plan, fields, principal)
+        transfer = request[TRANSFER] = Transfer(plan.charged)
+        if not file.is_metered:
+            return await self._send(request, plan, fields, None)
         with self._settled_before_the_end():
-            lease = await self._reserve(principal, plan)
-            transfer = request[TRANSFER] = Transfer(plan.charged)
+            lease = await self.quotas.reserve(principal, file, transfer)
             try:
-                return await self._send(request, plan, fields)
+                with self.quotas.pacing(lease) as allowance:
+                    return await self._send(request, plan, fields | rate_limit_fields(lease.standings), allowance)
             finally:
-                if lease is not None:
-                    await self.quotas.settle(lease, sent=transfer.sent, delivered=transfer.delivered)
+                await self.quotas.settle(lease, delivered=transfer.delivered)
 
     async def plan(
         self, method: str, headers: MultiMapping[str], file: File, principal: Principal, *, by_proxy: bool
@@ -234,11 +238,6 @@ class Downloads:
                 error.body = {**(error.body or {}), "accept": link}
             raise
 
-    async def _reserve(self, principal: Principal, plan: Plan) -> Lease | None:
-        if not plan.file.is_metered:
-            return None
-        return await self.quotas.reserve(principal, plan.file, plan.charged)
-
     async def _hand_over(
         self, request: web.Request, plan: Plan, fields: Mapping[str, str], principal: Principal
     ) -> web.StreamResponse:
@@ -252,13 +251,15 @@ class Downloads:
         except StorageError as error:
             raise failure(error) from error
         if plan.file.is_metered:
-            await self.quotas.charge(principal, plan.file, plan.charged)
+            response.headers.update(rate_limit_fields(await self.quotas.charge(principal, plan.file, plan.charged)))
         transfer = request[TRANSFER] = Transfer(plan.charged)
         transfer.hand_over("offloaded" if accel else "redirected")
         self.verifier.touched(plan.file, best, plan.expected.version)
         return response
 
-    async def _send(self, request: web.Request, plan: Plan, fields: Mapping[str, str]) -> web.StreamResponse:
+    async def _send(
+        self, request: web.Request, plan: Plan, fields: Mapping[str, str], allowance: Allowance | None
+    ) -> web.StreamResponse:
         transfer = request[TRANSFER]
         response = web.StreamResponse(status=plan.verdict.status, headers=fields)
         begin_proof = self.verifier.proof_of(plan.file)
@@ -270,10 +271,12 @@ class Downloads:
         )
         try:
             with contextlib.closing(content):
-                sender = Sender(request, content, plan.verdict, transfer, pace=self.pace, allowance=None)
+                sender = Sender(request, content, plan.verdict, transfer, pace=self.pace, allowance=allowance)
                 await sender.send(response)
         except StorageError as error:
             raise failure(error) from error
+        except AllowanceEndedError as error:
+            raise unavailable("The quota service does not answer at the moment; try again.") from error
         finally:
             self._learn(plan, content)
         if transfer.problem is not None:

@@ -59,8 +59,8 @@ class Lease:
     """Bytes of the answer that were charged to reservations before, which ran out."""
     gone: bool = False
     """It ran out, or was lost: what may be sent is charged, and no more may be."""
-    running: int = 1
-    """Leases that the caller has in all, as of the last heartbeat."""
+    heard: Callable[[tuple[int, ...]], None] | None = None
+    """Is told at each heartbeat how many leases each account has in all."""
     renewal: asyncio.Task[None] | None = None
 
     @property
@@ -177,7 +177,8 @@ class Leases:
             return True
         if answer[0] == b"running":
             lease.mark = max(lease.mark, mark)
-            lease.running = int(answer[2])
+            if lease.heard is not None:
+                lease.heard(tuple(int(count) for count in answer[2:]))
         elif reservation.identifier in self._held:
             log.warning("a lease ran out while its download was running: it had no heartbeat for %s s", self._ttl)
             lease.gone = True

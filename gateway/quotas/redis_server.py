@@ -45,16 +45,19 @@ class Script:
 
 
 def read_scripts() -> Mapping[str, Script]:
-    """The scripts of the package, ``lua/NAME.lua``, by name."""
+    """The scripts of the package, ``lua/NAME.lua``, by name; each with ``common.lua`` behind its first line."""
     texts = {
         path.name.removesuffix(".lua"): path.read_text(encoding="utf-8")
         for path in files("gateway.quotas").joinpath("lua").iterdir()
         if path.name.endswith(".lua")
     }
-    return {
-        name: Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
-        for name, text in texts.items()
-    }
+    common = texts.pop("common")
+    return {name: _script(*text.split("\n", 1), common) for name, text in texts.items()}
+
+
+def _script(first_line: str, rest: str, common: str) -> Script:
+    text = f"{first_line}\n{common}{rest}"
+    return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

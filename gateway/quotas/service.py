@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import functools
 import logging
@@ -13,7 +14,7 @@ from typing import Literal
 
 from gateway.catalog.model import File
 from gateway.config import Quotas as QuotaSettings
-from gateway.delivery.allowance import AllowanceEndedError
+from gateway.delivery.allowance import Allowance, AllowanceEndedError
 from gateway.delivery.transfer import Transfer
 from gateway.errors import GatewayError, unavailable
 from gateway.identity.principal import Principal
@@ -25,7 +26,9 @@ from gateway.quotas.ledger import Ledger
 from gateway.quotas.limits import Limit, accounts_of
 from gateway.quotas.recovery import Recovery
 from gateway.quotas.reservation import MOST_BYTES, Reservation, limit_arguments, windows_of
+from gateway.quotas.redis_server import CircuitOpenError
 from gateway.quotas.scripts import NEIGHBOUR_ERRORS, Scripts
+from gateway.quotas.slowing import Slowing
 from gateway.quotas.standing import Standing, read, refusal
 
 log = logging.getLogger(__name__)
@@ -76,6 +79,7 @@ class Quotas:
         self._recovery = recovery
         self._leases = leases
         self._settings = settings
+        self._slowing = Slowing()
         self._settling: set[asyncio.Task[None]] = set()
 
     async def reserve(self, principal: Principal, file: File, transfer: Transfer) -> Lease:
@@ -125,6 +129,10 @@ class Quotas:
         if answer[0] == b"refused":
             return Estimate(1, octets, read(file.limits, answer[2:]))
         return Estimate(int(answer[2]), int(answer[3]), read(file.limits, answer[4:]))
+
+    def pacing(self, lease: Lease) -> contextlib.AbstractContextManager[Allowance]:
+        """What the download of ``lease`` may send while the block runs: slowly, if a soft limit is passed."""
+        return self._slowing.pacing(lease)
 
     async def settle(self, lease: Lease, *, delivered: bool) -> None:
         """Charge what was sent and end the lease; the download itself is given back unless ``delivered``.
@@ -183,7 +191,9 @@ class Quotas:
             raise GatewayError(HTTPStatus.TOO_MANY_REQUESTS, "This is more than any quota can count.")
         try:
             answer = await self._ask(reservation, limits, way)
-        except UNKNOWN_ERRORS as error:
+        except (CountersClosedError, CircuitOpenError) as error:
+            raise _unknown() from error
+        except NEIGHBOUR_ERRORS as error:
             # It may have been granted before the answer was lost.
             self._in_background(self._give_back(reservation))
             raise _unknown() from error

@@ -3,7 +3,7 @@
 --
 -- KEYS  1 state  2 lease, as in reserve.lua  3 … running, of each account
 -- ARGV  1 id  2 mark: bytes that may be sent before the next heartbeat  3 ttl: seconds until then, at most
--- Gives {"running", confirmed, how many leases of the first account are}; {"gone", confirmed}; {"closed"}.
+-- Gives {"running", confirmed, how many leases of each account are …}; {"gone", confirmed}; {"closed"}.
 local state = opened(KEYS[1])
 if not state then
     return {'closed'}
@@ -14,8 +14,10 @@ if not lease[1] or tonumber(lease[2]) <= state.now then
 end
 local runs_out = text(state.now + tonumber(ARGV[3]) * SECOND)
 redis.call('HSET', KEYS[2], 'x', runs_out, 'm', text(max(tonumber(lease[1]), tonumber(ARGV[2]))))
+local answer = {'running', text(state.confirmed)}
 for running = 3, #KEYS do
     redis.call('ZADD', KEYS[running], 'XX', runs_out, ARGV[1])
+    answer[running] = redis.call('ZCOUNT', KEYS[running], '(' .. text(state.now), '+inf')
 end
 redis.call('HSET', KEYS[1], 'clock', text(state.now))
-return {'running', text(state.confirmed), redis.call('ZCOUNT', KEYS[3], '(' .. text(state.now), '+inf')}
+return answer
