@@ -39,6 +39,10 @@ HMAC_SECRET_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Text = Annotated[str, Field(min_length=1)]
+DataType = Literal[
+    "RAWDATA", "QUICKLOOK_SD", "QUICKLOOK_MD", "QUICKLOOK_HD", "DOCUMENT", "THUMBNAIL", "OTHER", "AIP", "DESCRIPTION"
+]
+"""REGARDS' types of files."""
 
 
 def _prefix(value: str) -> str:
@@ -212,6 +216,12 @@ class Quotas(Section):
     """Seconds in which ranges, resumes and retries of the same file by the same caller count as one download."""
     lease_ttl: Annotated[int, Field(ge=60)] = 86400
     """Seconds after which a reservation that was never settled (its process died) stays charged in full."""
+    metered_data_types: list[DataType] = ["RAWDATA"]
+    """Data types of files whose downloads count; those of all others are free."""
+    anonymous_ipv4_prefix: Annotated[int, Field(ge=0, le=32)] = 32
+    """Bits that the addresses of an IPv4 network have in common: anonymous callers of a network are counted as one."""
+    anonymous_ipv6_prefix: Annotated[int, Field(ge=0, le=128)] = 64
+    """As ``anonymous_ipv4_prefix``, for IPv6."""
 
 
 class StorageLocation(BaseModel):

@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import logging
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from http import HTTPStatus
 from urllib.parse import quote
 
@@ -17,6 +17,7 @@ from gateway.config import Quotas as QuotaSettings
 from gateway.config import Redis as RedisSettings
 from gateway.errors import GatewayError, unavailable
 from gateway.identity.principal import Principal
+from gateway.quotas.limits import ANONYMOUS, Limit
 from gateway.quotas.scripts import NEIGHBOUR_ERRORS, Scripts, open_scripts
 
 log = logging.getLogger(__name__)
@@ -116,8 +117,7 @@ class Quotas:
         if promised > MOST_BYTES:
             raise GatewayError(HTTPStatus.TOO_MANY_REQUESTS, "This is more than any quota can count.")
         lease = self._lease(principal, file, promised)
-        limits = file.limits
-        arguments = (limits.max_downloads, limits.max_bytes, promised, lease.window, ttl, int(whole))
+        arguments = (*lifetime(file.limits), promised, lease.window, ttl, int(whole))
         try:
             answer = await self._scripts.run("reserve", lease.keys, arguments)
         except NEIGHBOUR_ERRORS as error:
@@ -160,6 +160,16 @@ class Quotas:
         log.error("a download stays charged in full: %s bytes promised, %s sent: %r", lease.promised, sent, problem)
 
 
+def lifetime(limits: Sequence[Limit]) -> tuple[int, int]:
+    """Downloads and bytes that ``limits`` allow a caller's one account in all; -1 is unlimited."""
+    found = {
+        limit.metric: limit.value
+        for limit in limits
+        if limit.period == "total" and limit.account.startswith(("user:", ANONYMOUS))
+    }
+    return found.get("downloads", -1), found.get("bytes", -1)
+
+
 @contextlib.asynccontextmanager
 async def connect(settings: RedisSettings, quotas: QuotaSettings) -> AsyncIterator[Quotas]:
     """Open the connections to Redis.
@@ -185,11 +195,12 @@ def _usage_key(tenant: str, email: str | None) -> str:
 def _refusal(principal: Principal, file: File, reason: str, *, used_downloads: int, used_bytes: int) -> GatewayError:
     """429 with the text of REGARDS; the limits are for a lifetime, so that no Retry-After would be true."""
     who = principal.email or "public"
+    max_downloads, max_bytes = lifetime(file.limits)
     if reason == "downloads":
-        limit = file.limits.max_downloads
+        limit = max_downloads
         detail = f"Download quota of {limit} exceeded (by {max(used_downloads - limit, 0)}) for user {who}."
     elif reason == "bytes":
-        limit = file.limits.max_bytes
+        limit = max_bytes
         detail = f"Download quota of {limit} bytes would be exceeded ({used_bytes} bytes used) for user {who}."
     else:
         return unavailable("The quota service answered too late; try again.")
