@@ -134,17 +134,55 @@ CREATE TABLE IF NOT EXISTS access_rights (
     PRIMARY KEY (dataset_id, group_id)
 );
 
--- Limits on metered downloads (RAWDATA), -1 unlimited, 0 forbidden. The row of the very user applies, else the tenant's
--- 'default' (users) or 'anonymous' (all callers without a token together). Without any row users are unlimited and
--- anonymous callers are refused, as in REGARDS.
+-- Limits on metered downloads, each a rule of its own: who (subject, name) may have how much (value: -1 unlimited,
+-- 0 forbidden) of what (metric) in which time (period). Not shared, each caller whom the rule concerns is counted by
+-- himself (anonymous callers by network): his own rule applies, else the tightest of his groups and role, else the
+-- tenant's, which is the default of users. Shared, one counter serves all of them, and all rules apply. Without any rule
+-- users are unlimited; anonymous callers are refused unless a rule is theirs, as in REGARDS. REGARDS' maxQuota is
+-- (downloads, total), its rateLimit (concurrent, now).
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('quota_limits') AND attname = 'kind') THEN
+        CREATE TABLE quota_limits_of_version_2 AS TABLE quota_limits;
+        DROP TABLE quota_limits;
+    END IF;
+END $$;
 CREATE TABLE IF NOT EXISTS quota_limits (
-    tenant_id      integer NOT NULL REFERENCES tenants ON DELETE CASCADE,
-    kind           text NOT NULL CHECK (kind IN ('user', 'default', 'anonymous')),
-    email          text NOT NULL DEFAULT '' CHECK ((kind = 'user') = (email <> '')),
-    max_downloads  bigint NOT NULL DEFAULT -1 CHECK (max_downloads >= -1), -- in all, for ever: REGARDS' maxQuota
-    max_bytes      bigint NOT NULL DEFAULT -1 CHECK (max_bytes >= -1),     -- in all, for ever
-    PRIMARY KEY (tenant_id, kind, email)
+    tenant_id  integer NOT NULL REFERENCES tenants ON DELETE CASCADE,
+    subject    text NOT NULL CHECK (subject IN ('tenant', 'group', 'role', 'user', 'anonymous')),
+    name       text NOT NULL DEFAULT '',       -- of the group or role; email of the user
+    shared     boolean NOT NULL DEFAULT false,
+    metric     text NOT NULL CHECK (metric IN ('downloads', 'bytes', 'concurrent', 'rate')),
+    period     text NOT NULL,                  -- day and month are of the calendar in UTC; '3600s' is a rolling hour
+    value      bigint NOT NULL CHECK (value BETWEEN -1 AND 9007199254740992),  -- downloads, bytes, connections, starts
+    burst      integer NOT NULL DEFAULT 1 CHECK (burst >= 1),                  -- starts that may come at once
+    slow_rate  bigint CHECK (slow_rate BETWEEN 1 AND 9007199254740992),        -- bytes per second instead of a refusal
+    fail       text NOT NULL DEFAULT 'closed' CHECK (fail IN ('closed', 'capped')),  -- while Redis is out of reach
+    PRIMARY KEY (tenant_id, subject, name, shared, metric, period),
+    CHECK ((name = '') = (subject IN ('tenant', 'anonymous'))),
+    CHECK (NOT (shared AND subject = 'user')),
+    CHECK (CASE metric
+           WHEN 'concurrent' THEN period = 'now'
+           WHEN 'rate' THEN period ~ '^[1-9][0-9]{0,7}s$'
+           ELSE period IN ('total', 'day', 'month') OR period ~ '^[1-9][0-9]{0,7}s$' END),
+    CHECK (burst = 1 OR metric = 'rate'),
+    CHECK (slow_rate IS NULL OR metric IN ('downloads', 'bytes')),
+    CHECK (fail = 'closed' OR metric IN ('concurrent', 'rate'))
 );
+DO $$
+BEGIN
+    IF to_regclass('quota_limits_of_version_2') IS NOT NULL THEN
+        -- What a default did not limit needs no rule. A user's own -1 lifts the default, and one of anonymous callers
+        -- lets them in.
+        INSERT INTO quota_limits (tenant_id, subject, name, shared, metric, period, value)
+        SELECT old.tenant_id, CASE old.kind WHEN 'default' THEN 'tenant' ELSE old.kind END, old.email,
+               old.kind = 'anonymous', new.metric, 'total', least(new.value, 9007199254740992)
+        FROM quota_limits_of_version_2 old
+        CROSS JOIN LATERAL (VALUES ('downloads', old.max_downloads), ('bytes', old.max_bytes)) AS new(metric, value)
+        WHERE old.kind <> 'default' OR new.value >= 0;
+        DROP TABLE quota_limits_of_version_2;
+    END IF;
+END $$;
 
 -- Quotas: what was charged to whom. Redis counts, and appends each change to a stream; from there it comes here.
 
@@ -199,4 +237,4 @@ CREATE TABLE IF NOT EXISTS quota_usage (
     PRIMARY KEY (tenant_id, account, period)
 );
 
-INSERT INTO schema_version (version) VALUES (2) ON CONFLICT DO NOTHING;
+INSERT INTO schema_version (version) VALUES (3) ON CONFLICT DO NOTHING;

@@ -27,10 +27,14 @@ STORE, BUCKET = "http://127.0.0.1:9000", "archive"
 
 LOOK_UP = """
 SELECT f.size, f.mime_type, c.location,
-  coalesce(q.max_downloads, -1) AS max_downloads, coalesce(q.max_bytes, -1) AS max_bytes
+  coalesce(q.downloads, -1) AS max_downloads, coalesce(q.bytes, -1) AS max_bytes
 FROM tenants t JOIN datasets d USING (tenant_id) JOIN products p USING (dataset_id) JOIN files f USING (product_id)
 JOIN copies c USING (file_id) JOIN access_rights r ON r.dataset_id = d.dataset_id JOIN groups g USING (group_id)
-LEFT JOIN quota_limits q ON q.tenant_id = t.tenant_id AND q.kind = 'user' AND q.email = $2
+LEFT JOIN LATERAL (
+    SELECT max(value) FILTER (WHERE metric = 'downloads') AS downloads,
+           max(value) FILTER (WHERE metric = 'bytes') AS bytes
+    FROM quota_limits l
+    WHERE l.tenant_id = t.tenant_id AND l.subject = 'user' AND l.name = $2 AND l.period = 'total') q ON true
 WHERE t.name = $1 AND d.collection_id = $4 AND p.provider_id = $5 AND f.asset_key = $6
   AND r.file_level <> 'NO_ACCESS' AND (g.is_public OR g.name = ANY($3)
       OR EXISTS (SELECT FROM group_members m WHERE m.group_id = g.group_id AND m.email = $2))

@@ -42,8 +42,9 @@ _CATALOGUE = """
 WITH tenant AS (INSERT INTO tenants (name) VALUES ($1) RETURNING tenant_id),
 readers AS (INSERT INTO groups (tenant_id, name) SELECT tenant_id, $2 FROM tenant RETURNING group_id),
 quota AS (
-    INSERT INTO quota_limits (tenant_id, kind, email, max_downloads, max_bytes)
-    SELECT tenant_id, 'user', $3, 1000000000, 9007199254740992 FROM tenant),
+    INSERT INTO quota_limits (tenant_id, subject, name, metric, period, value)
+    SELECT tenant_id, 'user', $3, metric, 'total', value
+    FROM tenant, (VALUES ('downloads', 1000000000), ('bytes', 9007199254740992)) AS limits(metric, value)),
 dataset AS (
     INSERT INTO datasets (tenant_id, collection_id, urn, body)
     SELECT tenant_id, $4, 'URN:AIP:DATASET:bench:1:V1', '{}' FROM tenant RETURNING tenant_id, dataset_id),

@@ -45,7 +45,7 @@ def create_app(config: Config) -> web.Application:
     app.add_routes(regards_downloads.routes(config.api.regards_prefix))
     app.add_routes(stac_downloads.routes(config.api.stac_prefix))
     app.add_routes(ops.routes())
-    app.cleanup_ctx.append(_neighbours(config, IdentityChain(config.identity)))
+    app.cleanup_ctx.append(_neighbours(config, IdentityChain(config.identity, config.quotas)))
     return app
 
 
@@ -69,7 +69,7 @@ async def neighbours(config: Config, identity: IdentityChain) -> AsyncIterator[t
         storage_locations(config.storage) as locations,
         gateway.db.connect(config.database, WARM_UP) as database,
         open_quotas(config.redis, config.quotas, database) as quotas,
-        catalog(database) as files,
+        catalog(database, config.quotas.metered_data_types) as files,
         verifying(database, delivery.storage_timeout) as verifier,
     ):
         downloads = Downloads(

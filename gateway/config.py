@@ -40,6 +40,10 @@ HMAC_SECRET_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 Text = Annotated[str, Field(min_length=1)]
+DataType = Literal[
+    "RAWDATA", "QUICKLOOK_SD", "QUICKLOOK_MD", "QUICKLOOK_HD", "DOCUMENT", "THUMBNAIL", "OTHER", "AIP", "DESCRIPTION"
+]
+"""REGARDS' types of files."""
 
 
 def _prefix(value: str) -> str:
@@ -248,6 +252,12 @@ class Quotas(Section):
     process_timeout: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 10
     """Seconds after which a gateway process that was not seen counts as dead. When Redis has lost counters, nobody is
     admitted before every process that lives has told what it did."""
+    metered_data_types: list[DataType] = ["RAWDATA"]
+    """Data types of files whose downloads count; those of all others are free."""
+    anonymous_ipv4_prefix: Annotated[int, Field(ge=0, le=32)] = 32
+    """Bits that the addresses of an IPv4 network have in common: anonymous callers of a network are counted as one."""
+    anonymous_ipv6_prefix: Annotated[int, Field(ge=0, le=128)] = 64
+    """As ``anonymous_ipv4_prefix``, for IPv6."""
 
 
 class StorageLocation(BaseModel):

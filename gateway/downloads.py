@@ -130,7 +130,7 @@ class Downloads:
         Raises:
             GatewayError: the refusals listed at the top of this module.
         """
-        principal = self.identity.identify(request.headers, request.query)
+        principal = self.identity.identify(request.headers, request.query, request[CLIENT].address)
         request[PRINCIPAL] = principal
         file = await self._locate(request, address, principal)
         plan = await self.plan(request.method, request.headers, file, principal, by_proxy=request[CLIENT].by_proxy)

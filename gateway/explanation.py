@@ -18,6 +18,7 @@ from gateway.downloads import Downloads, Plan
 from gateway.errors import GatewayError
 from gateway.identity.principal import Principal
 from gateway.locations import Location
+from gateway.quotas.service import lifetime
 from gateway.sources import Candidate, assess
 from gateway.text import shown
 
@@ -81,7 +82,7 @@ async def _steps(app: web.Application, downloads: Downloads, question: Question)
         return
     kind, address = found
     yield Step("address", f"{kind}: {_address_text(address)}")
-    principal = question.principal or downloads.identity.identify(question.headers, target.query)
+    principal = question.principal or downloads.identity.identify(question.headers, target.query, "")
     yield Step("caller", _caller_text(principal))
     if question.method == "GET" and target.query.get("acceptLicense", "").lower() == "true":
         yield Step("licence", "acceptLicense=true accepts it first, which is not done here")
@@ -183,19 +184,20 @@ def _verdict_text(plan: Plan) -> str:
 
 
 def _charge_text(plan: Plan, used: tuple[int, int]) -> str:
-    limits = plan.file.limits
+    max_downloads, max_bytes = lifetime(plan.file.limits)
     return (
-        f"1 download, {plan.charged} bytes; used {used[0]} of {_limit(limits.max_downloads)} downloads, "
-        f"{used[1]} of {_limit(limits.max_bytes)} bytes"
+        f"1 download, {plan.charged} bytes; used {used[0]} of {_limit(max_downloads)} downloads, "
+        f"{used[1]} of {_limit(max_bytes)} bytes"
     )
 
 
 def _refusal(plan: Plan, used: tuple[int, int], principal: Principal, window: int) -> str | None:
     """What the quota answers instead, as far as it can be told without asking it for the download."""
-    limits, status = plan.file.limits, _status(HTTPStatus.TOO_MANY_REQUESTS)
-    if limits.max_downloads == 0 or 0 <= limits.max_bytes < used[1] + plan.charged:
+    max_downloads, max_bytes = lifetime(plan.file.limits)
+    status = _status(HTTPStatus.TOO_MANY_REQUESTS)
+    if max_downloads == 0 or 0 <= max_bytes < used[1] + plan.charged:
         return status
-    if 0 < limits.max_downloads <= used[0]:
+    if 0 < max_downloads <= used[0]:
         return (
             status if principal.is_anonymous else f"{status}, unless it goes on with a download of the last {window} s"
         )

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import asyncpg
 
-from gateway.catalog.model import Copy, File, Limits
+from gateway.catalog.model import Copy, File
 from gateway.db import Database
 from gateway.errors import GatewayError
 from gateway.locations import Location
@@ -209,5 +209,6 @@ def _file(row: asyncpg.Record) -> File:
         reference=row["reference"],
         copies=(),
         visible_to_all=False,
-        limits=Limits(-1, -1),
+        is_metered=False,
+        limits=(),
     )

@@ -17,6 +17,7 @@ from gateway.app import create_app
 from gateway.config import Config, from_values
 from gateway.identity.jwt import sign
 from gateway.identity.principal import Principal, anonymous
+from gateway.quotas.limits import Rule, Subject
 from gateway.quotas.service import connect as connect_quotas
 from gateway.server import serving
 from gateway.storage import Stat
@@ -125,15 +126,21 @@ class Catalogue:
         )
         return licence
 
-    async def limit(self, kind: str, email: str = "", *, downloads: int = -1, octets: int = -1) -> None:
+    async def limit(self, subject: Subject, name: str = "", *, downloads: int = -1, octets: int = -1) -> None:
+        """Limit what one may have in all; anonymous callers share what they may."""
+        shared = subject == "anonymous"
+        await self.rule(Rule(subject, name, shared, "downloads", "total", downloads))
+        await self.rule(Rule(subject, name, shared, "bytes", "total", octets))
+
+    async def rule(self, rule: Rule, *, tenant: str = TENANT) -> None:
         await self.connection.execute(
-            "INSERT INTO quota_limits (tenant_id, kind, email, max_downloads, max_bytes) VALUES ($1, $2, $3, $4, $5) "
-            "ON CONFLICT (tenant_id, kind, email) DO UPDATE SET max_downloads = $4, max_bytes = $5",
-            await self.tenant(),
-            kind,
-            email,
-            downloads,
-            octets,
+            "INSERT INTO quota_limits "
+            "(tenant_id, subject, name, shared, metric, period, value, burst, slow_rate, fail) "
+            "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) "
+            "ON CONFLICT (tenant_id, subject, name, shared, metric, period) "
+            "DO UPDATE SET value = $7, burst = $8, slow_rate = $9, fail = $10",
+            await self.tenant(tenant),
+            *dataclasses.astuple(rule),
         )
 
     async def file(

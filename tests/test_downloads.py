@@ -254,7 +254,7 @@ async def test_limits_of_bytes_defaults_and_anonymous_callers(gateway: RunningGa
     statuses = [(await gateway.get(f"{entry.stac}?scope=esa"))[0].status for _ in range(3)]
     assert statuses == [200, 200, 429]
 
-    await gateway.catalogue.limit("default", octets=len(TEXT))
+    await gateway.catalogue.limit("tenant", octets=len(TEXT))
     assert (await gateway.get(entry.stac, OUTSIDER, Range="bytes=1-"))[0].status == 206
     assert (await gateway.get(entry.stac, OUTSIDER))[0].status == 429
     assert (await gateway.get(entry.stac, OUTSIDER, Range="bytes=0-0"))[0].status == 206

@@ -20,11 +20,11 @@ from gateway.catalog.model import (
     ByChecksum,
     Copy,
     File,
-    Limits,
 )
 from gateway.db import Database, no_answer
 from gateway.errors import GatewayError
 from gateway.identity.principal import Principal
+from gateway.quotas.limits import Limit, Rule, limits_of
 from gateway.rights.predicate import CALLER, RIGHTS, caller_columns
 from gateway.text import is_storable
 
@@ -49,18 +49,36 @@ def _asked(*key: str) -> str:
 
     The parameters are its columns, as arrays.
     """
-    columns = ", ".join(f"${number}::text[]" for number in range(5, 5 + len(key)))
+    columns = ", ".join(f"${number}::text[]" for number in range(6, 6 + len(key)))
     return f"""
-unnest($1::text[], $2::text[], $3::text[], $4::boolean[], {columns}) WITH ORDINALITY
-    AS asked(tenant, email, groups, is_admin, {", ".join(key)}, number)"""
+unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::boolean[], {columns}) WITH ORDINALITY
+    AS asked(tenant, email, groups, role, is_admin, {", ".join(key)}, number)"""
 
 
-def _locate(asked: str, product: str, file: str) -> str:
-    """A row for each question that leads to a product."""
+# The rules of quota_limits that concern a caller. Groups are looked at only where a tenant has rules for some; ORDER BY
+# has the index asked for that, where EXISTS might read the table.
+_CONCERNED = """
+SELECT unnest(ARRAY['tenant', 'role', CASE WHEN caller.email IS NULL THEN 'anonymous' ELSE 'user' END]) AS subject,
+       unnest(ARRAY['', asked.role, coalesce(caller.email, '')]) AS name
+UNION ALL
+SELECT 'group', of_caller.name
+FROM (
+    SELECT unnest(asked.groups::text[]) AS name
+    UNION
+    SELECT g.name FROM groups g WHERE g.group_id = ANY (caller.groups || caller.public_groups)
+) of_caller
+WHERE (
+    SELECT q.name FROM quota_limits q WHERE q.tenant_id = caller.tenant_id AND q.subject = 'group'
+    ORDER BY q.name LIMIT 1
+) IS NOT NULL"""
+
+
+def _locate(asked: str, product: str, file: str, *, metered: str) -> str:
+    """A row for each question that leads to a product; the data types that count are the parameter ``metered``."""
     return f"""
 SELECT asked.number, product.urn, rights.visible, rights.downloadable, rights.visible_to_all,
        licence.url AS licence_url, licence.accepted AS licence_accepted,
-       file.*, copies.copies, quota.max_downloads, quota.max_bytes
+       file.*, copies.copies, quota.rules
 FROM {asked}
 CROSS JOIN {CALLER} caller
 CROSS JOIN {product} product
@@ -73,9 +91,10 @@ LEFT JOIN LATERAL (
     FROM licences l WHERE l.licence_id = product.licence_id
 ) licence ON true
 LEFT JOIN LATERAL (
-    SELECT f.file_id, f.data_type, f.file_name, f.mime_type, f.size, f.checksum, f.checksum_algorithm, f.reference
+    SELECT f.file_id, f.data_type, f.file_name, f.mime_type, f.size, f.checksum, f.checksum_algorithm, f.reference,
+           f.data_type = ANY ({metered}) AS is_metered
     FROM files f WHERE {file}
-    ORDER BY f.data_type <> 'RAWDATA', f.file_id LIMIT 1
+    ORDER BY is_metered DESC, f.file_id LIMIT 1
 ) file ON true
 LEFT JOIN LATERAL (
     SELECT json_agg(json_build_array(c.copy_id, c.storage, c.location, c.state, c.size, c.modified, c.version,
@@ -83,20 +102,20 @@ LEFT JOIN LATERAL (
     FROM copies c WHERE c.file_id = file.file_id
 ) copies ON true
 LEFT JOIN LATERAL (
-    SELECT q.max_downloads, q.max_bytes FROM quota_limits q
-    WHERE q.tenant_id = caller.tenant_id
-        AND q.kind IN ('user', CASE WHEN caller.email IS NULL THEN 'anonymous' ELSE 'default' END)
-        AND q.email IN (caller.email, '')
-    ORDER BY q.kind <> 'user' LIMIT 1
+    SELECT json_agg(json_build_array(q.subject, q.name, q.shared, q.metric, q.period, q.value, q.burst, q.slow_rate,
+                                     q.fail) ORDER BY q.subject, q.name, q.shared, q.metric, q.period)::text AS rules
+    FROM ({_CONCERNED}) concerned
+    JOIN quota_limits q ON q.tenant_id = caller.tenant_id AND q.subject = concerned.subject AND q.name = concerned.name
+    WHERE file.is_metered
 ) quota ON true"""  # noqa: S608 - made of the constants above; values are bound
 
 
-LOCATE_BY_CHECKSUM = _locate(_asked("product", "checksum"), _BY_URN, _FILE_BY_CHECKSUM)
-LOCATE_BY_ASSET = _locate(_asked("collection", "item", "asset"), _BY_ITEM, _FILE_BY_ASSET)
+LOCATE_BY_CHECKSUM = _locate(_asked("product", "checksum"), _BY_URN, _FILE_BY_CHECKSUM, metered="$8::text[]")
+LOCATE_BY_ASSET = _locate(_asked("collection", "item", "asset"), _BY_ITEM, _FILE_BY_ASSET, metered="$9::text[]")
 
 WARM_UP: tuple[tuple[str, tuple[object, ...]], ...] = (
-    (LOCATE_BY_CHECKSUM, ([],) * 6),
-    (LOCATE_BY_ASSET, ([],) * 7),
+    (LOCATE_BY_CHECKSUM, ([],) * 8),
+    (LOCATE_BY_ASSET, ([],) * 9),
 )
 """What to run on a new connection so that the first look-up finds its statement prepared: one round trip, not two."""
 
@@ -167,21 +186,22 @@ class Catalog:
 
 
 @contextlib.asynccontextmanager
-async def catalog(database: Database) -> AsyncIterator[Catalog]:
-    """The catalogue in ``database``."""
+async def catalog(database: Database, metered: Sequence[str]) -> AsyncIterator[Catalog]:
+    """The catalogue in ``database``; downloads of files of the data types ``metered`` count in quotas."""
+    by_checksum, by_asset = (_look_up(database, text, metered) for text in (LOCATE_BY_CHECKSUM, LOCATE_BY_ASSET))
     async with (
-        batching(_look_up(database, LOCATE_BY_CHECKSUM), seconds=database.timeout, lanes=database.most) as by_checksum,
-        batching(_look_up(database, LOCATE_BY_ASSET), seconds=database.timeout, lanes=database.most) as by_asset,
+        batching(by_checksum, seconds=database.timeout, lanes=database.most) as checksums,
+        batching(by_asset, seconds=database.timeout, lanes=database.most) as assets,
     ):
-        yield Catalog(database, by_checksum, by_asset)
+        yield Catalog(database, checksums, assets)
 
 
 def _look_up(
-    database: Database, statement: str
+    database: Database, statement: str, metered: Sequence[str]
 ) -> Callable[[Sequence[Question]], Awaitable[list[asyncpg.Record | None]]]:
     async def look_up(questions: Sequence[Question]) -> list[asyncpg.Record | None]:
         rows: list[asyncpg.Record | None] = [None] * len(questions)
-        for row in await database.fetch(statement, *zip(*questions, strict=True)):
+        for row in await database.fetch(statement, *zip(*questions, strict=True), metered):
             rows[row["number"] - 1] = row
         return rows
 
@@ -222,7 +242,8 @@ def decide(row: Mapping[str, Any] | asyncpg.Record | None, address: Address, pri
         reference=row["reference"],
         visible_to_all=row["visible_to_all"],
         copies=_copies(row["copies"]),
-        limits=_limits(row, principal),
+        is_metered=row["is_metered"],
+        limits=_limits(row["rules"], principal) if row["is_metered"] else (),
     )
 
 
@@ -240,11 +261,14 @@ def _copies(text: str | None) -> tuple[Copy, ...]:
     )
 
 
-def _limits(row: Mapping[str, Any] | asyncpg.Record, principal: Principal) -> Limits:
-    """Without any row users are unlimited and anonymous callers are refused, as in REGARDS."""
-    if row["max_downloads"] is None:
-        return Limits(0, 0) if principal.is_anonymous else Limits(-1, -1)
-    return Limits(row["max_downloads"], row["max_bytes"])
+@functools.lru_cache(maxsize=4096)
+def _limits(text: str | None, principal: Principal) -> tuple[Limit, ...]:
+    return limits_of(_rules(text), principal)
+
+
+@functools.lru_cache(maxsize=4096)
+def _rules(text: str | None) -> tuple[Rule, ...]:
+    return tuple(Rule(*columns) for columns in json.loads(text or "[]"))
 
 
 def _not_found(address: Address) -> GatewayError:

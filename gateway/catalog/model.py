@@ -6,13 +6,11 @@ import dataclasses
 import datetime
 from typing import Literal
 
+from gateway.quotas.limits import Limit
 from gateway.storage import Stat
 
 PUBLIC_DATA_TYPES = frozenset({"QUICKLOOK_SD", "QUICKLOOK_MD", "QUICKLOOK_HD", "THUMBNAIL", "DESCRIPTION"})
 """Data types that whoever sees the product may download: no licence, no file right (REGARDS)."""
-
-METERED_DATA_TYPE = "RAWDATA"
-"""The only data type that quotas count (REGARDS)."""
 
 CopyState = Literal["ONLINE", "NEARLINE", "OFFLINE", "LOST"]
 
@@ -65,16 +63,6 @@ class Copy:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Limits:
-    """What the quota of a caller allows; -1 is unlimited, 0 forbids."""
-
-    max_downloads: int
-    """Metered downloads in all."""
-    max_bytes: int
-    """Bytes of metered downloads in all."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
 class File:
     """A file that the caller may have."""
 
@@ -95,14 +83,12 @@ class File:
     copies: tuple[Copy, ...]
     visible_to_all: bool
     """Whether everyone sees its product, anonymous callers included."""
-    limits: Limits
+    is_metered: bool
+    """Whether a download of it counts in quotas."""
+    limits: tuple[Limit, ...]
+    """What bounds the caller's downloads of it, of every account; none unless it is metered."""
 
     @property
     def is_public(self) -> bool:
-        """Whether everyone may download it: a public data type of a product that everyone sees."""
-        return self.visible_to_all and self.data_type in PUBLIC_DATA_TYPES
-
-    @property
-    def is_metered(self) -> bool:
-        """Whether a download of it counts in the caller's quota."""
-        return self.data_type == METERED_DATA_TYPE
+        """Whether everyone may download it: a public data type of a product that everyone sees, and not metered."""
+        return self.visible_to_all and self.data_type in PUBLIC_DATA_TYPES and not self.is_metered

@@ -7,6 +7,7 @@ import dataclasses
 import asyncpg
 
 from gateway.demo.catalogue import LICENCE_URL, LICENSED, OPEN, RESTRICTED
+from gateway.quotas.limits import UNLIMITED, Rule
 
 TENANT = "demo"
 PUBLIC_GROUP = "public"
@@ -46,6 +47,10 @@ ACCOUNTS = (SCIENTIST, OUTSIDER, UNLICENSED, LIMITED, ADMIN)
 LICENCE_ACCEPTED = (SCIENTIST, ADMIN)
 
 _RIGHTS = ((OPEN, PUBLIC_GROUP), (RESTRICTED, SCIENCE_GROUP), (LICENSED, SCIENCE_GROUP))
+_LIMITS = (
+    Rule("user", LIMITED.email, False, "downloads", "total", LIMITED_DOWNLOADS),
+    Rule("anonymous", "", True, "downloads", "total", UNLIMITED),
+)
 
 
 async def seed(connection: asyncpg.Connection) -> None:
@@ -66,8 +71,8 @@ async def seed(connection: asyncpg.Connection) -> None:
         for collection, group in _RIGHTS:
             await _grant(connection, tenant, group, collection)
         await _licence(connection, tenant)
-        await _limit(connection, tenant, "user", LIMITED.email, LIMITED_DOWNLOADS)
-        await _limit(connection, tenant, "anonymous", "", -1)
+        for rule in _LIMITS:
+            await _limit(connection, tenant, rule)
 
 
 async def grant_all(connection: asyncpg.Connection, group: str = SCIENCE_GROUP) -> None:
@@ -170,16 +175,15 @@ async def _licence(connection: asyncpg.Connection, tenant: int) -> None:
     )
 
 
-async def _limit(connection: asyncpg.Connection, tenant: int, kind: str, email: str, downloads: int) -> None:
+async def _limit(connection: asyncpg.Connection, tenant: int, rule: Rule) -> None:
     await connection.execute(
         """
-        INSERT INTO quota_limits (tenant_id, kind, email, max_downloads, max_bytes) VALUES ($1, $2, $3, $4, -1)
-        ON CONFLICT (tenant_id, kind, email)
-        DO UPDATE SET max_downloads = EXCLUDED.max_downloads, max_bytes = EXCLUDED.max_bytes
+        INSERT INTO quota_limits (tenant_id, subject, name, shared, metric, period, value, burst, slow_rate, fail)
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+        ON CONFLICT (tenant_id, subject, name, shared, metric, period) DO UPDATE
+        SET value = EXCLUDED.value, burst = EXCLUDED.burst, slow_rate = EXCLUDED.slow_rate, fail = EXCLUDED.fail
         """,
         tenant,
-        kind,
-        email,
-        downloads,
+        *dataclasses.astuple(rule),
         timeout=TIMEOUT,
     )

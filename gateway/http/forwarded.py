@@ -52,7 +52,7 @@ def is_host(text: str) -> bool:
 
 def is_listed(address: str, networks: Sequence[Network]) -> bool:
     """Whether ``address`` lies in one of ``networks``; an IPv4 address mapped into IPv6 is looked at as IPv4."""
-    ip = _ip(address) if networks else None
+    ip = parse_address(address) if networks else None
     return ip is not None and any(ip in network for network in networks)
 
 
@@ -142,11 +142,12 @@ def _address(text: str) -> str | None:
     match = _NODE.fullmatch(text)
     if match is None:
         return None
-    ip = _ip(next(group for group in match.groups() if group))
+    ip = parse_address(next(group for group in match.groups() if group))
     return None if ip is None else str(ip)
 
 
-def _ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def parse_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The IP address in ``text``, its zone dropped, one mapped into IPv6 as IPv4; None if there is none."""
     try:
         ip = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:

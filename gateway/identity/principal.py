@@ -7,6 +7,9 @@ import dataclasses
 ADMIN_ROLES = frozenset({"ADMIN", "PROJECT_ADMIN", "INSTANCE_ADMIN"})
 """REGARDS' roles that see and download everything of their tenant."""
 
+UNKNOWN_NETWORK = "unknown"
+"""The network of all anonymous callers whose address nobody knows."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Principal:
@@ -20,6 +23,8 @@ class Principal:
     role: str
     groups: tuple[str, ...] = ()
     """Names of access groups that the token carries, beside the memberships in the database."""
+    network: str | None = None
+    """Where an anonymous caller comes from, like ``192.0.2.7/32``: what he is counted by. None for a known caller."""
 
     @property
     def is_anonymous(self) -> bool:
@@ -32,6 +37,6 @@ class Principal:
         return self.role in ADMIN_ROLES
 
 
-def anonymous(tenant: str) -> Principal:
-    """The caller without a token in ``tenant``: REGARDS' public user."""
-    return Principal(tenant=tenant, subject="public", email=None, role="PUBLIC")
+def anonymous(tenant: str, network: str = UNKNOWN_NETWORK) -> Principal:
+    """The caller without a token in ``tenant``, from ``network``: REGARDS' public user."""
+    return Principal(tenant=tenant, subject="public", email=None, role="PUBLIC", network=network)

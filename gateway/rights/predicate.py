@@ -2,8 +2,8 @@
 
 The same text decides single downloads, batches of them and, later, every listing, so that they can never disagree. It
 speaks of a row ``asked``, which says who asks: ``tenant``, ``email`` (NULL for anonymous callers), ``groups`` that the
-token carries (a ``text[]``, or its text), ``is_admin`` (whether the role lifts the caller above rights); and of a row
-``product`` (of ``products``). `caller_columns` gives what ``asked`` is made of.
+token carries (a ``text[]``, or its text), ``role``, ``is_admin`` (whether the role lifts the caller above rights); and
+of a row ``product`` (of ``products``). `caller_columns` gives what ``asked`` is made of.
 
 Denied by default: without a row of ``access_rights`` that says otherwise both answers are false. CUSTOM_ACCESS needs
 a policy to choose products, so on its own it grants nothing.
@@ -48,9 +48,9 @@ LATERAL (
 """A join item with one row: ``visible`` (the product), ``downloadable`` (its private files), ``visible_to_all``."""
 
 
-def caller_columns(principal: Principal) -> tuple[str, str | None, str, bool]:
-    """``tenant``, ``email``, ``groups`` and ``is_admin`` of ``asked``."""
-    return principal.tenant, principal.email, _array(principal.groups), principal.is_admin
+def caller_columns(principal: Principal) -> tuple[str, str | None, str, str, bool]:
+    """``tenant``, ``email``, ``groups``, ``role`` and ``is_admin`` of ``asked``."""
+    return principal.tenant, principal.email, _array(principal.groups), principal.role, principal.is_admin
 
 
 @functools.lru_cache(maxsize=4096)

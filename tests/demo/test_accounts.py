@@ -79,10 +79,10 @@ async def test_the_licence_stands_on_one_collection_and_two_accepted_it(
 
 async def test_limits(connection: asyncpg.Connection, tenant: int) -> None:
     await seed(connection)
-    rows = await connection.fetch("SELECT tenant_id, kind, email, max_downloads, max_bytes FROM quota_limits")
+    rows = await connection.fetch("SELECT * FROM quota_limits")
     assert {tuple(row) for row in rows} == {
-        (tenant, "user", "limited@demo.example", 3, -1),
-        (tenant, "anonymous", "", -1, -1),
+        (tenant, "user", "limited@demo.example", False, "downloads", "total", 3, 1, None, "closed"),
+        (tenant, "anonymous", "", True, "downloads", "total", -1, 1, None, "closed"),
     }
 
 
@@ -103,12 +103,12 @@ async def test_seeding_mends_what_was_changed_and_a_new_licence_version_is_accep
 ) -> None:
     await seed(connection)
     await connection.execute("UPDATE access_rights SET file_level = 'NO_ACCESS'")
-    await connection.execute("UPDATE quota_limits SET max_downloads = 0")
+    await connection.execute("UPDATE quota_limits SET value = 0")
     await connection.execute("UPDATE groups SET is_public = NOT is_public")
     await connection.execute("UPDATE licences SET version = 2")
     await seed(connection)
     assert await rights(connection) == SEEDED
-    assert await connection.fetchval("SELECT max_downloads FROM quota_limits WHERE kind = 'user'") == 3
+    assert await connection.fetchval("SELECT value FROM quota_limits WHERE subject = 'user'") == 3
     assert await connection.fetchval("SELECT name FROM groups WHERE is_public") == "public"
     accepted = await connection.fetch("SELECT email FROM licence_acceptances WHERE version = 2")
     assert {row["email"] for row in accepted} == {"scientist@demo.example", "admin@demo.example"}

@@ -9,19 +9,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy, MultiDict
 
-from gateway.config import Identity
+from gateway.config import Identity, Quotas
 from gateway.errors import GatewayError
 from gateway.identity.chain import IdentityChain
 from gateway.identity.principal import Principal
 from gateway.text import is_storable
 from tests.identity.forge import SECRET, claims, token
 
-CHAIN = IdentityChain(Identity.model_validate({"jwt": [{"algorithms": ["HS256", "HS512"], "secret": SECRET}]}))
+CHAIN = IdentityChain(
+    Identity.model_validate({"jwt": [{"algorithms": ["HS256", "HS512"], "secret": SECRET}]}), Quotas()
+)
 SCIENTIST = Principal("esa", "scientist", "scientist@example.org", "REGISTERED_USER", ("science",))
 
 
-def identify(*fields: tuple[str, str], query: tuple[tuple[str, str], ...] = ()) -> Principal:
-    return CHAIN.identify(CIMultiDictProxy(CIMultiDict(fields)), MultiDict(query))
+def identify(
+    *fields: tuple[str, str], query: tuple[tuple[str, str], ...] = (), address: str = "192.0.2.7"
+) -> Principal:
+    return CHAIN.identify(CIMultiDictProxy(CIMultiDict(fields)), MultiDict(query), address)
 
 
 def refusal(*fields: tuple[str, str], query: tuple[tuple[str, str], ...] = ()) -> GatewayError:
@@ -104,6 +108,14 @@ def test_without_a_credential_the_scope_names_the_tenant() -> None:
     assert (by_query.tenant, by_query.email, by_query.groups) == ("esa", None, ())
     assert by_query.is_anonymous
     assert not by_query.is_admin
+
+
+def test_an_anonymous_caller_has_a_network_and_a_known_one_has_none() -> None:
+    scope = (("scope", "esa"),)
+    assert identify(query=scope).network == "192.0.2.7/32"
+    assert identify(query=scope, address="2001:db8::1:2:3:4") == identify(query=scope, address="2001:db8::")
+    assert identify(query=scope, address="").network == "unknown"
+    assert identify(("Authorization", f"Bearer {token()}"), query=scope).network is None
 
 
 def test_a_scope_that_no_tenant_can_have_is_refused() -> None:

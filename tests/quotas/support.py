@@ -4,17 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from urllib.parse import urlsplit
 
 import redis.asyncio
 
-from gateway.catalog.model import File, Limits
+from gateway.catalog.model import File
 from gateway.config import Quotas as QuotaSettings
 from gateway.config import Redis as RedisSettings
 from gateway.identity.principal import Principal
+from gateway.quotas.limits import Limit
 from gateway.quotas.service import Lease, Quotas, connect
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What a caller may have in all; -1 is unlimited."""
+
+    max_downloads: int
+    max_bytes: int
+
+    def of(self, account: str) -> tuple[Limit, ...]:
+        downloads = Limit(account, "downloads", "total", self.max_downloads)
+        octets = Limit(account, "bytes", "total", self.max_bytes)
+        return tuple(limit for limit in (downloads, octets) if limit.value >= 0)
+
 
 UNLIMITED = Limits(-1, -1)
 USER = Principal("esa", "scientist", "scientist@example.org", "REGISTERED_USER")
@@ -39,7 +55,8 @@ def file(content: str | int, limits: Limits = UNLIMITED) -> File:
         reference=False,
         visible_to_all=False,
         copies=(),
-        limits=limits,
+        is_metered=True,
+        limits=limits.of("user:of the test"),
     )
 
 

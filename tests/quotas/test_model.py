@@ -15,11 +15,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from gateway.catalog.model import Limits
 from gateway.errors import GatewayError
 from gateway.identity.principal import Principal, anonymous
 from gateway.quotas.service import Lease, Quotas
-from tests.quotas.support import file, open_quotas, run_reserve, run_settle, user
+from tests.quotas.support import Limits, file, open_quotas, run_reserve, run_settle, user
 
 T = TypeVar("T")
 

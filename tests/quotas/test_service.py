@@ -13,13 +13,13 @@ import pytest
 import redis.asyncio
 import redis.crc
 
-from gateway.catalog.model import Limits
 from gateway.errors import ConfigurationError, GatewayError
 from gateway.identity.principal import Principal, anonymous
 from gateway.quotas.service import MOST_BYTES, Quotas
 from tests.quotas.support import (
     UNLIMITED,
     USER,
+    Limits,
     all_keys,
     file,
     open_quotas,
