@@ -18,7 +18,8 @@ from gateway.downloads import Downloads, Plan
 from gateway.errors import GatewayError
 from gateway.identity.principal import Principal
 from gateway.locations import Location
-from gateway.quotas.service import lifetime
+from gateway.quotas.service import Way
+from gateway.quotas.standing import Standing
 from gateway.sources import Candidate, assess
 from gateway.text import shown
 
@@ -42,8 +43,6 @@ class Question:
     """Who asks; None to take who the headers and the query say."""
     by_proxy: bool
     """Whether the request comes by a trusted proxy."""
-    window: int
-    """Seconds in which resumes count as one download."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -104,9 +103,12 @@ async def _steps(app: web.Application, downloads: Downloads, question: Question)
     redirected = plan.decision.way == "redirect"
     answer = _status(HTTPStatus.TEMPORARY_REDIRECT if redirected else plan.verdict.status)
     if plan.file.is_metered:
-        used = await downloads.quotas.usage(principal)
-        yield Step("charge", _charge_text(plan, used))
-        answer = _refusal(plan, used, principal, question.window) or answer
+        way: Way = "stream" if plan.decision.way == "stream" else "whole"
+        estimate = await downloads.quotas.estimate(principal, file, plan.charged, way)
+        for standing in estimate.standings:
+            yield Step("limit", _limit_text(standing))
+        yield Step("charge", f"{estimate.downloads} downloads, {estimate.octets} bytes")
+        answer = answer if estimate.admitted else _status(HTTPStatus.TOO_MANY_REQUESTS)
     else:
         yield Step("charge", f"nothing: {file.data_type} does not count")
     yield Step("answer", answer)
@@ -183,29 +185,11 @@ def _verdict_text(plan: Plan) -> str:
     return f"{_status(verdict.status)}, {verdict.length} bytes of body" + (f", {place}" if place else "")
 
 
-def _charge_text(plan: Plan, used: tuple[int, int]) -> str:
-    max_downloads, max_bytes = lifetime(plan.file.limits)
-    return (
-        f"1 download, {plan.charged} bytes; used {used[0]} of {_limit(max_downloads)} downloads, "
-        f"{used[1]} of {_limit(max_bytes)} bytes"
-    )
-
-
-def _refusal(plan: Plan, used: tuple[int, int], principal: Principal, window: int) -> str | None:
-    """What the quota answers instead, as far as it can be told without asking it for the download."""
-    max_downloads, max_bytes = lifetime(plan.file.limits)
-    status = _status(HTTPStatus.TOO_MANY_REQUESTS)
-    if max_downloads == 0 or 0 <= max_bytes < used[1] + plan.charged:
-        return status
-    if 0 < max_downloads <= used[0]:
-        return (
-            status if principal.is_anonymous else f"{status}, unless it goes on with a download of the last {window} s"
-        )
-    return None
-
-
-def _limit(value: int) -> str:
-    return "unlimited" if value < 0 else str(value)
+def _limit_text(standing: Standing) -> str:
+    limit = standing.limit
+    reset = "" if standing.reset is None else f", changes in {standing.reset:.0f} s"
+    used = f"used {standing.used} of {limit.value}{reset}"
+    return f"{limit.account}: {limit.metric} {limit.period}: {used}: {standing.state}"
 
 
 def _status(status: HTTPStatus) -> str:

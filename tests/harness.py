@@ -13,12 +13,13 @@ from urllib.parse import quote
 import aiohttp
 import asyncpg
 
+from gateway.api.keys import DOWNLOADS
 from gateway.app import create_app
 from gateway.config import Config, from_values
 from gateway.identity.jwt import sign
-from gateway.identity.principal import Principal, anonymous
-from gateway.quotas.limits import Rule, Subject
-from gateway.quotas.service import connect as connect_quotas
+from gateway.identity.principal import Principal
+from gateway.quotas.limits import ANONYMOUS, Rule, Subject, own_account
+from gateway.quotas.service import Quotas
 from gateway.server import serving
 from gateway.storage import Stat
 
@@ -265,6 +266,7 @@ class RunningGateway:
     session: aiohttp.ClientSession
     access_log: list[str]
     """Its lines."""
+    quotas: Quotas
 
     async def get(
         self, path: str, who: Principal | None = None, **headers: str
@@ -282,9 +284,10 @@ class RunningGateway:
             return response, await response.read()
 
     async def usage(self, who: Principal | None) -> tuple[int, int]:
-        """Downloads and bytes that Redis has charged to ``who``."""
-        async with connect_quotas(self.config.redis, self.config.quotas) as quotas:
-            return await quotas.usage(who or anonymous(TENANT))
+        """Downloads and bytes that are charged to ``who``; to all anonymous callers for None."""
+        account = ANONYMOUS if who is None else own_account(who)
+        used = await self.quotas.usage(TENANT if who is None else who.tenant, [account])
+        return used[account].downloads, used[account].octets
 
 
 def config_for(database: str, redis_url: str, root: Path, **sections: object) -> Config:
@@ -306,9 +309,10 @@ async def running_gateway(config: Config, root: Path) -> AsyncIterator[RunningGa
     access_log: list[str] = []
     try:
         async with (
-            serving(create_app(config), config.server, access_log.append) as url,
+            serving(app := create_app(config), config.server, access_log.append) as url,
             aiohttp.ClientSession(auto_decompress=False) as session,
         ):
-            yield RunningGateway(url, config, Catalogue(connection, root), session, access_log)
+            quotas = app[DOWNLOADS].quotas
+            yield RunningGateway(url, config, Catalogue(connection, root), session, access_log, quotas)
     finally:
         await connection.close()

@@ -52,9 +52,10 @@ def arguments(
     date = date_of(day)
     usage = balance.usage
     periods = ("total", date.isoformat(), f"{date:%Y-%m}")
-    rolling = [
-        (*period[1:].split(":"), *amounts) for period, amounts in usage.items() if period.startswith("r")
-    ]
+    rolling: list[str | int] = []
+    for period, amounts in usage.items():
+        if period.startswith("r"):
+            rolling += [*period[1:].split(":"), *amounts]
     return (
         (keys.state, keys.events, keys.account(balance.account)),
         (
@@ -64,7 +65,7 @@ def arguments(
             day,
             month_number(date),
             *(amount for period in periods for amount in usage.get(period, (0, 0))),
-            *(value for bucket in rolling for value in bucket),
+            *rolling,
         ),
     )
 

@@ -53,5 +53,3 @@ class Calls:
 
     def _confirm(self, keys: Keys, position: bytes) -> None:
         self._journal.confirm(keys.tenant, keys.epoch, int(position))
-
-

@@ -50,4 +50,4 @@ class Drain:
 
     async def _entries(self, keys: Keys, position: int) -> Sequence[tuple[int, str]]:
         found = await self._scripts.call("XRANGE", keys.events, f"{position + 1}-0", "+", "COUNT", BATCH)
-        return [(int(number.partition(b"-")[0]), body[1].decode()) for number, body in found]
+        return [(int(number.partition(b"-")[0]), body[b"e"].decode()) for number, body in found]

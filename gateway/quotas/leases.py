@@ -146,7 +146,7 @@ class Leases:
         """
         try:
             async with asyncio.timeout(self._ttl):
-                while not await self._beat(lease):
+                while not await self._beat(lease):  # noqa: ASYNC110 - each is a question to Redis
                     await asyncio.sleep(_PAUSE)
         except TimeoutError as error:
             raise AllowanceEndedError("the quota service does not answer") from error

@@ -69,7 +69,8 @@ _LOOK = """
 WITH me AS (
     INSERT INTO quota_processes (process, seen) VALUES ($1, now()) ON CONFLICT (process) DO UPDATE SET seen = now()
 )
-SELECT DISTINCT ON (e.tenant_id) t.name, e.epoch, e.opened, e.position, e.clock
+SELECT DISTINCT ON (e.tenant_id) t.name, e.epoch, e.opened, e.position, e.clock,
+       concat_ws('-', current_database(), t.tenant_id, extract(epoch FROM t.created_at)) AS ledger
 FROM quota_epochs e JOIN tenants t USING (tenant_id) ORDER BY e.tenant_id, e.epoch DESC"""
 
 _BEGIN = """
@@ -110,6 +111,8 @@ class Epoch:
     opened: bool
     position: int
     clock: int
+    ledger: str
+    """A name of this very ledger: another one may have counted in the same Redis."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -156,9 +159,7 @@ class Ledger:
 
     async def balances(self, tenant: str, epoch: int, accounts: Sequence[str], day: datetime.date) -> list[Balance]:
         """What is charged to each of ``accounts``: in all, on ``day``, in its month, in rolling windows."""
-        rows = await self._database.fetch(
-            _BALANCES, tenant, epoch, day.isoformat(), f"{day:%Y-%m}", list(accounts)
-        )
+        rows = await self._database.fetch(_BALANCES, tenant, epoch, day.isoformat(), f"{day:%Y-%m}", list(accounts))
         return [Balance(row["account"], row["position"], _usage(row)) for row in rows]
 
     async def position(self, tenant: str, epoch: int) -> int | None:
@@ -169,7 +170,10 @@ class Ledger:
     async def look(self, process: str) -> dict[str, Epoch]:
         """The latest epoch of each tenant; ``process`` lives."""
         rows = await self._database.fetch(_LOOK, process)
-        return {row["name"]: Epoch(row["epoch"], row["opened"], row["position"], row["clock"]) for row in rows}
+        return {
+            row["name"]: Epoch(row["epoch"], row["opened"], row["position"], row["clock"], row["ledger"])
+            for row in rows
+        }
 
     async def begin(self, tenant: str, epoch: int) -> None:
         """Begin an epoch, closed, unless somebody did."""

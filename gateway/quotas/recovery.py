@@ -27,8 +27,9 @@ _STEP = 0.01
 class Recovery:
     """This process's part in it."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - what a recovery is about
+    def __init__(
         self,
+        *,
         process: str,
         scripts: Scripts,
         ledger: Ledger,
@@ -36,7 +37,6 @@ class Recovery:
         epochs: Epochs,
         drain: Drain,
         leases: Leases,
-        *,
         window: int,
         ttl: int,
         process_timeout: float,
@@ -66,8 +66,8 @@ class Recovery:
                 log.error("Redis may have lost quota counters of tenant %r: beginning epoch %s", tenant, epoch + 1)
                 await self._ledger.begin(tenant, epoch + 1)
                 self._epochs.doubts.discard((tenant, epoch))
-            for tenant, epoch in (await self._ledger.look(self._process)).items():
-                await self._follow(tenant, epoch)
+            for tenant, latest in (await self._ledger.look(self._process)).items():
+                await self._follow(tenant, latest)
 
     async def ensure(self, tenant: str) -> None:
         """Have a tenant that is new to this process be known.
@@ -103,7 +103,7 @@ class Recovery:
         """Tell the ledger what this process knows, and put its leases into the new epoch."""
         tenancy.opened = False
         async with asyncio.timeout(5):
-            while tenancy.calls:
+            while tenancy.calls:  # noqa: ASYNC110 - for one round trip at most
                 await asyncio.sleep(_STEP)
         old = Keys(tenant, tenancy.epoch)
         await self._drain.drain(old, await self._ledger.position(tenant, tenancy.epoch) or 0)
@@ -147,7 +147,7 @@ class Recovery:
         if epoch.number > 1 and await self._ledger.awaited(tenant, epoch.number, seconds=self._process_timeout):
             return False
         keys = Keys(tenant, epoch.number)
-        answer = await self._scripts.run("open", (keys.state,), (epoch.clock,))
+        answer = await self._scripts.run("open", (keys.state,), (epoch.clock, epoch.ledger))
         if answer[0] != b"open":
             await self._ledger.begin(tenant, epoch.number + 1)
             return False

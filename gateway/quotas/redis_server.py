@@ -52,10 +52,11 @@ def read_scripts() -> Mapping[str, Script]:
         if path.name.endswith(".lua")
     }
     common = texts.pop("common")
-    return {name: _script(*text.split("\n", 1), common) for name, text in texts.items()}
+    return {name: _script(text, common) for name, text in texts.items()}
 
 
-def _script(first_line: str, rest: str, common: str) -> Script:
+def _script(text: str, common: str) -> Script:
+    first_line, rest = text.split("\n", 1)
     text = f"{first_line}\n{common}{rest}"
     return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 

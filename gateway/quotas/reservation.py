@@ -73,7 +73,7 @@ def limit_arguments(limits: tuple[Limit, ...], accounts: tuple[str, ...]) -> tup
     found: list[str | int] = []
     for limit in limits:
         number = accounts.index(limit.account) + 1
-        period = limit.period[:-1] if limit.period.endswith("s") else limit.period
+        period = limit.period.removesuffix("s")
         found += [number, limit.metric, period, limit.value, limit.burst, int(limit.slow_rate is not None)]
     return tuple(found)
 

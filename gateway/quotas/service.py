@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import logging
 import secrets
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from http import HTTPStatus
 from typing import Literal
 
@@ -21,12 +21,13 @@ from gateway.identity.principal import Principal
 from gateway.quotas import accounts as counters
 from gateway.quotas.calls import UNKNOWN_ERRORS, Answer, Calls
 from gateway.quotas.epochs import CountersClosedError, Epochs
+from gateway.quotas.keys import Keys
 from gateway.quotas.leases import Lease, Leases, first_mark
 from gateway.quotas.ledger import Ledger
 from gateway.quotas.limits import Limit, accounts_of
 from gateway.quotas.recovery import Recovery
-from gateway.quotas.reservation import MOST_BYTES, Reservation, limit_arguments, windows_of
 from gateway.quotas.redis_server import CircuitOpenError
+from gateway.quotas.reservation import MOST_BYTES, Reservation, limit_arguments, windows_of
 from gateway.quotas.scripts import NEIGHBOUR_ERRORS, Scripts
 from gateway.quotas.slowing import Slowing
 from gateway.quotas.standing import Standing, read, refusal
@@ -59,11 +60,22 @@ class Estimate:
         return all(standing.state != "refused" for standing in self.standings)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Usage:
+    """What an account has used in all, promises of running downloads included."""
+
+    downloads: int
+    octets: int
+    running: int
+    """Downloads that run now."""
+
+
 class Quotas:
     """Counts downloads and bytes. Reserving is one round trip to Redis."""
 
-    def __init__(  # noqa: PLR0913, PLR0917 - what it is made of
+    def __init__(
         self,
+        *,
         scripts: Scripts,
         ledger: Ledger,
         epochs: Epochs,
@@ -133,6 +145,22 @@ class Quotas:
     def pacing(self, lease: Lease) -> contextlib.AbstractContextManager[Allowance]:
         """What the download of ``lease`` may send while the block runs: slowly, if a soft limit is passed."""
         return self._slowing.pacing(lease)
+
+    async def usage(self, tenant: str, accounts: Sequence[str]) -> dict[str, Usage]:
+        """What each of ``accounts`` has used in all.
+
+        Raises:
+            GatewayError: 503.
+        """
+        try:
+            await self._ensure(tenant)
+            answer = await self._loaded(
+                "usage", tenant, lambda keys: (keys.state, *keys.of_accounts(tuple(accounts))), (), accounts
+            )
+        except UNKNOWN_ERRORS as error:
+            raise _unknown() from error
+        values = [int(value) for value in answer[2:]]
+        return {account: Usage(*values[3 * number : 3 * number + 3]) for number, account in enumerate(accounts)}
 
     async def settle(self, lease: Lease, *, delivered: bool) -> None:
         """Charge what was sent and end the lease; the download itself is given back unless ``delivered``.
@@ -224,16 +252,9 @@ class Quotas:
             way,
             *limit_arguments(limits, reservation.accounts),
         )
-        if reservation.tenant not in self._epochs.tenancies:
-            await self._recovery.ensure(reservation.tenant)
-        for _ in range(_LOADS):
-            answer = await self._calls.run("reserve", reservation.tenant, reservation.keys, arguments)
-            kind = answer[0]
-            if kind != b"load":
-                break
-            missing = [reservation.accounts[number - 1] for number in answer[2:]]
-            keys = self._epochs.keys(reservation.tenant)
-            await counters.load(self._scripts, self._ledger, keys, missing, int(answer[1]))
+        await self._ensure(reservation.tenant)
+        answer = await self._loaded("reserve", reservation.tenant, reservation.keys, arguments, reservation.accounts)
+        kind = answer[0]
         if kind in (b"granted", b"refused", b"possible"):
             return answer
         if kind == b"behind":
@@ -241,6 +262,27 @@ class Quotas:
         if kind == b"ended":
             raise unavailable("The quota service answered too late; try again.")
         raise CountersClosedError(reservation.tenant)
+
+    async def _ensure(self, tenant: str) -> None:
+        if tenant not in self._epochs.tenancies:
+            await self._recovery.ensure(tenant)
+
+    async def _loaded(
+        self,
+        name: str,
+        tenant: str,
+        keys_of: Callable[[Keys], Sequence[str]],
+        arguments: Sequence[str | int],
+        accounts: Sequence[str],
+    ) -> Answer:
+        """What a script answers when the accounts that it asks for are loaded."""
+        for _ in range(_LOADS):
+            answer = await self._calls.run(name, tenant, keys_of, arguments)
+            if answer[0] != b"load":
+                return answer
+            missing = [accounts[number - 1] for number in answer[2:]]
+            await counters.load(self._scripts, self._ledger, self._epochs.keys(tenant), missing, int(answer[1]))
+        raise CountersClosedError(tenant)
 
     async def _settle(self, lease: Lease, *, delivered: bool) -> None:
         if lease.renewal is not None and not lease.renewal.done():

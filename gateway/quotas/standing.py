@@ -76,12 +76,10 @@ def refusal(standings: Sequence[Standing], who: str) -> GatewayError:
     resets = [standing.reset for standing in refused]
     if all(reset is not None for reset in resets):
         headers["Retry-After"] = str(max(1, *(math.ceil(reset or 0) for reset in resets)))
-    body = {
-        "messages": [_message(standing, who) for standing in refused],
-        "limits": [described(standing) for standing in refused],
-    }
+    messages = [_message(standing, who) for standing in refused]
+    body = {"messages": messages, "limits": [described(standing) for standing in refused]}
     return GatewayError(
-        HTTPStatus.TOO_MANY_REQUESTS, " ".join(body["messages"]), code=_code(refused), headers=headers, body=body
+        HTTPStatus.TOO_MANY_REQUESTS, " ".join(messages), code=_code(refused), headers=headers, body=body
     )
 
 
@@ -135,16 +133,18 @@ def _quota(limit: Limit) -> str:
 def _message(standing: Standing, who: str) -> str:
     limit, used = standing.limit, standing.used
     exceeded = max(used - limit.value, 0)
+    lifetime = " This limit is for a lifetime: it does not reset with time." if limit.period == "total" else ""
     period = "" if limit.period == "total" else f" in {_PERIODS.get(limit.period, limit.period)}"
     shared = "" if limit.account.startswith(("user:", "network:")) else f" shared by {limit.account}"
     if limit.metric == "downloads":
-        return f"Download quota of {limit.value}{period}{shared} exceeded (by {exceeded}) for user {who}."
+        return f"Download quota of {limit.value}{period}{shared} exceeded (by {exceeded}) for user {who}.{lifetime}"
     if limit.metric == "concurrent":
         return f"Download rate of {limit.value}{shared} exceeded (by {exceeded}) for user {who}."
     if limit.metric == "rate":
         return f"Download starts of {limit.value} in {limit.period}{shared} exceeded for user {who}."
     return (
         f"Download quota of {limit.value} bytes{period}{shared} would be exceeded ({used} bytes used) for user {who}."
+        f"{lifetime}"
     )
 
 

@@ -54,18 +54,26 @@ class Upkeep:
         self.leases = Leases(self.calls, settings.lease_ttl, self._again)
         self.process = secrets.token_urlsafe(16)
         self.recovery = Recovery(
-            self.process,
-            scripts,
-            ledger,
-            journal,
-            epochs,
-            self.drain,
-            self.leases,
+            process=self.process,
+            scripts=scripts,
+            ledger=ledger,
+            journal=journal,
+            epochs=epochs,
+            drain=self.drain,
+            leases=self.leases,
             window=settings.window,
             ttl=settings.lease_ttl,
             process_timeout=settings.process_timeout,
         )
-        self.quotas = Quotas(scripts, ledger, epochs, self.calls, self.recovery, self.leases, settings)
+        self.quotas = Quotas(
+            scripts=scripts,
+            ledger=ledger,
+            epochs=epochs,
+            calls=self.calls,
+            recovery=self.recovery,
+            leases=self.leases,
+            settings=settings,
+        )
 
     async def _again(self, lease: Lease) -> None:
         await self.quotas.again(lease)
@@ -143,9 +151,7 @@ class Upkeep:
         await self._ledger.leave(self.process)
 
 
-async def _repeat(
-    work: Callable[[], Awaitable[None]], seconds: float, *, wake: asyncio.Event | None = None
-) -> None:
+async def _repeat(work: Callable[[], Awaitable[None]], seconds: float, *, wake: asyncio.Event | None = None) -> None:
     """``work`` again and again; processes that began at the same moment do not go on so."""
     while True:
         pause = seconds * random.uniform(0.8, 1.2)  # noqa: S311 - no secret
@@ -176,5 +182,3 @@ async def open_quotas(
         await upkeep.look()
         async with upkeep.going_on():
             yield upkeep.quotas
-
-

@@ -1,7 +1,8 @@
 -- What every script begins with. Counts and times are integers; times are microseconds since 1970.
 --
 -- The state of a tenant in one epoch is a hash: run (of the server that the epoch was opened on), seq (events
--- appended), confirmed (events that the ledger has), clock (the latest time seen), shift (added to the time; tests).
+-- appended), confirmed (events that the ledger has), clock (the latest time seen), ledger (whose epoch it is), shift (added
+-- to the time; tests).
 -- An account is a hash: d, b (downloads and bytes in all, promises of running downloads included); day, dd, db and
 -- month, md, mb (the latest day and month, and what was charged to them); tat:SECONDS (see the rate in reserve.lua);
 -- rSECONDS:BUCKET:d and :b (a rolling window in buckets). It is loaded from the ledger before anything is charged.

@@ -3,9 +3,11 @@
 --
 -- KEYS  1 state
 -- ARGV  1 clock, the latest time that is known
--- Gives {"open"}; {"closed"} if it was opened on another run of the server.
+--       2 ledger, whose epoch it is
+-- Gives {"open"}; {"closed"} if it was opened on another run of the server, or for another ledger.
 if redis.call('EXISTS', KEYS[1]) == 0 then
     local run = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
-    redis.call('HSET', KEYS[1], 'run', run, 'seq', 0, 'confirmed', 0, 'clock', ARGV[1])
+    redis.call('HSET', KEYS[1], 'run', run, 'seq', 0, 'confirmed', 0, 'clock', ARGV[1], 'ledger', ARGV[2])
 end
-return {opened(KEYS[1]) and 'open' or 'closed'}
+local open = opened(KEYS[1]) and redis.call('HGET', KEYS[1], 'ledger') == ARGV[2]
+return {open and 'open' or 'closed'}
