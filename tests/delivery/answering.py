@@ -92,7 +92,10 @@ class CheckedTransfer(Transfer):
 
 
 class Marks:
-    """Grants up to one mark after the other, and then ends; sees that it is asked only where all is sent."""
+    """Grants up to one mark after the other, and then ends; sees that it is asked only where all is sent.
+
+    From the second one on, each takes ``pause`` seconds.
+    """
 
     def __init__(self, marks: Sequence[int], *, pause: float = 0) -> None:
         self.left = list(marks)
@@ -108,7 +111,7 @@ class Marks:
     async def more(self) -> None:
         self.waits += 1
         assert self.transfer.sent == self.mark
-        await asyncio.sleep(self.pause)
+        await asyncio.sleep(self.pause if self.mark else 0)
         assert self.transfer.sent == self.mark
         if not self.left:
             raise AllowanceEndedError("it is enough")
