@@ -133,8 +133,6 @@ class Client:
             ConnectionError: the client is gone.
             ClientStalledError: see there.
         """
-        if self.encrypted and self.transport.is_closing():
-            raise ConnectionResetError("the client is gone")
         if not self.transport.get_write_buffer_size():
             return
         # The transport of asyncio's TLS takes 0 as "always full".
