@@ -32,6 +32,11 @@ class Client:
         allowance: Allowance | None,
     ) -> None:
         self.transport = transport
+        # Once it is closed, the transport of asyncio's TLS cannot be asked any more.
+        self.encrypted = transport.get_extra_info("sslcontext") is not None
+        """Whether Python itself encrypts this connection, so that bytes must pass through it."""
+        self.socket: socket.socket = transport.get_extra_info("socket")
+        """The socket of the connection, as the framework lends it."""
         self.transfer = transfer
         self.watch = Watch(transport, pace, transfer)
         self._writer = writer
@@ -64,17 +69,6 @@ class Client:
         finally:
             if client._peer is not None:
                 client._peer.close()
-
-    @property
-    def encrypted(self) -> bool:
-        """Whether Python itself encrypts this connection, so that bytes must pass through it."""
-        return self.transport.get_extra_info("sslcontext") is not None
-
-    @property
-    def socket(self) -> socket.socket:
-        """The socket of the connection, as the framework lends it."""
-        connection: socket.socket = self.transport.get_extra_info("socket")
-        return connection
 
     def room(self, most: int) -> int:
         """How many of the next ``most`` bytes of the representation may be sent now. Nothing is sent without asking."""

@@ -59,8 +59,8 @@ class Transport:
     def get_write_buffer_size(self) -> int:
         return 0
 
-    def get_extra_info(self, _: str) -> socket.socket:
-        return self._near
+    def get_extra_info(self, name: str) -> socket.socket | None:
+        return self._near if name == "socket" else None
 
 
 class Wires:
