@@ -43,17 +43,18 @@ class Script:
     text: str
     sha: str
 
+    @classmethod
+    def of(cls, text: str) -> Script:
+        """The script with this text."""
+        return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
 
 def read_scripts() -> Mapping[str, Script]:
     """The scripts of the package, ``lua/NAME.lua``, by name."""
-    texts = {
-        path.name.removesuffix(".lua"): path.read_text(encoding="utf-8")
+    return {
+        path.name.removesuffix(".lua"): Script.of(path.read_text(encoding="utf-8"))
         for path in files("gateway.quotas").joinpath("lua").iterdir()
         if path.name.endswith(".lua")
-    }
-    return {
-        name: Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
-        for name, text in texts.items()
     }
 
 
