@@ -73,7 +73,7 @@ class RedisServer:
     def ask(self, *command: str | int) -> Any:
         """What one command answers, on a connection of its own."""
         with self.client() as client:
-            return client.execute_command(*command)  # type: ignore[no-untyped-call]
+            return client.execute_command(*command)
 
     def launch(self) -> None:
         """Start it without waiting for it. It ends with the thread that calls this."""

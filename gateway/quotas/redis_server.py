@@ -79,6 +79,7 @@ class Server:
             scripts: that are loaded into it when it turns out not to know them.
             on_trouble: called after each failure that speaks of the server, and when it takes no changes any more.
         """
+        self.url = url
         self.address = address(url)
         self.breaker = Breaker()
         pool: Any = redis.asyncio.BlockingConnectionPool.from_url(

@@ -1,21 +1,21 @@
-"""A single Redis, one behind Sentinels and a cluster: the same calls, and what happens when a server goes."""
+"""A single Redis, one behind Sentinels and a cluster: the same calls; and slots that move, primaries that go."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import secrets
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 import redis
 from redis.crc import key_slot
 from redis.exceptions import ClusterCrossSlotError
 
+from gateway.config import Redis
+from gateway.doctor.redis_server import look_at_redis
 from gateway.errors import ConfigurationError
-from gateway.quotas.scripts import NEIGHBOUR_ERRORS, CircuitOpenError, Scripts
+from gateway.quotas.scripts import Scripts
 from tests.quotas.redis_calls import TENANTS, calling, count, in_thread, keys_of, opened, total, until
 from tests.redis_servers import SERVICE, RedisCluster, RedisSentinels, RedisServer
 
@@ -39,23 +39,6 @@ class Neighbourhood:
             server.ask(*command)
 
 
-@pytest.fixture(scope="session")
-def single_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = RedisServer(tmp_path_factory.mktemp("single") / "redis")
-    server.start()
-    try:
-        yield server
-    finally:
-        server.kill()
-
-
-@pytest.fixture
-def single(single_redis: RedisServer) -> RedisServer:
-    """The server, emptied."""
-    single_redis.ask("FLUSHALL")
-    return single_redis
-
-
 @pytest.fixture
 def cluster(redis_cluster: RedisCluster) -> RedisCluster:
     """The cluster, emptied."""
@@ -67,7 +50,7 @@ def cluster(redis_cluster: RedisCluster) -> RedisCluster:
 @pytest.fixture(params=["single", "sentinels", "cluster"])
 def neighbourhood(request: pytest.FixtureRequest) -> Neighbourhood:
     if request.param == "single":
-        server: RedisServer = request.getfixturevalue("single_redis")
+        server: RedisServer = request.getfixturevalue("redis_server")()
         found = Neighbourhood(server.url, [server])
     elif request.param == "sentinels":
         sentinels: RedisSentinels = request.getfixturevalue("redis_sentinels")
@@ -139,6 +122,20 @@ class TestEachTopology:
             assert [key async for key in scripts.scan("other:*")] == []
             await scripts.ping()
 
+    async def test_the_doctor_looks_at_each_primary(self, neighbourhood: Neighbourhood) -> None:
+        settings = Redis.model_validate({"url": neighbourhood.url, **neighbourhood.settings})
+        found = [finding async for finding in look_at_redis(settings)]
+        texts = [finding.text for finding in found]
+        assert {finding.text.rpartition(": ")[2] for finding in found if finding.level == "problem"} == {
+            "a restart forgets all counters"
+        }
+        for part in ("reachable, Valkey", "keeps nothing on disk", "scripts run and may write"):
+            assert sum(part in text for text in texts) == len(neighbourhood.servers)
+        if len(neighbourhood.servers) > 1:
+            assert all(any(f":{server.port}: " in text for text in texts) for server in neighbourhood.servers)
+        async with neighbourhood.opened() as scripts:
+            assert [key async for key in scripts.scan("*")] == []
+
     async def test_an_error_about_one_call_is_its_own(self, neighbourhood: Neighbourhood) -> None:
         async with neighbourhood.opened() as scripts:
             await scripts.call("SET", "gateway:{tenant-0}:usage", "no hash")
@@ -150,176 +147,12 @@ class TestEachTopology:
                     await count(scripts, "tenant-0", "a")
 
 
-async def stops_and_comes_back(
-    scripts: Scripts, server: RedisServer, tenant: str, *, by: Callable[[], None], back: Callable[[], None]
-) -> None:
-    """While the server is gone calls fail at once; when it is back they work, within a second or so."""
-    await count(scripts, tenant, "before")
-    by()
-
-    async def refused() -> bool:
-        try:
-            await count(scripts, tenant, "refused")
-        except CircuitOpenError:
-            return True
-        return False
-
-    await asyncio.gather(*(count(scripts, tenant, f"lost-{number}") for number in range(4)), return_exceptions=True)
-    await until(refused)
-    began = time.monotonic()
-    for number in range(200):
-        with pytest.raises(CircuitOpenError):
-            await count(scripts, tenant, str(number))
-        with pytest.raises(CircuitOpenError):
-            await total(scripts, tenant)
-    # Less than what a single call would take to time out.
-    assert time.monotonic() - began < scripts.timeout
-    back()
-    await in_thread(server.wait)
-    assert await until(lambda: count(scripts, tenant, "back")) < 3
-
-
-class TestSingle:
-    @pytest.mark.parametrize(("by", "back"), [("kill", "launch"), ("pause", "resume")])
-    async def test_calls_fail_at_once_while_it_is_gone(self, single: RedisServer, by: str, back: str) -> None:
-        async with opened(single.url, timeout=0.4) as scripts:
-            await stops_and_comes_back(scripts, single, "t", by=getattr(single, by), back=getattr(single, back))
-
-    async def test_it_need_not_ask_to_find_out_that_it_is_back(self, single: RedisServer) -> None:
-        async with opened(single.url, timeout=0.4) as scripts:
-            single.kill()
-            for number in range(4):
-                with pytest.raises(NEIGHBOUR_ERRORS):
-                    await count(scripts, "t", str(number))
-            single.launch()
-            await in_thread(single.wait)
-            await asyncio.sleep(1)
-            await count(scripts, "t", "back")
-
-    async def test_a_ping_closes_the_circuit_at_once(self, single: RedisServer) -> None:
-        async with opened(single.url, timeout=0.4) as scripts:
-            single.kill()
-            for number in range(4):
-                with pytest.raises(NEIGHBOUR_ERRORS):
-                    await count(scripts, "t", str(number))
-            with pytest.raises(NEIGHBOUR_ERRORS):
-                await scripts.ping()
-            single.launch()
-            await in_thread(single.wait)
-            await scripts.ping()
-            await count(scripts, "t", "back")
-
-    async def test_a_slow_call_among_good_ones_does_not_open_the_circuit(self, single: RedisServer) -> None:
-        async with opened(single.url, timeout=0.3) as scripts:
-            for number in range(5):
-                slow = asyncio.ensure_future(scripts.call("BLPOP", "{t}:nothing", 5))
-                while not slow.done():
-                    await count(scripts, "t", str(number))
-                    await asyncio.sleep(0.01)
-                with pytest.raises(TimeoutError):
-                    await slow
-            await count(scripts, "t", "after")
-
-    async def test_a_caller_who_leaves_does_not_open_the_circuit(self, single: RedisServer) -> None:
-        async with opened(single.url) as scripts:
-            for _ in range(10):
-                task = asyncio.ensure_future(scripts.call("BLPOP", "{t}:nothing", 5))
-                await asyncio.sleep(0.005)
-                task.cancel()
-                with pytest.raises(asyncio.CancelledError):
-                    await task
-            await count(scripts, "t", "after")
-
-    async def test_one_that_is_full_refuses_what_needs_memory_only(self, single: RedisServer) -> None:
-        async with opened(single.url) as scripts:
-            single.ask("CONFIG", "SET", "maxmemory", "1")
-            try:
-                for _ in range(5):
-                    with pytest.raises(redis.OutOfMemoryError):
-                        await count(scripts, "t", "full")
-                assert await scripts.run("free", ["{t}"], []) == 1
-            finally:
-                single.ask("CONFIG", "SET", "maxmemory", "0")
-            await count(scripts, "t", "full")
-
-    async def test_one_that_is_busy_fails_calls_until_it_is_not(self, single: RedisServer) -> None:
-        async with opened(single.url) as scripts:
-            single.ask("CONFIG", "SET", "busy-reply-threshold", "10")
-            endless = asyncio.ensure_future(in_thread(single.ask, "EVAL", "while true do end", 0))
-
-            async def busy() -> bool:
-                try:
-                    await count(scripts, "t", "busy")
-                except redis.ResponseError as error:
-                    return "BUSY" in str(error)
-                return False
-
-            await until(busy)
-            await in_thread(single.ask, "SCRIPT", "KILL")
-            with pytest.raises(redis.ResponseError, match="script"):
-                await endless
-            await count(scripts, "t", "busy")
-
-    async def test_one_that_becomes_a_replica_is_connected_anew(self, single: RedisServer) -> None:
-        async with opened(single.url, pool_size=1) as scripts:
-            await count(scripts, "t", "a")
-            before = await scripts.call("CLIENT", "ID")
-            single.ask("REPLICAOF", "127.0.0.1", "1")
-            try:
-                for _ in range(5):
-                    with pytest.raises(redis.ReadOnlyError):
-                        await count(scripts, "t", "replica")
-            finally:
-                single.ask("REPLICAOF", "NO", "ONE")
-            await count(scripts, "t", "replica")
-            assert await scripts.call("CLIENT", "ID") > before
-
-    async def test_one_that_loads_its_data_fails_calls_until_it_has(self, tmp_path: Path) -> None:
-        options = ("--appendonly", "yes", "--key-load-delay", "300", "--loading-process-events-interval-bytes", "1024")
-        server = RedisServer(tmp_path / "redis", *options)
-        try:
-            server.start()
-            async with opened(server.url) as scripts:
-                await count(scripts, "t", "kept", 7)
-                server.ask("EVAL", "for i = 1, 3000 do redis.call('SET', KEYS[1] .. i, i) end", 1, "filler")
-                server.ask("BGREWRITEAOF")
-                await until(lambda: in_thread(_has_rewritten, server))
-                server.kill()
-                server.launch()
-
-                async def loading() -> bool:
-                    try:
-                        await scripts.ping()
-                    except redis.BusyLoadingError:
-                        return True
-                    return False
-
-                await until(loading)
-                with pytest.raises(redis.ConnectionError):
-                    await count(scripts, "t", "loading")
-                await until(scripts_work(scripts))
-                assert await total(scripts, "t") == 7
-        finally:
-            server.kill()
-
+class TestCluster:
     async def test_a_node_of_a_cluster_is_refused_as_single_server(self, cluster: RedisCluster) -> None:
         with pytest.raises(ConfigurationError, match="cluster = true"):
             async with opened(cluster.nodes[0].url):
                 pass
 
-
-def _has_rewritten(server: RedisServer) -> bool:
-    with server.client() as client:
-        info = client.info("persistence")
-        assert isinstance(info, dict)
-        return info["aof_rewrite_in_progress"] == 0 and info["aof_rewrites"] > 0
-
-
-def scripts_work(scripts: Scripts) -> Callable[[], asyncio.Future[object]]:
-    return lambda: asyncio.ensure_future(scripts.run("free", ["{t}"], []))
-
-
-class TestCluster:
     async def test_a_slot_that_moves_while_calls_run_goes_unnoticed(self, cluster: RedisCluster) -> None:
         tenant = TENANTS[0]
         slot = key_slot(f"{{{tenant}}}".encode())
@@ -334,8 +167,8 @@ class TestCluster:
                 await callers.go_on()
                 await in_thread(cluster.begin_move, slot, giver, taker)
                 await in_thread(cluster.move_keys, slot, giver, taker)
-                # Nothing is left there: one key is answered ASK. The script wants a new key beside one that moved, which
-                # is TRYAGAIN as long as the slot is on its way.
+                # Nothing is left there: one key is answered ASK. The script wants a new key beside one that moved, and
+                # is answered TRYAGAIN as long as the slot is on its way.
                 assert await total(scripts, tenant) > 0
                 await callers.go_on(tenants=others)
                 await in_thread(cluster.end_move, slot, taker)
