@@ -73,10 +73,10 @@ class RedisServer:
     def ask(self, *command: str | int) -> Any:
         """What one command answers, on a connection of its own."""
         with self.client() as client:
-            return client.execute_command(*command)  # type: ignore[no-untyped-call]
+            return client.execute_command(*command)
 
     def launch(self) -> None:
-        """Start it without waiting for it."""
+        """Start it without waiting for it. It ends with the thread that calls this."""
         command = [
             *(str(locate().valkey), *self._mode()),
             *("--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.directory)),
@@ -88,7 +88,7 @@ class RedisServer:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                preexec_fn=dies_with_parent(signal.SIGKILL),
+                preexec_fn=dies_with_parent(signal.SIGKILL),  # noqa: PLW1509 - it makes one system call
             )
 
     def start(self) -> None:
@@ -201,7 +201,7 @@ class RedisCluster:
             identifier = self.identifier(primary)
             until(lambda node=replica, name=identifier: name in self._known(node), "the replica knows its primary")  # type: ignore[misc]
             replica.ask("CLUSTER", "REPLICATE", identifier)
-        until(self.is_whole, "the cluster is whole")
+        self.wait_whole()
 
     def end(self) -> None:
         for node in self.nodes:
@@ -214,6 +214,19 @@ class RedisCluster:
             if info["cluster_state"] != "ok" or info["cluster_known_nodes"] != str(len(self.nodes)):
                 return False
         return all(_facts(node.ask("INFO", "replication"))["master_link_status"] == "up" for node in self._replicas)
+
+    def wait_whole(self) -> None:
+        """Wait until `is_whole`."""
+        until(self.is_whole, "the cluster is whole")
+
+    def has_replaced(self, dead: RedisServer) -> bool:
+        """Whether all other primaries say that none of the slots is held by ``dead``, which is gone."""
+        for node in self.nodes:
+            if node is not dead and any(
+                int(primary[1]) == dead.port for _, _, primary, *_ in node.ask("CLUSTER", "SLOTS")
+            ):
+                return False
+        return True
 
     def holder(self, key: str) -> RedisServer:
         """The primary of the slot of ``key``."""
@@ -260,7 +273,14 @@ class RedisCluster:
     @staticmethod
     def _node(directory: Path) -> RedisServer:
         port = free_port(with_bus=True)
-        options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--cluster-replica-validity-factor", "0")
+        options = (
+            "--cluster-enabled",
+            "yes",
+            "--cluster-node-timeout",
+            "1000",
+            "--cluster-replica-validity-factor",
+            "0",
+        )
         return RedisServer(directory, *options, port=port)
 
 
@@ -374,9 +394,20 @@ class RedisSentinels:
         return replica[b"flags"] == b"slave" and _text(sentinel.ask("SENTINEL", "CKQUORUM", SERVICE)).startswith("OK 3")
 
 
+@pytest.fixture(scope="session")
+def redis_sentinels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisSentinels]:
+    """For tests that leave all as it is: a failover takes longer to undo than a start."""
+    sentinels = RedisSentinels(tmp_path_factory.mktemp("sentinels"))
+    try:
+        sentinels.start()
+        yield sentinels
+    finally:
+        sentinels.end()
+
+
 @pytest.fixture
-def redis_sentinels(tmp_path: Path) -> Iterator[RedisSentinels]:
-    """For one test: a failover takes longer to undo than a start."""
+def fragile_sentinels(tmp_path: Path) -> Iterator[RedisSentinels]:
+    """For a test that breaks them."""
     sentinels = RedisSentinels(tmp_path)
     try:
         sentinels.start()

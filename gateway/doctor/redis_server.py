@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import secrets
 import time
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,10 @@ from redis.exceptions import NoPermissionError, RedisError, ResponseError
 from gateway.config import Redis
 from gateway.doctor.clocks import clock_finding, skew
 from gateway.doctor.findings import Finding, Findings, ok, problem, warning
+from gateway.errors import ConfigurationError
+from gateway.quotas.redis_server import NEIGHBOUR_ERRORS as _ERRORS
+from gateway.quotas.redis_server import Server
+from gateway.quotas.topology import Topology, topology_for
 
 OLDEST_VERSION = 7
 
@@ -32,21 +37,49 @@ return tonumber(probe) + redis.call('EXISTS', KEYS[1])
 """
 _PROBE_ANSWER = 2
 
-_ERRORS = (OSError, TimeoutError, RedisError)
-
 _POLICY_REMEDY = "set maxmemory-policy noeviction: what it evicts, users may download again"
 
 
 async def look_at_redis(settings: Redis) -> Findings:
-    """It is there, new enough, forgets nothing, takes changes, runs scripts, and knows the time."""
+    """Each primary is there, new enough, forgets nothing, takes changes, runs scripts, and knows the time."""
     try:
-        client = redis.asyncio.Redis.from_url(
-            settings.url.get_secret_value(), retry=Retry(NoBackoff(), 0), client_name="download-gateway-doctor"
-        )
-    except ValueError:
-        # The message may quote the URL, and the URL its password.
-        yield problem("url: is no URL that can be used", 'write it like "redis://user:password@host:6379/0"')
+        topology = topology_for(settings, {})
+    except ConfigurationError as error:
+        yield problem(str(error).removeprefix("redis."), 'write it like "redis://user:password@host:6379/0"')
         return
+    try:
+        try:
+            await topology.find()
+        except _ERRORS as error:
+            yield problem(f"nobody tells where it is: {type(error).__name__}: {error}", _where(settings))
+            return
+        primaries = topology.primaries()
+        for server in primaries:
+            name = f"{server.address}: " if len(primaries) > 1 else ""
+            async for finding in _look_at(server.url, settings, _key_at(topology, server)):
+                yield dataclasses.replace(finding, text=f"{name}{finding.text}")
+    finally:
+        await topology.close()
+
+
+def _where(settings: Redis) -> str:
+    if settings.cluster:
+        return "start it, or set url of [redis] to nodes of the cluster, with user and password"
+    return "start them, or set url and sentinel_service of [redis] to the Sentinels and to the name that they watch"
+
+
+def _key_at(topology: Topology, server: Server) -> str:
+    """A key that nobody uses and that ``server`` holds."""
+    while True:
+        key = f"gateway:{{doctor-{secrets.token_hex(8)}}}:probe"
+        # There may be slots that nobody holds.
+        with contextlib.suppress(RedisError):
+            if topology.server_for(key) is server:
+                return key
+
+
+async def _look_at(url: str, settings: Redis, key: str) -> Findings:
+    client = redis.asyncio.Redis.from_url(url, retry=Retry(NoBackoff(), 0), client_name="download-gateway-doctor")
     async with contextlib.aclosing(client):
         try:
             await client.ping()
@@ -55,22 +88,22 @@ async def look_at_redis(settings: Redis) -> Findings:
             yield problem(f"cannot be reached: {type(error).__name__}: {error}", remedy)
             return
         try:
-            async for finding in _facts(client):
+            async for finding in _facts(client, settings, key):
                 yield finding
         except _ERRORS as error:
             yield problem(f"does not answer any more: {type(error).__name__}: {error}", "see its log")
 
 
-async def _facts(client: redis.asyncio.Redis) -> Findings:
+async def _facts(client: redis.asyncio.Redis, settings: Redis, key: str) -> Findings:
     try:
         info: Mapping[str, Any] = await client.info()
     except ResponseError as error:
         yield warning(f"does not tell about itself: {error}", "allow its user INFO, or see to the settings yourself")
     else:
-        for finding in (_version(info), *_role(info), _eviction(info)):
+        for finding in (_version(info), *_role(info, settings), _eviction(info)):
             yield finding
         yield await _persistence(client, info)
-    yield await _scripts(client)
+    yield await _scripts(client, key)
     before = time.time()
     with contextlib.suppress(ResponseError):
         seconds, microseconds = await client.time()
@@ -88,14 +121,12 @@ def _version(info: Mapping[str, Any]) -> Finding:
     return ok(text)
 
 
-def _role(info: Mapping[str, Any]) -> Iterator[Finding]:
+def _role(info: Mapping[str, Any], settings: Redis) -> Iterator[Finding]:
     if info.get("role") != "master":
-        yield problem("is a replica: it takes no changes", "name the primary in url of [redis]")
-    if info.get("cluster_enabled"):
-        yield problem(
-            "is a node of a cluster, which holds a part of the keys only",
-            "name a Redis that is no cluster in url of [redis]",
-        )
+        remedy = "name the primary in url of [redis], or Sentinels that know it, with sentinel_service"
+        yield problem("is a replica: it takes no changes", remedy)
+    if info.get("cluster_enabled") and not settings.cluster:
+        yield problem("is a node of a cluster, which holds a part of the keys only", "set cluster = true in [redis]")
 
 
 def _eviction(info: Mapping[str, Any]) -> Finding:
@@ -122,10 +153,10 @@ async def _persistence(client: redis.asyncio.Redis, info: Mapping[str, Any]) -> 
     return problem("keeps nothing on disk: a restart forgets all counters", remedy)
 
 
-async def _scripts(client: redis.asyncio.Redis) -> Finding:
+async def _scripts(client: redis.asyncio.Redis, key: str) -> Finding:
     script = client.register_script(_PROBE)
     try:
-        answer = await script(keys=[f"gateway:{{doctor}}:probe:{secrets.token_hex(8)}"])
+        answer = await script(keys=[key])
     except NoPermissionError as error:
         return problem(
             f"refuses scripts: {error}", "allow its user EVALSHA, SCRIPT LOAD and hash commands on gateway:*"

@@ -43,6 +43,11 @@ class Script:
     text: str
     sha: str
 
+    @classmethod
+    def of(cls, text: str) -> Script:
+        """The script with this text."""
+        return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
 
 def read_scripts() -> Mapping[str, Script]:
     """The scripts of the package, ``lua/NAME.lua``, by name; each with ``common.lua`` behind its first line."""
@@ -52,13 +57,12 @@ def read_scripts() -> Mapping[str, Script]:
         if path.name.endswith(".lua")
     }
     common = texts.pop("common")
-    return {name: _script(text, common) for name, text in texts.items()}
+    return {name: _with_common(text, common) for name, text in texts.items()}
 
 
-def _script(text: str, common: str) -> Script:
+def _with_common(text: str, common: str) -> Script:
     first_line, rest = text.split("\n", 1)
-    text = f"{first_line}\n{common}{rest}"
-    return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+    return Script.of(f"{first_line}\n{common}{rest}")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -82,6 +86,7 @@ class Server:
             scripts: that are loaded into it when it turns out not to know them.
             on_trouble: called after each failure that speaks of the server, and when it takes no changes any more.
         """
+        self.url = url
         self.address = address(url)
         self.breaker = Breaker()
         pool: Any = redis.asyncio.BlockingConnectionPool.from_url(

@@ -132,13 +132,13 @@ class Scripts:
 
 
 @contextlib.asynccontextmanager
-async def open_scripts(settings: RedisSettings) -> AsyncIterator[Scripts]:
-    """Find the servers, open connections to them, and load the scripts.
+async def open_scripts(settings: RedisSettings, scripts: Mapping[str, Script] = _SCRIPTS) -> AsyncIterator[Scripts]:
+    """Find the servers, open connections to them, and load the ``scripts``.
 
     Raises:
         ConfigurationError: Redis cannot be reached, or is not what the settings say.
     """
-    topology = topology_for(settings, _SCRIPTS)
+    topology = topology_for(settings, scripts)
     try:
         try:
             await topology.start()
@@ -146,6 +146,6 @@ async def open_scripts(settings: RedisSettings) -> AsyncIterator[Scripts]:
             raise ConfigurationError(
                 f"redis.url: Redis cannot be reached there: {error or type(error).__name__}"
             ) from error
-        yield Scripts(topology, _SCRIPTS, settings.timeout)
+        yield Scripts(topology, scripts, settings.timeout)
     finally:
         await topology.close()

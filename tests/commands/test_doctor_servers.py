@@ -158,7 +158,7 @@ async def test_a_user_of_redis_that_may_do_too_little() -> None:
 
 
 async def test_counters_that_are_not_there_are_named_without_their_password() -> None:
-    for url in ("redis://:hush@127.0.0.1:1/0", "redis://:hush@127.0.0.1:port/0"):
+    for url in ("redis://:hush@127.0.0.1:1/0", "redis://:hush@127.0.0.1:1/0?option=hush"):
         (found,) = await look_at_counters(url)
         assert found.level == "problem"
         assert "hush" not in found.text
