@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import random
+from pathlib import Path
 
 import aiohttp
 import pytest
 
-from tests.harness import ADMIN, OUTSIDER, SCIENTIST, RunningGateway, principal, token
+from gateway.catalog.locate import Catalog
+from gateway.catalog.model import Address, File
+from gateway.identity.principal import Principal
+from tests.harness import (
+    ADMIN,
+    OUTSIDER,
+    SCIENTIST,
+    RunningGateway,
+    config_for,
+    principal,
+    running_gateway,
+    token,
+)
 
 TEXT = b"nothing much, but exactly this\n" * 100
 LARGE = random.Random(1).randbytes(3 * 1024 * 1024 + 17)
@@ -260,6 +273,32 @@ async def test_limits_of_bytes_defaults_and_anonymous_callers(gateway: RunningGa
     assert (await gateway.get(entry.stac, OUTSIDER, Range="bytes=0-0"))[0].status == 206
     await gateway.catalogue.limit("user", "outsider@example.org", downloads=0)
     assert (await gateway.get(entry.stac, OUTSIDER, Range="bytes=0-0"))[0].status == 429
+
+
+async def test_the_settings_say_which_data_types_count_and_how_networks_are_made(
+    database: str, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quotas = {"metered_data_types": ["DOCUMENT"], "anonymous_ipv4_prefix": 24, "anonymous_ipv6_prefix": 48}
+    server = {"port": 0, "shutdown_timeout": 1, "trusted_proxies": ["127.0.0.0/8"]}
+    seen = []
+    locate = Catalog.locate
+
+    async def seen_locate(catalog: Catalog, address: Address, who: Principal) -> File:
+        seen.append(who)
+        return await locate(catalog, address, who)
+
+    monkeypatch.setattr(Catalog, "locate", seen_locate)
+    config = config_for(database, redis_url, tmp_path, quotas=quotas, server=server)
+    async with running_gateway(config, tmp_path) as gateway:
+        await gateway.catalogue.grant("open", await gateway.catalogue.group("everyone", public=True))
+        data = await gateway.catalogue.file(TEXT, collection="open")
+        text = await gateway.catalogue.file(b"text", collection="open", asset="text", data_type="DOCUMENT")
+        assert (await gateway.get(f"{data.stac}?scope=esa"))[0].status == 200
+        assert (await gateway.get(f"{text.stac}?scope=esa", X_Forwarded_For="203.0.113.9"))[0].status == 429
+        assert (await gateway.get(f"{text.stac}?scope=esa", X_Forwarded_For="2001:db8:1:2::3"))[0].status == 429
+        assert (await gateway.get(text.stac, OUTSIDER))[0].status == 200
+        assert await gateway.usage(OUTSIDER) == (1, len(b"text"))
+    assert [who.network for who in seen] == ["127.0.0.0/24", "203.0.113.0/24", "2001:db8:1::/48", None]
 
 
 async def test_a_file_gone_changed_or_grown_is_refused_and_costs_nothing(gateway: RunningGateway) -> None:

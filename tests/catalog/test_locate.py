@@ -81,9 +81,11 @@ async def large(database: str) -> AsyncIterator[asyncpg.Connection[Any]]:
     await connection.close()
 
 
-async def plan(connection: asyncpg.Connection[Any], statement: str, questions: Sequence[Question]) -> dict[str, Any]:
+async def plan(
+    connection: asyncpg.Connection[Any], statement: str, questions: Sequence[Question], metered: str = "RAWDATA"
+) -> dict[str, Any]:
     """What a prepared ``statement`` does for ``questions``: parameters of EXPLAIN itself would make another plan."""
-    columns = [*zip(*questions, strict=True), ("RAWDATA",)]
+    columns = [*zip(*questions, strict=True), (metered,)]
     kinds = ("text", "text", "text", "text", "boolean", *("text" for _ in columns[5:]))
     literals = [
         await connection.fetchval(f"SELECT quote_literal($1::{kind}[]::text)", column)
@@ -119,6 +121,26 @@ async def test_the_rows_of_a_batch_are_found_by_indexes(large: asyncpg.Connectio
                 if table in LARGE_TABLES:
                     assert way in ("Index Scan", "Index Only Scan", "Bitmap Heap Scan"), (way, table)
                     assert count <= 200 * size, (table, count)
+
+
+def loops(node: dict[str, Any], table: str) -> int:
+    """How often ``table`` is turned to."""
+    own = node["Actual Loops"] if node.get("Relation Name") == table else 0
+    return int(own) + sum(loops(part, table) for part in node.get("Plans", []))
+
+
+async def test_rules_are_looked_for_only_where_downloads_count(large: asyncpg.Connection[Any]) -> None:
+    rows = await large.fetch(_QUESTIONS, 8)
+    questions = [(*row[:5], row["urn"], row["checksum"]) for row in rows]
+    counted = await plan(large, LOCATE_BY_CHECKSUM, questions, metered="RAWDATA")
+    assert loops(counted["Plan"], "quota_limits") > len(questions)
+    free = await plan(large, LOCATE_BY_CHECKSUM, questions, metered="DOCUMENT")
+    assert loops(free["Plan"], "quota_limits") == 0
+    assert free["Plan"]["Actual Rows"] == len(questions)
+    await large.execute("DELETE FROM quota_limits WHERE subject = 'group'")
+    before = loops(counted["Plan"], "groups")
+    without = await plan(large, LOCATE_BY_CHECKSUM, questions, metered="RAWDATA")
+    assert loops(without["Plan"], "groups") == before - len(questions)
 
 
 ODD_GROUPS = ['"', "\\", '\\"', "{", "}", "a,b", "NULL", " ", "'", "$1", "Île", "北京", "a\nb"]

@@ -1,0 +1,178 @@
+"""Rules for administrators: as they are, and as REGARDS sees them. Each function is one statement.
+
+A rule that is written applies to the next request. All functions raise GatewayError: 404 for a tenant that does not
+exist, 503 if PostgreSQL does not answer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from http import HTTPStatus
+from typing import NamedTuple
+
+import asyncpg
+
+from gateway.db import Database
+from gateway.errors import GatewayError
+from gateway.quotas.limits import UNLIMITED, Metric, Rule, Subject, complaint
+from gateway.text import is_storable
+
+
+class RegardsLimits(NamedTuple):
+    """What REGARDS calls the limits of a user; -1 is unlimited."""
+
+    max_quota: int
+    """Downloads in all."""
+    rate_limit: int
+    """Downloads at a time."""
+
+
+_COLUMNS = "subject, name, shared, metric, period, value, burst, slow_rate, fail"
+
+_RULES = f"""
+SELECT {_COLUMNS}
+FROM (SELECT tenant_id FROM tenants WHERE name = $1) tenant
+LEFT JOIN quota_limits q ON q.tenant_id = tenant.tenant_id
+    AND ($2::text IS NULL OR q.subject = $2) AND ($3::text IS NULL OR q.name = $3)
+ORDER BY subject, name, shared, metric, period"""  # noqa: S608 - made of constants; values are bound
+
+_PUT = f"""
+WITH tenant AS (SELECT tenant_id FROM tenants WHERE name = $1), put AS (
+    INSERT INTO quota_limits (tenant_id, {_COLUMNS})
+    SELECT tenant_id, rule.*
+    FROM tenant CROSS JOIN unnest($2::text[], $3::text[], $4::boolean[], $5::text[], $6::text[], $7::bigint[],
+                                  $8::integer[], $9::bigint[], $10::text[]) AS rule
+    ON CONFLICT (tenant_id, subject, name, shared, metric, period) DO UPDATE SET """  # noqa: S608 - as above
+_PUT_END = ") SELECT FROM tenant"
+_PUT_RULES = f"""{_PUT} value = EXCLUDED.value, burst = EXCLUDED.burst, slow_rate = EXCLUDED.slow_rate,
+    fail = EXCLUDED.fail {_PUT_END}"""
+# REGARDS knows of values alone: what else was set stays.
+_PUT_VALUES = f"{_PUT} value = EXCLUDED.value {_PUT_END}"
+
+_DELETE = """
+WITH tenant AS (SELECT tenant_id FROM tenants WHERE name = $1), gone AS (
+    DELETE FROM quota_limits q USING tenant WHERE q.tenant_id = tenant.tenant_id
+        AND q.subject = $2 AND q.name = $3 AND q.shared = $4 AND q.metric = $5 AND q.period = $6
+    RETURNING 1
+)
+SELECT EXISTS (SELECT FROM gone) AS found FROM tenant"""
+
+_REGARDS_DEFAULTS = """
+SELECT (SELECT q.value FROM quota_limits q WHERE q.tenant_id = tenant.tenant_id AND q.subject = 'tenant'
+            AND q.name = '' AND NOT q.shared AND q.metric = 'downloads' AND q.period = 'total') AS max_quota,
+       (SELECT q.value FROM quota_limits q WHERE q.tenant_id = tenant.tenant_id AND q.subject = 'tenant'
+            AND q.name = '' AND NOT q.shared AND q.metric = 'concurrent' AND q.period = 'now') AS rate_limit
+FROM tenants tenant WHERE tenant.name = $1"""
+
+_REGARDS_LIMITS = f"""
+SELECT asked.email, coalesce(own_quota.value, defaults.max_quota) AS max_quota,
+       coalesce(own_rate.value, defaults.rate_limit) AS rate_limit
+FROM (SELECT tenant_id FROM tenants WHERE name = $1) tenant
+CROSS JOIN ({_REGARDS_DEFAULTS}) defaults
+LEFT JOIN unnest($2::text[]) AS asked(email) ON true
+LEFT JOIN quota_limits own_quota ON own_quota.tenant_id = tenant.tenant_id AND own_quota.subject = 'user'
+    AND own_quota.name = asked.email AND own_quota.metric = 'downloads' AND own_quota.period = 'total'
+LEFT JOIN quota_limits own_rate ON own_rate.tenant_id = tenant.tenant_id AND own_rate.subject = 'user'
+    AND own_rate.name = asked.email AND own_rate.metric = 'concurrent' AND own_rate.period = 'now'
+"""  # noqa: S608 - as above
+
+
+async def rules(
+    database: Database, tenant: str, subject: Subject | None = None, name: str | None = None
+) -> tuple[Rule, ...]:
+    """The rules of ``tenant``; of ``subject`` and ``name`` alone where they are given."""
+    if not all(is_storable(text) for text in (subject or "", name or "")):
+        return ()
+    rows = await _fetch(database, tenant, _RULES, subject, name)
+    return tuple(Rule(*row) for row in rows if row["subject"] is not None)
+
+
+async def put_rule(database: Database, tenant: str, rule: Rule) -> None:
+    """Write ``rule``, in place of the one of the same subject, name, sharing, metric and period.
+
+    Raises:
+        GatewayError: 400 the rule makes no sense.
+    """
+    await _put(database, tenant, _PUT_RULES, [rule])
+
+
+async def delete_rule(
+    database: Database, tenant: str, subject: Subject, name: str, *, shared: bool, metric: Metric, period: str
+) -> bool:
+    """Delete a rule; whether there was one.
+
+    Raises:
+        GatewayError: 400 there can be no such rule.
+    """
+    _check(Rule(subject, name, shared, metric, period, UNLIMITED))
+    (row,) = await _fetch(database, tenant, _DELETE, subject, name, shared, metric, period)
+    found: bool = row["found"]
+    return found
+
+
+async def regards_limits(database: Database, tenant: str, emails: Iterable[str]) -> dict[str, RegardsLimits]:
+    """What REGARDS calls the limits of each of ``emails``: their own, else the tenant's, else -1."""
+    asked = [email for email in dict.fromkeys(emails) if is_storable(email)]
+    rows = await _fetch(database, tenant, _REGARDS_LIMITS, asked)
+    return {row["email"]: _regards(row) for row in rows if row["email"] is not None}
+
+
+async def put_regards_limits(database: Database, tenant: str, limits: Mapping[str, RegardsLimits]) -> None:
+    """Write the limits of users by email; all of them or none.
+
+    Raises:
+        GatewayError: 400 an email or a number makes no sense.
+    """
+    written = [rule for email, of_user in limits.items() for rule in _of_regards("user", email, of_user)]
+    await _put(database, tenant, _PUT_VALUES, written)
+
+
+async def regards_defaults(database: Database, tenant: str) -> RegardsLimits:
+    """The limits of users who have none of their own."""
+    (row,) = await _fetch(database, tenant, _REGARDS_DEFAULTS)
+    return _regards(row)
+
+
+async def put_regards_defaults(database: Database, tenant: str, limits: RegardsLimits) -> None:
+    """Write the limits of users who have none of their own.
+
+    Raises:
+        GatewayError: 400 a number makes no sense.
+    """
+    await _put(database, tenant, _PUT_VALUES, _of_regards("tenant", "", limits))
+
+
+def _of_regards(subject: Subject, name: str, limits: RegardsLimits) -> list[Rule]:
+    max_quota, rate_limit = limits
+    return [
+        Rule(subject, name, False, "downloads", "total", max_quota),
+        Rule(subject, name, False, "concurrent", "now", rate_limit),
+    ]
+
+
+def _regards(row: asyncpg.Record) -> RegardsLimits:
+    return RegardsLimits(*(UNLIMITED if row[name] is None else row[name] for name in RegardsLimits._fields))
+
+
+def _check(rule: Rule) -> None:
+    problem = complaint(rule)
+    if problem is not None:
+        raise GatewayError(HTTPStatus.BAD_REQUEST, f"This is no rule: {problem}.")
+
+
+async def _put(database: Database, tenant: str, statement: str, written: Sequence[Rule]) -> None:
+    for rule in written:
+        _check(rule)
+    # In one order, so that two who write at a time do not wait for each other.
+    rows = sorted(map(dataclasses.astuple, written), key=lambda row: row[:5])
+    columns = [list(column) for column in zip(*rows, strict=True)] or [[]] * len(dataclasses.fields(Rule))
+    await _fetch(database, tenant, statement, *columns)
+
+
+async def _fetch(database: Database, tenant: str, statement: str, *parameters: object) -> list[asyncpg.Record]:
+    """The rows of a statement that gives at least one for a tenant that exists."""
+    rows = await database.fetch(statement, tenant, *parameters) if is_storable(tenant) else []
+    if not rows:
+        raise GatewayError(HTTPStatus.NOT_FOUND, f"There is no tenant {tenant!r}.")
+    return rows
