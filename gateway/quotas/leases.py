@@ -55,6 +55,8 @@ class Lease:
     mark: int
     """Bytes that may be sent under this reservation so far."""
     renew: Renew
+    capped: bool = False
+    """Granted by this process alone: Redis knows nothing of it."""
     base: int = 0
     """Bytes of the answer that were charged to reservations before, which ran out."""
     gone: bool = False

@@ -52,6 +52,8 @@ class Recovery:
         self._ttl = ttl
         self._process_timeout = process_timeout
         self._replayed: set[tuple[str, int]] = set()
+        self.over: list[Keys] = []
+        """Epochs that this process ended: nobody needs their keys."""
         self._turn = asyncio.Lock()
 
     async def look(self) -> None:
@@ -152,5 +154,7 @@ class Recovery:
             await self._ledger.begin(tenant, epoch.number + 1)
             return False
         await self._ledger.opened(tenant, epoch.number)
+        if epoch.number > 1:
+            self.over.append(Keys(tenant, epoch.number - 1))
         log.warning("quota counters of tenant %r are open in epoch %s", tenant, epoch.number)
         return True

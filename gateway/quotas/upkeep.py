@@ -13,6 +13,7 @@ from gateway.config import Quotas as QuotaSettings
 from gateway.config import Redis as RedisSettings
 from gateway.db import Database
 from gateway.errors import GatewayError
+from gateway.quotas.audit import Audit
 from gateway.quotas.calls import UNKNOWN_ERRORS, Calls
 from gateway.quotas.drain import Drain
 from gateway.quotas.epochs import Epochs
@@ -110,14 +111,27 @@ class Upkeep:
         """Bring what this process did to the ledger."""
         for tenant in self._journal.tenants():
             await self._drain(tenant)
+        for tenant, events in self.quotas.capped.waiting().items():
+            changed = await self._ledger.record(tenant, events)
+            self.quotas.capped.recorded(tenant, events)
+            tenancy = self._epochs.tenancies.get(tenant)
+            # They did not go through Redis: what it counts there is to be loaded anew.
+            if tenancy is not None:
+                for account in changed:
+                    await self._scripts.call("UNLINK", Keys(tenant, tenancy.epoch).account(account))
 
     async def sweep(self) -> None:
-        """End the leases that ran out, and bring to the ledger what nobody did."""
+        """End the leases that ran out, bring to the ledger what nobody did, and clear epochs away that are over."""
         for tenant, tenancy in list(self._epochs.tenancies.items()):
             if not tenancy.opened:
                 continue
             await self._sweep(tenant)
             await self._drain(tenant)
+        while self.recovery.over:
+            over = self.recovery.over[-1]
+            async for key in self._scripts.scan(f"{over.prefix}*"):
+                await self._scripts.call("UNLINK", key)
+            self.recovery.over.pop()
 
     async def _drain(self, tenant: str) -> None:
         tenancy = self._epochs.tenancies[tenant]
@@ -166,6 +180,24 @@ async def _repeat(work: Callable[[], Awaitable[None]], seconds: float, *, wake: 
             log.warning("%s: %r", asyncio.current_task().get_name(), error)  # type: ignore[union-attr]
         except Exception:
             log.exception("%s failed", asyncio.current_task().get_name())  # type: ignore[union-attr]
+
+
+@contextlib.asynccontextmanager
+async def open_audit(
+    redis_settings: RedisSettings, settings: QuotaSettings, database: Database
+) -> AsyncIterator[Audit]:
+    """Open the connections to Redis to look at the counters, beside the gateways that use them.
+
+    Raises:
+        ConfigurationError: Redis cannot be reached.
+    """
+    async with open_scripts(redis_settings) as scripts:
+        epochs, ledger = Epochs(), Ledger(database)
+        upkeep = Upkeep(scripts, ledger, Journal(), epochs, settings)
+        await upkeep.look()
+        async with upkeep.going_on():
+            await upkeep.sweep()
+            yield Audit(scripts, ledger, epochs, upkeep.recovery)
 
 
 @contextlib.asynccontextmanager
