@@ -155,14 +155,15 @@ class Downloads:
             return web.StreamResponse(status=status, headers=fields)
         if plan.decision.way != "stream":
             return await self._hand_over(request, plan, fields, principal)
-        transfer = request[TRANSFER] = Transfer(plan.charged)
+        transfer = Transfer(plan.charged)
         if not file.is_metered:
-            return await self._send(request, plan, fields, None)
+            return await self._send(request, plan, fields, transfer, None)
         with self._settled_before_the_end():
             lease = await self.quotas.reserve(principal, file, transfer)
             try:
                 with self.quotas.pacing(lease) as allowance:
-                    return await self._send(request, plan, fields | rate_limit_fields(lease.standings), allowance)
+                    fields |= rate_limit_fields(lease.standings)
+                    return await self._send(request, plan, fields, transfer, allowance)
             finally:
                 await self.quotas.settle(lease, delivered=transfer.delivered)
 
@@ -291,9 +292,14 @@ class Downloads:
         return response
 
     async def _send(
-        self, request: web.Request, plan: Plan, fields: Mapping[str, str], allowance: Allowance | None
+        self,
+        request: web.Request,
+        plan: Plan,
+        fields: Mapping[str, str],
+        transfer: Transfer,
+        allowance: Allowance | None,
     ) -> web.StreamResponse:
-        transfer = request[TRANSFER]
+        request[TRANSFER] = transfer
         response = web.StreamResponse(status=plan.verdict.status, headers=fields)
         begin_proof = self.verifier.proof_of(plan.file)
         best, *others = plan.candidates
