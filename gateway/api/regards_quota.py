@@ -159,18 +159,18 @@ def routes(prefix: str) -> list[web.RouteDef]:
     quota, user = f"{prefix}/quota", f"{{user_email:(?!(?:{_RESERVED})$)[^/]+}}"
     settings = f"{prefix}/settings"
     return [
-        web.get(quota, get_own_limits, allow_head=False),
-        web.get(f"{quota}/current", get_own_usage, allow_head=False),
+        web.get(quota, get_own_limits),
+        web.get(f"{quota}/current", get_own_usage),
         web.post(f"{quota}/currents", post_usages),
-        web.get(f"{quota}/max", get_max, allow_head=False),
-        web.get(f"{quota}/defaults", get_defaults, allow_head=False),
+        web.get(f"{quota}/max", get_max),
+        web.get(f"{quota}/defaults", get_defaults),
         web.put(f"{quota}/defaults", put_defaults),
-        web.get(f"{quota}/current/{{user_email}}", get_usage, allow_head=False),
-        web.get(f"{quota}/{user}", get_limits, allow_head=False),
+        web.get(f"{quota}/current/{{user_email}}", get_usage),
+        web.get(f"{quota}/{user}", get_limits),
         web.put(f"{quota}/{user}", put_limits),
-        web.get(f"{prefix}/quotas", get_limits_of_several, allow_head=False),
-        web.get(settings, get_settings, allow_head=False),
-        web.get(f"{settings}/{{name}}", get_setting, allow_head=False),
+        web.get(f"{prefix}/quotas", get_limits_of_several),
+        web.get(settings, get_settings),
+        web.get(f"{settings}/{{name}}", get_setting),
         web.put(f"{settings}/{{name}}", put_setting),
         web.delete(f"{settings}/{{name}}", delete_setting),
     ]
