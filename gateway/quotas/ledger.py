@@ -29,7 +29,7 @@ fresh AS (
         UNION ALL SELECT to_char(began_at AT TIME ZONE 'UTC', 'YYYY-MM-DD')
         UNION ALL SELECT to_char(began_at AT TIME ZONE 'UTC', 'YYYY-MM')
         UNION ALL SELECT format('r%s:%s', w, div((extract(epoch FROM began_at) * 1000000)::bigint,
-                                                 ceil(w * 1000000 / 60.0)::bigint))
+                                                 ceil(w::bigint * 1000000 / 60.0)::bigint))
         FROM unnest(windows) AS w
     ) AS periods
     GROUP BY tenant_id, account, period ORDER BY tenant_id, account, period

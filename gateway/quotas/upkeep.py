@@ -177,7 +177,7 @@ async def _repeat(work: Callable[[], Awaitable[None]], seconds: float, *, wake: 
         try:
             await work()
         except _EXPECTED as error:
-            log.warning("%s: %r", asyncio.current_task().get_name(), error)  # type: ignore[union-attr]
+            log.warning("%s: %r", asyncio.current_task().get_name(), error.__cause__ or error)  # type: ignore[union-attr]
         except Exception:
             log.exception("%s failed", asyncio.current_task().get_name())  # type: ignore[union-attr]
 
