@@ -55,6 +55,7 @@ class Recovery:
         self.over: list[Keys] = []
         """Epochs that this process ended: nobody needs their keys."""
         self._turn = asyncio.Lock()
+        self._first = asyncio.Lock()
 
     async def look(self) -> None:
         """Tell that this process lives, see what epochs there are, and do our part.
@@ -77,10 +78,13 @@ class Recovery:
         Raises:
             GatewayError, RedisError, OSError, TimeoutError: as `look`.
         """
-        await self.look()
-        if tenant not in self._epochs.tenancies:
-            await self._ledger.begin(tenant, 1)
+        async with self._first:
+            if tenant in self._epochs.tenancies:
+                return
             await self.look()
+            if tenant not in self._epochs.tenancies:
+                await self._ledger.begin(tenant, 1)
+                await self.look()
 
     async def _follow(self, tenant: str, epoch: Epoch) -> None:
         tenancy = self._epochs.tenancies.get(tenant)

@@ -34,6 +34,8 @@ DRAIN_SECONDS = 0.2
 """How often events of this process go to the ledger: what can be lost when it and Redis die at once."""
 SWEEP_SECONDS = 5.0
 """How often leases are looked for that ran out, and events that nobody brought to the ledger."""
+TIDY_SECONDS = 3600.0
+"""How often sums are deleted that nothing counts any more."""
 _CLOSE_TIMEOUT = 3.0
 
 _EXPECTED = (*UNKNOWN_ERRORS, GatewayError)
@@ -89,6 +91,7 @@ class Upkeep:
                 "quotas: ledger": _repeat(self.drain_ours, DRAIN_SECONDS),
                 "quotas: heartbeats": _repeat(self.leases.beat, self._settings.lease_ttl / 3),
                 "quotas: sweep": _repeat(self.sweep, SWEEP_SECONDS),
+                "quotas: tidy": _repeat(self._ledger.tidy, TIDY_SECONDS),
             }.items()
         ]
         try:
