@@ -142,11 +142,13 @@ class Downloads:
             return web.StreamResponse(status=status, headers=fields)
         if plan.decision.way != "stream":
             return await self._hand_over(request, plan, fields, principal)
-        transfer = request[TRANSFER] = Transfer(plan.charged)
-        if not file.is_metered:
-            return await self._send(request, plan, fields, None)
+        transfer = Transfer(plan.charged)
         with self._settled_before_the_end():
+            if not file.is_metered:
+                request[TRANSFER] = transfer
+                return await self._send(request, plan, fields, None)
             lease = await self.quotas.reserve(principal, file, transfer)
+            request[TRANSFER] = transfer
             try:
                 with self.quotas.pacing(lease) as allowance:
                     return await self._send(request, plan, fields | rate_limit_fields(lease.standings), allowance)

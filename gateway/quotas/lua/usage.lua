@@ -8,7 +8,7 @@ local state = opened(KEYS[1])
 if not state then
     return {'closed'}
 end
-local answer, missing = {'used', text(state.now)}, {'load', text(state.now)}
+local answer, missing = {'used', state.now}, {'load', state.now}
 for number = 1, (#KEYS - 1) / 2 do
     local account = redis.call('HMGET', KEYS[2 * number], 'd', 'b')
     if not account[1] then
