@@ -19,7 +19,7 @@ from gateway.delivery.allowance import Allowance, AllowanceEndedError
 from gateway.delivery.transfer import Transfer
 from gateway.errors import GatewayError, unavailable
 from gateway.identity.principal import Principal
-from gateway.quotas import accounts as counters
+from gateway.quotas.accounts import Loader
 from gateway.quotas.calls import UNKNOWN_ERRORS, Answer, Calls
 from gateway.quotas.capped import Capped
 from gateway.quotas.epochs import CountersClosedError, Epochs
@@ -93,6 +93,7 @@ class Quotas:
         self._recovery = recovery
         self._leases = leases
         self._settings = settings
+        self._loader = Loader(scripts, ledger, settings.window)
         self._slowing = Slowing()
         self.capped = Capped(settings.capped_downloads, time.time)
         self._settling: set[asyncio.Task[None]] = set()
@@ -298,9 +299,7 @@ class Quotas:
             if answer[0] != b"load":
                 return answer
             missing = [accounts[number - 1] for number in answer[2:]]
-            await counters.load(
-                self._scripts, self._ledger, self._epochs.keys(tenant), missing, int(answer[1]), self._settings.window
-            )
+            await self._loader.load(self._epochs.keys(tenant), missing, int(answer[1]))
         raise CountersClosedError(tenant)
 
     async def _settle(self, lease: Lease, *, delivered: bool) -> None:
