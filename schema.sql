@@ -225,7 +225,8 @@ CREATE TABLE IF NOT EXISTS quota_ledger (
     recorded_at  timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (tenant_id, reservation, kind)
 );
-CREATE INDEX IF NOT EXISTS quota_ledger_by_time ON quota_ledger (recorded_at);
+-- Of one caller, lately: the first account is his own.
+CREATE INDEX IF NOT EXISTS quota_ledger_by_caller ON quota_ledger (tenant_id, (accounts[1]), recorded_at);
 
 -- Sums of the ledger, so that nothing ever has to be summed over history.
 CREATE TABLE IF NOT EXISTS quota_usage (

@@ -15,6 +15,7 @@ import click
 from gateway import __version__
 from gateway.commands.doctor import doctor
 from gateway.commands.explain import explain
+from gateway.commands.quotas import quotas
 from gateway.commands.shared import CONFIG, plain_errors
 from gateway.commands.verify import verify
 from gateway.config import Config, load
@@ -178,5 +179,5 @@ def demo(
         asyncio.run(run_demo(options, Report(time.monotonic).hear))
 
 
-for command in (doctor, verify, explain):
+for command in (doctor, verify, explain, quotas):
     main.add_command(command)

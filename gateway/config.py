@@ -249,6 +249,9 @@ class Quotas(Section):
     times as often. A download whose process died is charged what it may have sent by then."""
     max_unconfirmed: Annotated[int, Field(ge=100)] = 100_000
     """Events of one tenant that may wait for the ledger in PostgreSQL; beyond, downloads are refused with 503."""
+    capped_downloads: Annotated[int, Field(ge=1)] = 4
+    """Downloads of one caller, and starts of his in a second, that a process admits on its own while Redis is out of
+    reach, if all limits of the caller have \"fail\" set to \"capped\"."""
     process_timeout: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 10
     """Seconds after which a gateway process that was not seen counts as dead. When Redis has lost counters, nobody is
     admitted before every process that lives has told what it did."""

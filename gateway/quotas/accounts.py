@@ -15,8 +15,13 @@ from gateway.quotas.scripts import Scripts
 _DAY_MICROSECONDS = 86_400_000_000
 _ATTEMPTS = 3
 
+Way = Literal["load", "compare", "repair"]
+"""What ``load.lua`` does with the numbers."""
 
-async def load(scripts: Scripts, ledger: Ledger, keys: Keys, accounts: Sequence[str], now: int) -> None:
+
+async def load(  # noqa: PLR0917 - what is loaded from where to where
+    scripts: Scripts, ledger: Ledger, keys: Keys, accounts: Sequence[str], now: int, window: int
+) -> None:
     """Have Redis count for ``accounts``: what the ledger has, and what waits for it.
 
     Args:
@@ -25,6 +30,7 @@ async def load(scripts: Scripts, ledger: Ledger, keys: Keys, accounts: Sequence[
         keys: of the tenant, in an epoch that is open.
         accounts: that are missing.
         now: by the clock of Redis, microseconds.
+        window: seconds in which the same content counts as one download.
 
     Raises:
         CountersClosedError: it cannot be told now what they are.
@@ -32,8 +38,11 @@ async def load(scripts: Scripts, ledger: Ledger, keys: Keys, accounts: Sequence[
         RedisError, OSError, TimeoutError: Redis does not.
     """
     missing = list(accounts)
+    for account in missing:
+        if account.startswith("user:"):
+            await _recall(scripts, ledger, keys, account, window)
     for _ in range(_ATTEMPTS):
-        day = now // _DAY_MICROSECONDS
+        day = day_of(now)
         late = []
         for balance in await ledger.balances(keys.tenant, keys.epoch, missing, date_of(day)):
             answer = await scripts.run("load", *arguments("load", keys, balance, day))
@@ -45,9 +54,7 @@ async def load(scripts: Scripts, ledger: Ledger, keys: Keys, accounts: Sequence[
     raise CountersClosedError(keys.tenant)
 
 
-def arguments(
-    way: Literal["load", "compare", "repair"], keys: Keys, balance: Balance, day: int
-) -> tuple[tuple[str, ...], tuple[str | int, ...]]:
+def arguments(way: Way, keys: Keys, balance: Balance, day: int) -> tuple[tuple[str, ...], tuple[str | int, ...]]:
     """Keys and arguments of ``load.lua`` for what the ledger has of one account."""
     date = date_of(day)
     usage = balance.usage
@@ -68,6 +75,20 @@ def arguments(
             *rolling,
         ),
     )
+
+
+async def _recall(scripts: Scripts, ledger: Ledger, keys: Keys, account: str, window: int) -> None:
+    for download in await ledger.downloads(keys.tenant, account, window):
+        await scripts.run(
+            "recall",
+            (keys.state, keys.content(account, download.content)),
+            (download.opener, download.began, download.octets, download.last + window * 1_000_000),
+        )
+
+
+def day_of(now: int) -> int:
+    """The day since 1970 that a time in microseconds lies in."""
+    return now // _DAY_MICROSECONDS
 
 
 def date_of(day: int) -> datetime.date:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 
@@ -40,7 +39,7 @@ class Drain:
                 return position
             if entries[0][0] != position + 1:
                 log.error("events %s to %s of the quota ledger are lost", position + 1, entries[0][0] - 1)
-            clock = max(json.loads(event)["at"] for _, event in (entries[0], entries[-1]))
+            clock = int(await self._scripts.call("HGET", keys.state, "clock") or 0)
             if await self._ledger.drain(keys.tenant, keys.epoch, entries, position=position, clock=clock):
                 position = entries[-1][0]
             else:

@@ -29,7 +29,7 @@ fresh AS (
         UNION ALL SELECT to_char(began_at AT TIME ZONE 'UTC', 'YYYY-MM-DD')
         UNION ALL SELECT to_char(began_at AT TIME ZONE 'UTC', 'YYYY-MM')
         UNION ALL SELECT format('r%s:%s', w, div((extract(epoch FROM began_at) * 1000000)::bigint,
-                                                 ceil(w * 1000000 / 60.0)::bigint))
+                                                 ceil(w::bigint * 1000000 / 60.0)::bigint))
         FROM unnest(windows) AS w
     ) AS periods
     GROUP BY tenant_id, account, period ORDER BY tenant_id, account, period
@@ -64,6 +64,33 @@ SELECT asked.account, e.position, (
 ) AS usage
 FROM quota_epochs e JOIN tenants t USING (tenant_id) CROSS JOIN unnest($5::text[]) AS asked(account)
 WHERE t.name = $1 AND e.epoch = $2"""
+
+_DOWNLOADS = """
+WITH lately AS (
+    SELECT l.* FROM quota_ledger l JOIN tenants t USING (tenant_id)
+    WHERE t.name = $1 AND l.accounts[1] = $2 AND l.recorded_at > now() - $3 * interval '1 second'
+), opener AS (
+    SELECT DISTINCT ON (content) content, reservation, began_at FROM lately o
+    WHERE kind = 'grant' AND downloads = 1
+        AND NOT EXISTS (SELECT FROM lately r WHERE r.kind = 'release' AND r.reservation = o.reservation)
+    ORDER BY content, began_at DESC
+)
+SELECT o.content, o.reservation AS opener, sum(l.bytes)::bigint AS octets,
+       (extract(epoch FROM o.began_at) * 1000000)::bigint AS began,
+       (extract(epoch FROM max(l.recorded_at)) * 1000000)::bigint AS last
+FROM opener o JOIN lately l ON l.content = o.content AND l.began_at >= o.began_at
+GROUP BY o.content, o.reservation, o.began_at ORDER BY last DESC LIMIT 1000"""
+
+_WRONG_SUMS = """
+WITH summed AS (
+    SELECT tenant_id, account, sum(downloads)::bigint AS downloads, sum(bytes)::bigint AS bytes
+    FROM quota_ledger CROSS JOIN unnest(accounts) AS account GROUP BY tenant_id, account
+)
+SELECT t.name, coalesce(u.account, s.account) AS account, u.downloads, u.bytes,
+       s.downloads AS summed_downloads, s.bytes AS summed_bytes
+FROM (SELECT * FROM quota_usage WHERE period = 'total') u FULL JOIN summed s USING (tenant_id, account)
+JOIN tenants t ON t.tenant_id = coalesce(u.tenant_id, s.tenant_id)
+WHERE (u.downloads, u.bytes) IS DISTINCT FROM (s.downloads, s.bytes)"""
 
 _LOOK = """
 WITH me AS (
@@ -100,6 +127,16 @@ WHERE t.tenant_id = e.tenant_id AND t.name = $1 AND e.epoch = $2"""
 _POSITION = """
 SELECT e.position FROM quota_epochs e JOIN tenants t USING (tenant_id) WHERE t.name = $1 AND e.epoch = $2"""
 
+_TIDY = """
+DELETE FROM quota_usage USING tenants t
+WHERE t.tenant_id = quota_usage.tenant_id AND (
+    CASE WHEN period LIKE 'r%' THEN
+        -- The bucket after which all of it has left the window, and a day more.
+        (split_part(period, ':', 2)::bigint + 61) * ceil(substring(period FROM 'r([0-9]+):')::bigint * 1000000 / 60.0)
+            < (extract(epoch FROM now()) - 86400) * 1000000
+    ELSE account LIKE 'network:%' AND period <> 'total'
+        AND period < to_char(now() AT TIME ZONE 'UTC' - interval '2 months', 'YYYY-MM') END)"""
+
 _LEAVE = "DELETE FROM quota_processes WHERE process = $1 OR seen < now() - interval '1 day'"
 
 
@@ -124,6 +161,29 @@ class Balance:
     usage: Mapping[str, tuple[int, int]]
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Download:
+    """A caller's last download of one content; times in microseconds."""
+
+    content: str
+    opener: str
+    """The reservation that was charged as the download."""
+    octets: int
+    began: int
+    last: int
+    """When something was recorded of it."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class WrongSum:
+    """A total that is not the sum of its entries; downloads and bytes each, None where there is none."""
+
+    tenant: str
+    account: str
+    told: tuple[int | None, int | None]
+    summed: tuple[int | None, int | None]
+
+
 class Ledger:
     """Reads and writes the ledger. Every call is one statement, and so a transaction.
 
@@ -143,7 +203,7 @@ class Ledger:
             epoch: whose stream it is.
             entries: number and event of each, in order.
             position: up to which the ledger has them.
-            clock: the latest time of an event.
+            clock: the latest time that Redis knows.
         """
         body = _array([event for _, event in entries])
         rows = await self._database.fetch(_DRAIN, tenant, body, position, entries[-1][0], clock, epoch)
@@ -161,6 +221,23 @@ class Ledger:
         """What is charged to each of ``accounts``: in all, on ``day``, in its month, in rolling windows."""
         rows = await self._database.fetch(_BALANCES, tenant, epoch, day.isoformat(), f"{day:%Y-%m}", list(accounts))
         return [Balance(row["account"], row["position"], _usage(row)) for row in rows]
+
+    async def downloads(self, tenant: str, account: str, seconds: int) -> list[Download]:
+        """What the caller with ``account`` downloaded in the last ``seconds``: 1000 contents at most."""
+        rows = await self._database.fetch(_DOWNLOADS, tenant, account, seconds)
+        return [Download(row["content"], row["opener"], row["octets"], row["began"], row["last"]) for row in rows]
+
+    async def wrong_sums(self) -> list[WrongSum]:
+        """The totals that are not the sums of their entries: none, ever. It reads the whole ledger."""
+        return [
+            WrongSum(
+                row["name"],
+                row["account"],
+                (row["downloads"], row["bytes"]),
+                (row["summed_downloads"], row["summed_bytes"]),
+            )
+            for row in await self._database.fetch(_WRONG_SUMS)
+        ]
 
     async def position(self, tenant: str, epoch: int) -> int | None:
         """Up to where the ledger has the stream of an epoch; None if there is no such epoch."""
@@ -191,6 +268,10 @@ class Ledger:
     async def opened(self, tenant: str, epoch: int) -> None:
         """The epoch is open."""
         await self._database.fetch(_OPENED, tenant, epoch)
+
+    async def tidy(self) -> None:
+        """Delete sums that nothing counts any more: old buckets of rolling windows, and what networks used long ago."""
+        await self._database.fetch(_TIDY)
 
     async def leave(self, process: str) -> None:
         """``process`` ends, and knows nothing that the ledger does not."""

@@ -52,7 +52,10 @@ class Recovery:
         self._ttl = ttl
         self._process_timeout = process_timeout
         self._replayed: set[tuple[str, int]] = set()
+        self.over: list[Keys] = []
+        """Epochs that this process ended: nobody needs their keys."""
         self._turn = asyncio.Lock()
+        self._first = asyncio.Lock()
 
     async def look(self) -> None:
         """Tell that this process lives, see what epochs there are, and do our part.
@@ -75,10 +78,13 @@ class Recovery:
         Raises:
             GatewayError, RedisError, OSError, TimeoutError: as `look`.
         """
-        await self.look()
-        if tenant not in self._epochs.tenancies:
-            await self._ledger.begin(tenant, 1)
+        async with self._first:
+            if tenant in self._epochs.tenancies:
+                return
             await self.look()
+            if tenant not in self._epochs.tenancies:
+                await self._ledger.begin(tenant, 1)
+                await self.look()
 
     async def _follow(self, tenant: str, epoch: Epoch) -> None:
         tenancy = self._epochs.tenancies.get(tenant)
@@ -152,5 +158,7 @@ class Recovery:
             await self._ledger.begin(tenant, epoch.number + 1)
             return False
         await self._ledger.opened(tenant, epoch.number)
+        if epoch.number > 1:
+            self.over.append(Keys(tenant, epoch.number - 1))
         log.warning("quota counters of tenant %r are open in epoch %s", tenant, epoch.number)
         return True

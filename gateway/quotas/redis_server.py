@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import hashlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -15,7 +15,7 @@ import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gateway.batching import Batches
@@ -108,14 +108,8 @@ class Server:
         self._scripts = scripts
         self._on_trouble = on_trouble
         self._now = asyncio.get_running_loop().time
-        self._under_way = 0
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether nobody waits for an answer."""
-        return self._under_way == 0
-
-    async def ask(self, command: Command, *, asking: bool = False) -> Any:
+    def ask(self, command: Command, *, asking: bool = False) -> Awaitable[Any]:
         """The answer to ``command``, in a round trip shared with others.
 
         With ``asking`` it may be about a slot that is just being moved to this server.
@@ -124,16 +118,11 @@ class Server:
             RedisError, OSError, TimeoutError: it gave no answer, or this error.
         """
         self._refuse_if_open()
-        self._under_way += 1
-        try:
-            return await self._batches.ask((asking, command))
-        finally:
-            self._under_way -= 1
+        return self._batches.ask((asking, command))
 
     async def ask_alone(self, command: Command, *, asking: bool = False) -> Any:
         """As `ask`, on a connection of its own: an answer that is long holds nobody up."""
         self._refuse_if_open()
-        self._under_way += 1
         began = self._now()
         try:
             async with asyncio.timeout(self._timeout):
@@ -141,8 +130,6 @@ class Server:
         except TimeoutError:
             self._failed(began)
             raise
-        finally:
-            self._under_way -= 1
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -196,7 +183,8 @@ class Server:
         try:
             self._refuse_if_open()
             answers = await self._pipeline(questions)
-            forgotten = [number for number, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+            errors = {number: answer for number, answer in enumerate(answers) if isinstance(answer, ResponseError)}
+            forgotten = [number for number, error in errors.items() if isinstance(error, NoScriptError)]
             if forgotten:
                 await self.load()
                 again = await self._pipeline([questions[number] for number in forgotten])
@@ -209,7 +197,7 @@ class Server:
             # No call of the batch would fare better by itself.
             return [error] * len(questions)
         self._succeeded()
-        if any(isinstance(answer, ReadOnlyError) for answer in answers):
+        if any(isinstance(answers[number], ReadOnlyError) for number in errors):
             # Where an address leads to whoever is the primary, new connections do.
             await self._drop_connections()
             self._on_trouble()
@@ -221,13 +209,12 @@ class Server:
             if asking:
                 pipeline.execute_command("ASKING")
             pipeline.execute_command(*command)
-        answers = iter(await pipeline.execute(raise_on_error=False))
-        given = []
-        for asking, _ in questions:
-            if asking:
-                next(answers)
-            given.append(next(answers))
-        return given
+        answers: list[Any] = await pipeline.execute(raise_on_error=False)
+        if len(answers) == len(questions):
+            return answers
+        in_turn = iter(answers)
+        # Of ASKING and of the command after it, the second answer counts.
+        return [(next(in_turn), next(in_turn))[1] if asking else next(in_turn) for asking, _ in questions]
 
     def _failed(self, began: float) -> None:
         if self.breaker.failed(began):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from redis.exceptions import AskError, ClusterDownError, MasterDownError, MovedError, ResponseError, TryAgainError
@@ -44,7 +44,7 @@ class Scripts:
         self.timeout = timeout
         """Seconds that a call may take."""
 
-    async def run(self, name: str, keys: Sequence[str], arguments: Sequence[str | int | bytes]) -> Any:
+    def run(self, name: str, keys: Sequence[str], arguments: Sequence[str | int | bytes]) -> Coroutine[Any, Any, Any]:
         """What the script ``name`` answers. One round trip, shared with others.
 
         All ``keys`` must have the same hash tag: ``{…}``.
@@ -52,7 +52,7 @@ class Scripts:
         Raises:
             RedisError, OSError, TimeoutError: it gave no answer; nobody knows whether it ran.
         """
-        return await self._ask(keys[0], ("EVALSHA", self._scripts[name].sha, len(keys), *keys, *arguments), Server.ask)
+        return self._ask(keys[0], ("EVALSHA", self._scripts[name].sha, len(keys), *keys, *arguments), Server.ask)
 
     async def call(self, *command: str | int | bytes) -> Any:
         """What a command answers whose first argument is its key: HGETALL, XRANGE, ZRANGE and the like.

@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import logging
 import secrets
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from http import HTTPStatus
 from typing import Literal
@@ -20,6 +21,7 @@ from gateway.errors import GatewayError, unavailable
 from gateway.identity.principal import Principal
 from gateway.quotas import accounts as counters
 from gateway.quotas.calls import UNKNOWN_ERRORS, Answer, Calls
+from gateway.quotas.capped import Capped
 from gateway.quotas.epochs import CountersClosedError, Epochs
 from gateway.quotas.keys import Keys
 from gateway.quotas.leases import Lease, Leases, first_mark
@@ -92,6 +94,7 @@ class Quotas:
         self._leases = leases
         self._settings = settings
         self._slowing = Slowing()
+        self.capped = Capped(settings.capped_downloads, time.time)
         self._settling: set[asyncio.Task[None]] = set()
 
     async def reserve(self, principal: Principal, file: File, transfer: Transfer) -> Lease:
@@ -101,7 +104,15 @@ class Quotas:
             GatewayError: 429 a limit refuses; 503 nobody knows at the moment whether one does.
         """
         reservation = self._reservation(principal, file, transfer.promised)
-        answer = await self._granted(reservation, file.limits, "stream", principal)
+        try:
+            answer = await self._granted(reservation, file.limits, "stream", principal)
+        except UNKNOWN_ERRORS as error:
+            if not self.capped.admit(reservation, file.limits):
+                raise _unknown() from error
+            promised = transfer.promised
+            return Lease(
+                reservation, file.limits, (), transfer, 0, "", mark=promised, renew=self._leases.renew, capped=True
+            )
         lease = Lease(
             reservation,
             file.limits,
@@ -124,7 +135,13 @@ class Quotas:
             GatewayError: as `reserve`; nothing is charged then.
         """
         reservation = self._reservation(principal, file, octets)
-        answer = await self._granted(reservation, file.limits, "whole", principal)
+        try:
+            answer = await self._granted(reservation, file.limits, "whole", principal)
+        except UNKNOWN_ERRORS as error:
+            if not self.capped.admit(reservation, file.limits):
+                raise _unknown() from error
+            self.capped.end(reservation, octets, delivered=True)
+            return ()
         return read(file.limits, answer[9:])
 
     async def estimate(self, principal: Principal, file: File, octets: int, way: Way = "stream") -> Estimate:
@@ -219,12 +236,12 @@ class Quotas:
             raise GatewayError(HTTPStatus.TOO_MANY_REQUESTS, "This is more than any quota can count.")
         try:
             answer = await self._ask(reservation, limits, way)
-        except (CountersClosedError, CircuitOpenError) as error:
-            raise _unknown() from error
-        except NEIGHBOUR_ERRORS as error:
+        except (CountersClosedError, CircuitOpenError):
+            raise
+        except NEIGHBOUR_ERRORS:
             # It may have been granted before the answer was lost.
             self._in_background(self._give_back(reservation))
-            raise _unknown() from error
+            raise
         except asyncio.CancelledError:
             self._in_background(self._give_back(reservation))
             raise
@@ -281,10 +298,15 @@ class Quotas:
             if answer[0] != b"load":
                 return answer
             missing = [accounts[number - 1] for number in answer[2:]]
-            await counters.load(self._scripts, self._ledger, self._epochs.keys(tenant), missing, int(answer[1]))
+            await counters.load(
+                self._scripts, self._ledger, self._epochs.keys(tenant), missing, int(answer[1]), self._settings.window
+            )
         raise CountersClosedError(tenant)
 
     async def _settle(self, lease: Lease, *, delivered: bool) -> None:
+        if lease.capped:
+            self.capped.end(lease.reservation, lease.sent, delivered=delivered)
+            return
         if lease.renewal is not None and not lease.renewal.done():
             lease.renewal.cancel()
         try:

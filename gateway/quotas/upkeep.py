@@ -13,6 +13,7 @@ from gateway.config import Quotas as QuotaSettings
 from gateway.config import Redis as RedisSettings
 from gateway.db import Database
 from gateway.errors import GatewayError
+from gateway.quotas.audit import Audit
 from gateway.quotas.calls import UNKNOWN_ERRORS, Calls
 from gateway.quotas.drain import Drain
 from gateway.quotas.epochs import Epochs
@@ -33,6 +34,8 @@ DRAIN_SECONDS = 0.2
 """How often events of this process go to the ledger: what can be lost when it and Redis die at once."""
 SWEEP_SECONDS = 5.0
 """How often leases are looked for that ran out, and events that nobody brought to the ledger."""
+TIDY_SECONDS = 3600.0
+"""How often sums are deleted that nothing counts any more."""
 _CLOSE_TIMEOUT = 3.0
 
 _EXPECTED = (*UNKNOWN_ERRORS, GatewayError)
@@ -88,6 +91,7 @@ class Upkeep:
                 "quotas: ledger": _repeat(self.drain_ours, DRAIN_SECONDS),
                 "quotas: heartbeats": _repeat(self.leases.beat, self._settings.lease_ttl / 3),
                 "quotas: sweep": _repeat(self.sweep, SWEEP_SECONDS),
+                "quotas: tidy": _repeat(self._ledger.tidy, TIDY_SECONDS),
             }.items()
         ]
         try:
@@ -110,14 +114,27 @@ class Upkeep:
         """Bring what this process did to the ledger."""
         for tenant in self._journal.tenants():
             await self._drain(tenant)
+        for tenant, events in self.quotas.capped.waiting().items():
+            changed = await self._ledger.record(tenant, events)
+            self.quotas.capped.recorded(tenant, events)
+            tenancy = self._epochs.tenancies.get(tenant)
+            # They did not go through Redis: what it counts there is to be loaded anew.
+            if tenancy is not None:
+                for account in changed:
+                    await self._scripts.call("UNLINK", Keys(tenant, tenancy.epoch).account(account))
 
     async def sweep(self) -> None:
-        """End the leases that ran out, and bring to the ledger what nobody did."""
+        """End the leases that ran out, bring to the ledger what nobody did, and clear epochs away that are over."""
         for tenant, tenancy in list(self._epochs.tenancies.items()):
             if not tenancy.opened:
                 continue
             await self._sweep(tenant)
             await self._drain(tenant)
+        while self.recovery.over:
+            over = self.recovery.over[-1]
+            async for key in self._scripts.scan(f"{over.prefix}*"):
+                await self._scripts.call("UNLINK", key)
+            self.recovery.over.pop()
 
     async def _drain(self, tenant: str) -> None:
         tenancy = self._epochs.tenancies[tenant]
@@ -163,9 +180,27 @@ async def _repeat(work: Callable[[], Awaitable[None]], seconds: float, *, wake: 
         try:
             await work()
         except _EXPECTED as error:
-            log.warning("%s: %r", asyncio.current_task().get_name(), error)  # type: ignore[union-attr]
+            log.warning("%s: %r", asyncio.current_task().get_name(), error.__cause__ or error)  # type: ignore[union-attr]
         except Exception:
             log.exception("%s failed", asyncio.current_task().get_name())  # type: ignore[union-attr]
+
+
+@contextlib.asynccontextmanager
+async def open_audit(
+    redis_settings: RedisSettings, settings: QuotaSettings, database: Database
+) -> AsyncIterator[Audit]:
+    """Open the connections to Redis to look at the counters, beside the gateways that use them.
+
+    Raises:
+        ConfigurationError: Redis cannot be reached.
+    """
+    async with open_scripts(redis_settings) as scripts:
+        epochs, ledger = Epochs(), Ledger(database)
+        upkeep = Upkeep(scripts, ledger, Journal(), epochs, settings)
+        await upkeep.look()
+        async with upkeep.going_on():
+            await upkeep.sweep()
+            yield Audit(scripts, ledger, epochs, upkeep.recovery)
 
 
 @contextlib.asynccontextmanager

@@ -208,8 +208,6 @@ class TestCluster:
             primary.kill()
             await until(lambda: in_thread(fragile_cluster.has_replaced, primary))
             assert await until(lambda: count(scripts, tenant, "after")) < 3
-            # It is not asked any more: no trace of it is left.
-            await asyncio.sleep(0.6)
             assert await total(scripts, tenant) == 2
 
 
