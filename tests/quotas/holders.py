@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from http import HTTPStatus
 from unittest import mock
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -22,7 +23,7 @@ from gateway.config import Redis as RedisSettings
 from gateway.delivery.transfer import Transfer
 from gateway.errors import GatewayError
 from gateway.identity.principal import Principal
-from gateway.quotas.accounts import arguments, date_of
+from gateway.quotas.audit import Audit
 from gateway.quotas.calls import UNKNOWN_ERRORS
 from gateway.quotas.epochs import Epochs
 from gateway.quotas.journal import Journal
@@ -39,7 +40,6 @@ TIMEOUT = 0.4
 """Seconds that a call to Redis may take here."""
 ANSWER_SECONDS = 1.0
 """Within which a caller must hear that nobody knows; beyond it, a busy machine is given as much again."""
-_DAY_MICROSECONDS = 86_400_000_000
 
 
 def user(name: str, tenant: str = TENANT) -> Principal:
@@ -203,9 +203,7 @@ async def open_holder(
         open_scripts(RedisSettings.model_validate({"url": redis_url, "timeout": timeout, **redis})) as scripts,
     ):
         holder = Holder(scripts, database, settings)
-        with mock.patch.multiple(
-            "gateway.quotas.upkeep", LOOK_SECONDS=look, DRAIN_SECONDS=drain, SWEEP_SECONDS=sweep
-        ):
+        with mock.patch.multiple("gateway.quotas.upkeep", LOOK_SECONDS=look, DRAIN_SECONDS=drain, SWEEP_SECONDS=sweep):
             await holder.upkeep.look()
             await holder.go_on()
             try:
@@ -274,12 +272,6 @@ async def assert_books_agree(holder: Holder, dsn: str, tenant: str = TENANT, *, 
             ") u USING (account) WHERE (u.downloads, u.bytes) IS DISTINCT FROM (l.downloads, l.bytes)",
             tenant,
         )
-        accounts = [
-            row["account"]
-            for row in await connection.fetch(
-                "SELECT DISTINCT account FROM quota_usage JOIN tenants USING (tenant_id) WHERE name = $1", tenant
-            )
-        ]
         unfinished = await connection.fetchval(
             "SELECT count(*) FROM quota_ledger g JOIN tenants USING (tenant_id) WHERE name = $1 AND kind = 'grant' "
             "AND NOT EXISTS (SELECT FROM quota_ledger e WHERE e.reservation = g.reservation AND e.kind = 'end')",
@@ -290,25 +282,10 @@ async def assert_books_agree(holder: Holder, dsn: str, tenant: str = TENANT, *, 
     assert wrong == [], "the sums are not those of the ledger"
     assert unfinished == running, "downloads of the ledger have no end"
     keys = Keys(tenant, holder.epoch(tenant))
-    assert await compare(holder, keys, accounts) == {}
+    audit = Audit(holder.scripts, holder.ledger, holder.epochs, holder.upkeep.recovery)
+    assert [finding async for finding in audit.check(repair=False) if finding.what != "keys"] == []
+    assert audit.tally.accounts > 0
     assert await holder.scripts.call("ZCARD", keys.running("tenant")) == running, "leases are left"
-
-
-async def compare(holder: Holder, keys: Keys, accounts: list[str]) -> dict[str, list[bytes]]:
-    """Which counters are not what the ledger and the stream together say."""
-    answer = await holder.scripts.run("usage", (keys.state,), ())
-    assert answer[0] == b"used", answer
-    day = int(answer[1]) // _DAY_MICROSECONDS
-    wrong: dict[str, list[bytes]] = {}
-    for account in accounts:
-        for _ in range(20):
-            (balance,) = await holder.ledger.balances(keys.tenant, keys.epoch, [account], date_of(day))
-            found = await holder.scripts.run("load", *arguments("compare", keys, balance, day))
-            if found[0] != b"late":
-                break
-        if found[0] not in (b"equal", b"missing"):
-            wrong[account] = found
-    return wrong
 
 
 async def assert_unavailable(holder: Holder, content: str = "of nobody") -> None:
@@ -320,3 +297,71 @@ async def assert_unavailable(holder: Holder, content: str = "of nobody") -> None
     assert caught.value.status is HTTPStatus.SERVICE_UNAVAILABLE
     assert int(caught.value.headers["Retry-After"]) >= 1
     assert "redis" not in caught.value.detail.lower()
+
+
+class Line:
+    """Relays to whichever Redis it leads to, and loses replies as told."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        """Of the Redis that new connections lead to."""
+        self.loses: Callable[[bytes], bool] = lambda _: False
+        """Asked about each piece that goes to Redis: whether the connection is cut in place of the reply."""
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            from_redis, to_redis = await asyncio.open_connection("127.0.0.1", self.port)
+            self._writers |= {writer, to_redis}
+            lost = asyncio.Event()
+            await asyncio.gather(self._forth(reader, to_redis, lost), self._back(from_redis, writer, to_redis, lost))
+        writer.transport.abort()
+
+    async def _forth(self, reader: asyncio.StreamReader, to_redis: asyncio.StreamWriter, lost: asyncio.Event) -> None:
+        while piece := await reader.read(1 << 20):
+            if self.loses(piece):
+                lost.set()
+            to_redis.write(piece)
+        to_redis.close()
+
+    async def _back(
+        self,
+        from_redis: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        to_redis: asyncio.StreamWriter,
+        lost: asyncio.Event,
+    ) -> None:
+        while piece := await from_redis.read(1 << 20):
+            if lost.is_set():
+                # Redis answers once it is done with it.
+                to_redis.transport.abort()
+                break
+            writer.write(piece)
+        writer.transport.abort()
+
+    def lead_to(self, port: int) -> None:
+        """Cut all connections; new ones lead there."""
+        self.port = port
+        self.cut()
+
+    def cut(self) -> None:
+        """Drop every connection."""
+        for writer in self._writers:
+            writer.transport.abort()
+        self._writers.clear()
+
+
+@contextlib.asynccontextmanager
+async def line_to(url: str) -> AsyncIterator[tuple[Line, str]]:
+    """A line to the Redis at ``url``, and the URL that goes through it."""
+    parts = urlsplit(url)
+    line = Line(parts.port or 6379)
+    server = await asyncio.start_server(line.serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    credentials, at, _ = parts.netloc.rpartition("@")
+    try:
+        yield line, parts._replace(netloc=f"{credentials}{at}127.0.0.1:{port}").geturl()
+    finally:
+        server.close()
+        line.cut()
+        await server.wait_closed()

@@ -52,8 +52,7 @@ class TestTwoProcesses:
         server = redis_server()
         async with two_holders(server.url, ledger) as (one, other):
             leases = [
-                await holder.reserve(f"running {n}", 1000, user(f"user-{n}"))
-                for n, holder in enumerate((one, other))
+                await holder.reserve(f"running {n}", 1000, user(f"user-{n}")) for n, holder in enumerate((one, other))
             ]
             await one.download("a", 10)
             await other.freeze()
