@@ -31,6 +31,8 @@ class Drain:
             GatewayError: PostgreSQL does not answer.
             RedisError, OSError, TimeoutError: Redis does not.
         """
+        # Somebody else may have moved events of ours.
+        self._journal.confirm(keys.tenant, keys.epoch, position)
         while True:
             entries = await self._entries(keys, position)
             if not entries:

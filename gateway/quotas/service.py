@@ -220,7 +220,7 @@ class Quotas:
         old = lease.reservation
         left = dataclasses.replace(old, identifier=_identifier(), promised=old.promised - lease.mark)
         try:
-            answer = await self._ask(left, lease.limits, "stream")
+            answer = await self._ask_once(left, lease.limits, "stream")
         except (*UNKNOWN_ERRORS, GatewayError) as error:
             raise AllowanceEndedError("the quota service does not answer") from error
         if answer[0] != b"granted":
@@ -235,20 +235,20 @@ class Quotas:
     ) -> Answer:
         if reservation.promised > MOST_BYTES:
             raise GatewayError(HTTPStatus.TOO_MANY_REQUESTS, "This is more than any quota can count.")
-        try:
-            answer = await self._ask(reservation, limits, way)
-        except (CountersClosedError, CircuitOpenError):
-            raise
-        except NEIGHBOUR_ERRORS:
-            # It may have been granted before the answer was lost.
-            self._in_background(self._give_back(reservation))
-            raise
-        except asyncio.CancelledError:
-            self._in_background(self._give_back(reservation))
-            raise
+        answer = await self._ask_once(reservation, limits, way)
         if answer[0] == b"granted":
             return answer
         raise refusal(read(limits, answer[2:]), principal.email or "public")
+
+    async def _ask_once(self, reservation: Reservation, limits: tuple[Limit, ...], way: Way) -> Answer:
+        """As `_ask`; what may have been granted before the answer was lost is given back."""
+        try:
+            return await self._ask(reservation, limits, way)
+        except (CountersClosedError, CircuitOpenError):
+            raise
+        except (*NEIGHBOUR_ERRORS, asyncio.CancelledError):
+            self._in_background(self._give_back(reservation))
+            raise
 
     async def _ask(self, reservation: Reservation, limits: tuple[Limit, ...], way: str) -> Answer:
         """What ``reserve.lua`` answers: granted, refused or possible.

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=no-writes
 -- What accounts have used in all.
 --
 -- KEYS  1 state  2, 3 … account and running of each account, as in reserve.lua
