@@ -18,7 +18,7 @@ from gateway.downloads import Downloads, Plan
 from gateway.errors import GatewayError
 from gateway.identity.principal import Principal
 from gateway.locations import Location
-from gateway.quotas.service import Estimate, Way
+from gateway.quotas.service import Estimate
 from gateway.quotas.standing import Standing
 from gateway.sources import Candidate, assess
 from gateway.text import shown
@@ -103,8 +103,7 @@ async def _steps(app: web.Application, downloads: Downloads, question: Question)
     redirected = plan.decision.way == "redirect"
     answer = _status(HTTPStatus.TEMPORARY_REDIRECT if redirected else plan.verdict.status)
     if plan.file.is_metered:
-        way: Way = "stream" if plan.decision.way == "stream" else "whole"
-        estimate = await downloads.quotas.estimate(principal, file, plan.charged, way)
+        estimate = await downloads.estimate(plan, principal)
         for standing in estimate.standings:
             yield Step("limit", _limit_text(standing))
         yield Step("charge", _charge_text(estimate))

@@ -23,8 +23,8 @@
 --       10 way      "stream"; "whole": handed over, so that nothing is running and all of it counts as sent; with
 --                   "?" before it nothing is changed
 --       11 …        limits, six each: account (number), metric, period, value, burst, soft (0, 1)
--- Gives {"granted", now, seq, confirmed, event, downloads, bytes, at, opened, …} or {"refused", now, …} or
--- {"possible", now, downloads, bytes, …}, with three values for each limit: 0 within, 1 refused, 2 slow down; used; reset
+-- Gives {"granted", now, seq, confirmed, event, downloads, bytes, at, opened, …} or {"refused", now, …} or, when nothing
+-- is to change, {"possible", now, downloads, bytes, …}, whether it would be refused or not; with three values for each limit: 0 within, 1 refused, 2 slow down; used; reset
 -- (microseconds from now, -1 never). Else what is to be done first: {"closed"}; {"behind"} (the ledger); {"load", now,
 -- number of an account …}; {"ended"}: it was given up.
 local id, promised, mark, size = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -196,10 +196,10 @@ local function answer(...)
     return values
 end
 
-if refused then
-    return answer('refused', now)
-elseif dry then
+if dry then
     return answer('possible', now, downloads, bytes)
+elseif refused then
+    return answer('refused', now)
 elseif again then
     local event = '{' .. lease[3] .. ',"k":"grant","d":' .. lease[4] .. ',"b":' .. lease[5] .. ',"at":' .. lease[6] .. '}'
     local at = tonumber(lease[6])
