@@ -18,8 +18,8 @@ from gateway.downloads import Downloads, Plan
 from gateway.errors import GatewayError
 from gateway.identity.principal import Principal
 from gateway.locations import Location
-from gateway.quotas.service import Estimate
 from gateway.quotas.standing import Standing
+from gateway.quotas.usage import Estimate
 from gateway.sources import Candidate, assess
 from gateway.text import shown
 
