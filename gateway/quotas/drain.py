@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from gateway.quotas.journal import Journal
 from gateway.quotas.keys import Keys
 from gateway.quotas.ledger import Ledger
-from gateway.quotas.scripts import Scripts
+from gateway.redis.scripts import Scripts
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from gateway.quotas.journal import Journal
 from gateway.quotas.keys import Keys
 from gateway.quotas.leases import Lease, Leases, identifiers
 from gateway.quotas.ledger import Epoch, Ledger
-from gateway.quotas.scripts import Scripts
+from gateway.redis.scripts import Scripts
 
 log = logging.getLogger(__name__)
 
@@ -160,5 +160,6 @@ class Recovery:
         await self._ledger.opened(tenant, epoch.number)
         if epoch.number > 1:
             self.over.append(Keys(tenant, epoch.number - 1))
-        log.warning("quota counters of tenant %r are open in epoch %s", tenant, epoch.number)
+        level = logging.WARNING if epoch.number > 1 else logging.INFO
+        log.log(level, "quota counters of tenant %r are open in epoch %s", tenant, epoch.number)
         return True

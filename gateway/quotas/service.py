@@ -28,12 +28,12 @@ from gateway.quotas.leases import Lease, Leases, first_mark
 from gateway.quotas.ledger import Ledger
 from gateway.quotas.limits import Limit, accounts_of
 from gateway.quotas.recovery import Recovery
-from gateway.quotas.redis_server import CircuitOpenError
 from gateway.quotas.reservation import MOST_BYTES, Reservation, limit_arguments, windows_of
-from gateway.quotas.scripts import NEIGHBOUR_ERRORS, Scripts
 from gateway.quotas.slowing import Slowing
 from gateway.quotas.standing import Standing, read, refusal
 from gateway.quotas.usage import Estimate, Held, Usage, usages
+from gateway.redis.scripts import NEIGHBOUR_ERRORS, Scripts
+from gateway.redis.server import CircuitOpenError
 
 log = logging.getLogger(__name__)
 

@@ -21,8 +21,8 @@ from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseE
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gateway.batching import Batches
-from gateway.quotas.breaker import Breaker
-from gateway.quotas.redis_url import address
+from gateway.redis.breaker import Breaker
+from gateway.redis.url import address
 
 log = logging.getLogger(__name__)
 
@@ -51,11 +51,11 @@ class Script:
         return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-def read_scripts() -> Mapping[str, Script]:
-    """The scripts of the package, ``lua/NAME.lua``, by name; each with ``common.lua`` behind its first line."""
+def read_scripts(package: str) -> Mapping[str, Script]:
+    """The scripts of ``package``, ``lua/NAME.lua``, by name; each with ``common.lua`` behind its first line."""
     texts = {
         path.name.removesuffix(".lua"): path.read_text(encoding="utf-8")
-        for path in files("gateway.quotas").joinpath("lua").iterdir()
+        for path in files(package).joinpath("lua").iterdir()
         if path.name.endswith(".lua")
     }
     common = texts.pop("common")
