@@ -158,13 +158,12 @@ class Downloads:
         transfer = Transfer(plan.charged)
         with self._settled_before_the_end():
             if not file.is_metered:
-                request[TRANSFER] = transfer
-                return await self._send(request, plan, fields, None)
+                return await self._send(request, plan, fields, transfer, None)
             lease = await self.quotas.reserve(principal, file, transfer)
-            request[TRANSFER] = transfer
             try:
                 with self.quotas.pacing(lease) as allowance:
-                    return await self._send(request, plan, fields | rate_limit_fields(lease.standings), allowance)
+                    fields |= rate_limit_fields(lease.standings)
+                    return await self._send(request, plan, fields, transfer, allowance)
             finally:
                 await self.quotas.settle(lease, delivered=transfer.delivered)
 
@@ -293,9 +292,14 @@ class Downloads:
         return response
 
     async def _send(
-        self, request: web.Request, plan: Plan, fields: Mapping[str, str], allowance: Allowance | None
+        self,
+        request: web.Request,
+        plan: Plan,
+        fields: Mapping[str, str],
+        transfer: Transfer,
+        allowance: Allowance | None,
     ) -> web.StreamResponse:
-        transfer = request[TRANSFER]
+        request[TRANSFER] = transfer
         response = web.StreamResponse(status=plan.verdict.status, headers=fields)
         begin_proof = self.verifier.proof_of(plan.file)
         best, *others = plan.candidates

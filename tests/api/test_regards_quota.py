@@ -172,7 +172,7 @@ async def test_anonymous_callers_are_the_public_user_of_regards(gateway: Running
     assert await call(gateway, "GET", "/quota/current/public@regards.com", PROJECT_ADMIN) == (200, used)
     assert await call(gateway, "GET", f"/quotas?{SCOPE}&user_email=public@regards.com") == (200, [public])
     asked = ["a@example.org", "public@regards.com", "a@example.org"]
-    status, told = await call(gateway, "POST", "/quota/currents", PLAIN_ADMIN, asked)
+    _, told = await call(gateway, "POST", "/quota/currents", PLAIN_ADMIN, asked)
     assert [one["email"] for one in told] == asked[:2]
     assert (told[0]["currentQuota"], told[1]) == (0, used)
 
@@ -203,8 +203,8 @@ async def test_another_tenant_is_invisible_even_to_an_instance_administrator(gat
     assert (await call(gateway, "GET", f"/quota/current/{USER.email}", instance))[1] == seen
     assert (await call(gateway, "POST", "/quota/currents", instance, [USER.email]))[1] == [seen]
     assert len((await call(gateway, "GET", "/quota/rules", instance))[1]) == 1
-    body = {"email": USER.email, "maxQuota": 0, "rateLimit": 0}
-    assert (await call(gateway, "PUT", f"/quota/{USER.email}", instance, body))[0] == 200
+    none = {"email": USER.email, "maxQuota": 0, "rateLimit": 0}
+    assert (await call(gateway, "PUT", f"/quota/{USER.email}", instance, none))[0] == 200
     assert (await call(gateway, "GET", "/quota", USER))[1]["maxQuota"] == 7
     nowhere = principal("x", role="PROJECT_ADMIN", tenant="nowhere")
     for method, path, body, _, _ in TABLE:
