@@ -29,7 +29,7 @@ from gateway.quotas.keys import Keys
 from gateway.quotas.leases import Lease
 from gateway.quotas.ledger import Ledger
 from gateway.quotas.limits import Limit
-from gateway.quotas.scripts import Scripts, open_scripts
+from gateway.redis.scripts import Scripts, open_scripts
 from gateway.quotas.service import Quotas
 
 USER = Principal("esa", "scientist", "scientist@example.org", "REGISTERED_USER")

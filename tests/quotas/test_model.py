@@ -34,7 +34,7 @@ from gateway.quotas import service
 from gateway.quotas.calls import UNKNOWN_ERRORS
 from gateway.quotas.leases import Lease
 from gateway.quotas.limits import Limit
-from gateway.quotas.scripts import Scripts, open_scripts
+from gateway.redis.scripts import Scripts, open_scripts
 from tests.quotas.model import DAY, SECOND, Asked, Model, Stand
 from tests.quotas.support import Process, file, opened_database, redis_settings, user
 
@@ -131,7 +131,9 @@ def limits_for(account: str) -> st.SearchStrategy[Limit]:
             st.just(1),
             slow,
         ),
-        st.builds(Limit, st.just(account), st.just("bytes"), periods, st.sampled_from([0, 30, 60, 200]), st.just(1), slow),
+        st.builds(
+            Limit, st.just(account), st.just("bytes"), periods, st.sampled_from([0, 30, 60, 200]), st.just(1), slow
+        ),
         st.builds(Limit, st.just(account), st.just("concurrent"), st.just("now"), st.sampled_from([0, 1, 1, 2, 3])),
         st.builds(
             Limit,
@@ -315,9 +317,7 @@ class QuotaMachine(RuleBasedStateMachine):
     def ran_recall(
         self, number: int, keys: Sequence[str], arguments: Sequence[Any], answer: list[Any], known_by: Member | None
     ) -> None:
-        account = next(
-            event.accounts[0] for event in self.model.events if event.name == (str(arguments[0]), "grant")
-        )
+        account = next(event.accounts[0] for event in self.model.events if event.name == (str(arguments[0]), "grant"))
         self.model.recall(number, keys[1], account, WINDOW, arguments)
 
     def unlinked(self, key: str) -> None:
@@ -371,7 +371,9 @@ class QuotaMachine(RuleBasedStateMachine):
         member = self.members[number]
         member.wire.faults = {"reserve": fault, "finish": fault_of_giving_back}
         wanted = self.wanted(who, content, 40 if sized else None)
-        lease = self.run(self.asking(member, member.process.quotas.reserve(self.callers[who], wanted, Transfer(promised))))
+        lease = self.run(
+            self.asking(member, member.process.quotas.reserve(self.callers[who], wanted, Transfer(promised)))
+        )
         if lease is not None:
             assert lease.reservation.accounts == _accounts(self.callers[who], wanted.limits)
             assert lease.at == self.model.clock
