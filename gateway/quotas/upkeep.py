@@ -16,7 +16,7 @@ from gateway.errors import GatewayError
 from gateway.quotas.audit import Audit
 from gateway.quotas.calls import UNKNOWN_ERRORS, Calls
 from gateway.quotas.drain import Drain
-from gateway.quotas.epochs import Epochs
+from gateway.quotas.epochs import CountersClosedError, Epochs
 from gateway.quotas.journal import Journal
 from gateway.quotas.keys import Keys
 from gateway.quotas.leases import Lease, Leases
@@ -202,7 +202,9 @@ async def open_audit(
         upkeep = Upkeep(scripts, ledger, Journal(), epochs, settings)
         await upkeep.look()
         async with upkeep.going_on():
-            await upkeep.sweep()
+            # Counters that are lost are what the audit is there for.
+            with contextlib.suppress(CountersClosedError):
+                await upkeep.sweep()
             yield Audit(scripts, ledger, epochs, upkeep.recovery)
 
 
