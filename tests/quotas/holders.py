@@ -34,6 +34,8 @@ from gateway.quotas.limits import Limit, own_account
 from gateway.quotas.scripts import Scripts, open_scripts
 from gateway.quotas.service import Quotas
 from gateway.quotas.upkeep import Upkeep
+from tests.faults.support import RawClient
+from tests.harness import token
 
 TENANT = "esa"
 TIMEOUT = 0.4
@@ -145,6 +147,10 @@ class Holder:
         """Leases in Redis."""
         account = own_account(who)
         return (await self.quotas.usage(who.tenant, [account]))[account].running
+
+    async def leases(self, tenant: str = TENANT) -> int:
+        """Leases in Redis, those that ran out and were not swept yet included."""
+        return int(await self.scripts.call("ZCARD", Keys(tenant, self.epoch(tenant)).running("tenant")))
 
     async def is_settled(self) -> bool:
         """Whether no settlement is on its way."""
@@ -284,11 +290,16 @@ async def assert_books_agree(holder: Holder, dsn: str, tenant: str = TENANT, *, 
         await connection.close()
     assert wrong == [], "the sums are not those of the ledger"
     assert unfinished == without_end, "downloads of the ledger have no end"
-    keys = Keys(tenant, holder.epoch(tenant))
     audit = Audit(holder.scripts, holder.ledger, holder.epochs, holder.upkeep.recovery)
     assert [finding async for finding in audit.check(repair=False) if finding.what != "keys"] == []
     assert audit.tally.accounts > 0
-    assert await holder.scripts.call("ZCARD", keys.running("tenant")) == 0, "leases are left"
+    assert await holder.leases(tenant) == 0, "leases are left"
+
+
+async def ask_as(client: RawClient, path: str, who: Principal) -> None:
+    """Send a GET."""
+    lines = [f"GET {path} HTTP/1.1", "Host: gateway", f"Authorization: Bearer {token(who)}", "", ""]
+    await asyncio.get_running_loop().sock_sendall(client.connection, "\r\n".join(lines).encode())
 
 
 async def assert_unavailable(holder: Holder, content: str = "of nobody") -> None:

@@ -130,12 +130,11 @@ async def outlive(holder: Holder, server: RedisServer) -> None:
 
 async def swept(holder: Holder) -> None:
     """Wait until no lease is left."""
-    keys = Keys(TENANT, holder.epoch())
+    await until(lambda: _holds(holder, 0), "the leases are swept")
 
-    async def none_runs() -> bool:
-        return bool(await holder.scripts.call("ZCARD", keys.running("tenant")) == 0)
 
-    await until(none_runs, "the leases are swept")
+async def _holds(holder: Holder, number: int) -> bool:
+    return await holder.leases() == number
 
 
 class TestRedisOutOfReach:
