@@ -114,6 +114,7 @@ async def test_a_process_that_was_stopped_cannot_use_a_slot_that_another_has(
     displaced, alone = principal("displaced", SCIENCE), principal("alone", SCIENCE)
     clients = [(await begin(pair, sockets, who.subject, 1000)) for who in (displaced, alone)]
     limit = Limit(own_account(displaced), "concurrent", "now", 1)
+    assert [await pair.holder.running(who) for who in (displaced, alone)] == [1, 1]
     os.kill(pair.gateway.process.pid, signal.SIGSTOP)
     try:
         stopped = time.monotonic()
