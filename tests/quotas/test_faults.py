@@ -6,7 +6,6 @@ import asyncio
 import os
 import random
 import re
-from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
@@ -14,11 +13,9 @@ import pytest
 from gateway.errors import GatewayError
 from gateway.quotas.keys import Keys
 from gateway.quotas.leases import SLICE
-from gateway.quotas.limits import Limit
 from gateway.quotas.redis_server import read_scripts
 from tests.quotas.holders import (
     TENANT,
-    USER,
     Holder,
     Row,
     add_tenants,
