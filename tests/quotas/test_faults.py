@@ -11,9 +11,9 @@ import asyncpg
 import pytest
 
 from gateway.errors import GatewayError
+from gateway.quotas.calls import SCRIPTS
 from gateway.quotas.keys import Keys
 from gateway.quotas.leases import SLICE
-from gateway.redis.server import read_scripts
 from tests.quotas.holders import (
     TENANT,
     Holder,
@@ -30,7 +30,7 @@ from tests.quotas.holders import (
 from tests.redis_servers import MakeServer, RedisServer
 
 LOST_REPLIES = 1000
-RESERVE = re.compile(read_scripts()["reserve"].sha.encode())
+RESERVE = re.compile(SCRIPTS["reserve"].sha.encode())
 FULL = bool(os.environ.get("GATEWAY_TEST_FULL"))
 
 
@@ -127,12 +127,11 @@ async def outlive(holder: Holder, server: RedisServer) -> None:
 
 async def swept(holder: Holder) -> None:
     """Wait until no lease is left."""
-    keys = Keys(TENANT, holder.epoch())
+    await until(lambda: _holds(holder, 0), "the leases are swept")
 
-    async def none_runs() -> bool:
-        return bool(await holder.scripts.call("ZCARD", keys.running("tenant")) == 0)
 
-    await until(none_runs, "the leases are swept")
+async def _holds(holder: Holder, number: int) -> bool:
+    return await holder.leases() == number
 
 
 class TestRedisOutOfReach:
