@@ -67,11 +67,12 @@ GROUP BY reservation, began_at HAVING bool_or(kind = 'grant') ORDER BY began_at"
 _LEFT = """
 -- A page of all keys: leases among them that neither ended nor were handed over whole.
 local page = redis.call('SCAN', ARGV[1], 'MATCH', 'gateway:*:lease:*', 'COUNT', 5000)
-local left = 0
+local left = {}
+local time = redis.call('TIME')
 for _, key in ipairs(page[2]) do
-    local lease = redis.call('HMGET', key, 'ended', 'w')
+    local lease = redis.call('HMGET', key, 'ended', 'w', 'x')
     if not lease[1] and lease[2] ~= '1' then
-        left = left + 1
+        left[#left + 1] = key .. ', which runs out in ' .. tonumber(lease[3]) / 1000000 - tonumber(time[1]) .. ' s'
     end
 end
 return {page[1], left}
@@ -142,15 +143,14 @@ async def _counters(verdict: Verdict, scenario: Scenario, redis_url: str) -> Non
         verdict.hold("counters", (finding for finding in findings if finding.what != "keys"))
         verdict.accounts = audit.tally.accounts
     async with redis.asyncio.Redis.from_url(redis_url, socket_timeout=30) as client:
-        cursor, left = b"0", 0
+        cursor, left = b"0", list[bytes]()
         while True:
-            cursor, count = await client.eval(_LEFT, 0, cursor)  # type: ignore[misc]
-            left += count
+            cursor, page = await client.eval(_LEFT, 0, cursor)  # type: ignore[misc]
+            left += page
             if cursor == b"0":
                 break
         running = [key async for key in client.scan_iter("gateway:*:running:*", count=5000)]
-    if left:
-        verdict.violations.append(f"{left} leases are left after their time")
+    verdict.hold("a lease that is left", left)
     verdict.hold("running after all ended", running)
 
 
