@@ -11,7 +11,7 @@ from typing import Literal
 from gateway.quotas.epochs import CountersClosedError
 from gateway.quotas.keys import Keys
 from gateway.quotas.ledger import Balance, Ledger
-from gateway.quotas.scripts import Scripts
+from gateway.redis.scripts import Scripts
 
 _DAY_MICROSECONDS = 86_400_000_000
 _ATTEMPTS = 3

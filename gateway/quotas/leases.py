@@ -22,6 +22,8 @@ SLICE = 64 * 1024 * 1024
 """Bytes that may be sent between two heartbeats, at least: should the process die, so many may be charged that were
 not sent. It grows with what was sent, so that a fast client never waits."""
 MOST_SLICE = 4 * 1024**3
+_AT_ONCE = 256
+"""Heartbeats under way."""
 _PAUSE = 0.25
 """Seconds before a heartbeat that had no answer is tried again."""
 
@@ -159,7 +161,9 @@ class Leases:
 
     async def beat(self) -> None:
         """One heartbeat of all leases."""
-        await asyncio.gather(*(self._beat(lease) for lease in list(self._held.values()) if not lease.gone))
+        held = [lease for lease in self._held.values() if not lease.gone]
+        for first in range(0, len(held), _AT_ONCE):
+            await asyncio.gather(*(self._beat(lease) for lease in held[first : first + _AT_ONCE]))
 
     async def _beat(self, lease: Lease) -> bool:
         """Whether there was an answer."""

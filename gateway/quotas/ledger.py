@@ -127,6 +127,16 @@ WHERE t.tenant_id = e.tenant_id AND t.name = $1 AND e.epoch = $2"""
 _POSITION = """
 SELECT e.position FROM quota_epochs e JOIN tenants t USING (tenant_id) WHERE t.name = $1 AND e.epoch = $2"""
 
+_TIDY = """
+DELETE FROM quota_usage USING tenants t
+WHERE t.tenant_id = quota_usage.tenant_id AND (
+    CASE WHEN period LIKE 'r%' THEN
+        -- The bucket after which all of it has left the window, and a day more.
+        (split_part(period, ':', 2)::bigint + 61) * ceil(substring(period FROM 'r([0-9]+):')::bigint * 1000000 / 60.0)
+            < (extract(epoch FROM now()) - 86400) * 1000000
+    ELSE account LIKE 'network:%' AND period <> 'total'
+        AND period < to_char(now() AT TIME ZONE 'UTC' - interval '2 months', 'YYYY-MM') END)"""
+
 _LEAVE = "DELETE FROM quota_processes WHERE process = $1 OR seen < now() - interval '1 day'"
 
 
@@ -193,7 +203,7 @@ class Ledger:
             epoch: whose stream it is.
             entries: number and event of each, in order.
             position: up to which the ledger has them.
-            clock: the latest time of an event.
+            clock: the latest time that Redis knows.
         """
         body = _array([event for _, event in entries])
         rows = await self._database.fetch(_DRAIN, tenant, body, position, entries[-1][0], clock, epoch)
@@ -258,6 +268,10 @@ class Ledger:
     async def opened(self, tenant: str, epoch: int) -> None:
         """The epoch is open."""
         await self._database.fetch(_OPENED, tenant, epoch)
+
+    async def tidy(self) -> None:
+        """Delete sums that nothing counts any more: old buckets of rolling windows, and what networks used long ago."""
+        await self._database.fetch(_TIDY)
 
     async def leave(self, process: str) -> None:
         """``process`` ends, and knows nothing that the ledger does not."""

@@ -16,7 +16,7 @@ from gateway.quotas.journal import Journal
 from gateway.quotas.keys import Keys
 from gateway.quotas.leases import Lease, Leases, identifiers
 from gateway.quotas.ledger import Epoch, Ledger
-from gateway.quotas.scripts import Scripts
+from gateway.redis.scripts import Scripts
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,7 @@ class Recovery:
         self.over: list[Keys] = []
         """Epochs that this process ended: nobody needs their keys."""
         self._turn = asyncio.Lock()
+        self._first = asyncio.Lock()
 
     async def look(self) -> None:
         """Tell that this process lives, see what epochs there are, and do our part.
@@ -77,10 +78,13 @@ class Recovery:
         Raises:
             GatewayError, RedisError, OSError, TimeoutError: as `look`.
         """
-        await self.look()
-        if tenant not in self._epochs.tenancies:
-            await self._ledger.begin(tenant, 1)
+        async with self._first:
+            if tenant in self._epochs.tenancies:
+                return
             await self.look()
+            if tenant not in self._epochs.tenancies:
+                await self._ledger.begin(tenant, 1)
+                await self.look()
 
     async def _follow(self, tenant: str, epoch: Epoch) -> None:
         tenancy = self._epochs.tenancies.get(tenant)
@@ -156,5 +160,6 @@ class Recovery:
         await self._ledger.opened(tenant, epoch.number)
         if epoch.number > 1:
             self.over.append(Keys(tenant, epoch.number - 1))
-        log.warning("quota counters of tenant %r are open in epoch %s", tenant, epoch.number)
+        level = logging.WARNING if epoch.number > 1 else logging.INFO
+        log.log(level, "quota counters of tenant %r are open in epoch %s", tenant, epoch.number)
         return True

@@ -23,17 +23,22 @@ from gateway.quotas.leases import Lease, Leases
 from gateway.quotas.ledger import Ledger
 from gateway.quotas.recovery import Recovery
 from gateway.quotas.reservation import from_about
-from gateway.quotas.scripts import Scripts, open_scripts
 from gateway.quotas.service import REMEMBER_SECONDS, Quotas
+from gateway.redis.scripts import Scripts, open_scripts
+from gateway.redis.server import read_scripts
 
 log = logging.getLogger(__name__)
 
+_PACKAGE = "gateway.quotas"
+"""With the scripts, ``lua/*.lua``."""
 LOOK_SECONDS = 0.5
 """How often a process tells that it lives, and sees whether an epoch began."""
 DRAIN_SECONDS = 0.2
 """How often events of this process go to the ledger: what can be lost when it and Redis die at once."""
 SWEEP_SECONDS = 5.0
 """How often leases are looked for that ran out, and events that nobody brought to the ledger."""
+TIDY_SECONDS = 3600.0
+"""How often sums are deleted that nothing counts any more."""
 _CLOSE_TIMEOUT = 3.0
 
 _EXPECTED = (*UNKNOWN_ERRORS, GatewayError)
@@ -89,6 +94,7 @@ class Upkeep:
                 "quotas: ledger": _repeat(self.drain_ours, DRAIN_SECONDS),
                 "quotas: heartbeats": _repeat(self.leases.beat, self._settings.lease_ttl / 3),
                 "quotas: sweep": _repeat(self.sweep, SWEEP_SECONDS),
+                "quotas: tidy": _repeat(self._ledger.tidy, TIDY_SECONDS),
             }.items()
         ]
         try:
@@ -191,7 +197,7 @@ async def open_audit(
     Raises:
         ConfigurationError: Redis cannot be reached.
     """
-    async with open_scripts(redis_settings) as scripts:
+    async with open_scripts(redis_settings, read_scripts(_PACKAGE)) as scripts:
         epochs, ledger = Epochs(), Ledger(database)
         upkeep = Upkeep(scripts, ledger, Journal(), epochs, settings)
         await upkeep.look()
@@ -209,7 +215,7 @@ async def open_quotas(
     Raises:
         ConfigurationError: Redis cannot be reached.
     """
-    async with open_scripts(redis_settings) as scripts:
+    async with open_scripts(redis_settings, read_scripts(_PACKAGE)) as scripts:
         upkeep = Upkeep(scripts, Ledger(database), Journal(), Epochs(), settings)
         await upkeep.look()
         async with upkeep.going_on():

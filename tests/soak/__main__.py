@@ -26,7 +26,9 @@ from tests.soak.supervisor import Options, Report, soak
 @click.option("--restarts", default=6, show_default=True, type=click.IntRange(0, 100), help="Of Valkey.")
 @click.option("--seed", default=1, show_default=True)
 @click.option("--keep", type=click.Path(file_okay=False, path_type=Path), help="Directory for logs; empty or new.")
-def main(reservations: int, processes: int, tasks: int, kills: int, restarts: int, seed: int, keep: Path | None) -> None:
+def main(
+    reservations: int, processes: int, tasks: int, kills: int, restarts: int, seed: int, keep: Path | None
+) -> None:
     """Race reservations, and see that the counts are right."""
     options = Options(reservations, processes, tasks, kills, restarts, seed=seed)
     with tempfile.TemporaryDirectory() as temporary, run_services() as services:

@@ -115,7 +115,9 @@ class Loss:
     at: float
 
 
-async def judge(scenario: Scenario, redis_url: str, kills: Sequence[Kill], losses: Sequence[Loss], restarts: int) -> Verdict:
+async def judge(
+    scenario: Scenario, redis_url: str, kills: Sequence[Kill], losses: Sequence[Loss], restarts: int
+) -> Verdict:
     """Look at all that is left; nobody else is at work."""
     verdict = Verdict()
     await _counters(verdict, scenario, redis_url)
@@ -177,7 +179,9 @@ async def _diaries(
     for worker, times in missing.items():
         last = _last_moment(worker, kills, losses)
         if last is None:
-            verdict.violations.append(f"{len(times)} events of process {worker} are lost, and nobody may have lost them")
+            verdict.violations.append(
+                f"{len(times)} events of process {worker} are lost, and nobody may have lost them"
+            )
             continue
         verdict.lost += len(times)
         verdict.oldest_lost = max(verdict.oldest_lost, last - times[0])

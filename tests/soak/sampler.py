@@ -92,9 +92,7 @@ class Sampler:
             if answer is None:
                 continue
             found = {
-                account: Counters(*map(int, values))
-                for account, values in zip(accounts, answer, strict=True)
-                if values
+                account: Counters(*map(int, values)) for account, values in zip(accounts, answer, strict=True) if values
             }
             self._check(tenant, found)
             self.samples += 1
