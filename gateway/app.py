@@ -11,10 +11,12 @@ import aiohttp.http_writer
 from aiohttp import web
 
 import gateway.db
-from gateway.api import ops, regards_downloads, stac_downloads
-from gateway.api.keys import DOWNLOADS, HEALTH
+from gateway.api import ops, quota_rules, regards_downloads, regards_quota, stac_downloads, usage
+from gateway.api.bodies import MOST_BYTES
+from gateway.api.keys import DATABASE, DOWNLOADS, HEALTH
 from gateway.catalog.locate import WARM_UP, catalog
 from gateway.config import Config
+from gateway.db import Database
 from gateway.delivery.pace import Pace
 from gateway.downloads import Downloads
 from gateway.errors import ConfigurationError, Family
@@ -35,15 +37,19 @@ def create_app(config: Config) -> web.Application:
             Redis or a storage cannot be reached.
     """
     check_extensions()
-    app = web.Application(middlewares=[request_context])
+    app = web.Application(middlewares=[request_context], client_max_size=MOST_BYTES)
     app.on_response_prepare.append(mark_answer)
     app[PROXIES] = tuple(config.server.trusted_proxies)
+    regards, stac = config.api.regards_prefix, config.api.stac_prefix
     app[FAMILIES] = {
-        f"{config.api.regards_prefix}/downloads": Family.REGARDS,
-        f"{config.api.stac_prefix}/collections": Family.STAC,
+        **{f"{regards}/{name}": Family.REGARDS for name in ("downloads", "quota", "quotas", "settings")},
+        f"{stac}/collections": Family.STAC,
     }
-    app.add_routes(regards_downloads.routes(config.api.regards_prefix))
-    app.add_routes(stac_downloads.routes(config.api.stac_prefix))
+    app.add_routes(regards_downloads.routes(regards))
+    app.add_routes(quota_rules.routes(regards))
+    app.add_routes(regards_quota.routes(regards))
+    app.add_routes(stac_downloads.routes(stac))
+    app.add_routes(usage.routes())
     app.add_routes(ops.routes())
     app.cleanup_ctx.append(_neighbours(config, IdentityChain(config.identity, config.quotas)))
     return app
@@ -51,14 +57,14 @@ def create_app(config: Config) -> web.Application:
 
 def _neighbours(config: Config, identity: IdentityChain) -> Callable[[web.Application], AsyncIterator[None]]:
     async def opened(app: web.Application) -> AsyncIterator[None]:
-        async with neighbours(config, identity) as (app[DOWNLOADS], app[HEALTH]):
+        async with neighbours(config, identity) as (app[DOWNLOADS], app[HEALTH], app[DATABASE]):
             yield
 
     return opened
 
 
 @contextlib.asynccontextmanager
-async def neighbours(config: Config, identity: IdentityChain) -> AsyncIterator[tuple[Downloads, Health]]:
+async def neighbours(config: Config, identity: IdentityChain) -> AsyncIterator[tuple[Downloads, Health, Database]]:
     """Open what a download needs, in the order in which it must outlive the others.
 
     Raises:
@@ -85,7 +91,7 @@ async def neighbours(config: Config, identity: IdentityChain) -> AsyncIterator[t
             resting=Resting(),
         )
         checks = {"postgresql": database.ping, "redis": quotas.ping}
-        yield downloads, Health(checks, alarms=lambda: {"broken_copies": verifier.broken})
+        yield downloads, Health(checks, alarms=lambda: {"broken_copies": verifier.broken}), database
         await downloads.close()
 
 

@@ -13,6 +13,9 @@ send       delivery.Sender        200 206        and the lease is settled, whate
 And what is handed over, to the storage itself or the proxy in front:
 hand over  handover               200 307        404 502 503
 quota      quotas.charge                         429 503; whole, since nobody will tell what was sent
+
+And what is only asked about (``?dryRun=true``; HEAD with ``Prefer: quota``):
+quota      quotas.estimate        200            503; nothing changes
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ from typing import Literal, cast
 from aiohttp import web
 from multidict import CIMultiDict, MultiMapping
 
+from gateway import preview
 from gateway.catalog.locate import Catalog
 from gateway.catalog.model import Address, File
 from gateway.delivery.allowance import Allowance, AllowanceEndedError
@@ -47,8 +51,9 @@ from gateway.identity.chain import IdentityChain
 from gateway.identity.principal import Principal
 from gateway.links import CLIENT, absolute_url
 from gateway.locations import Location
-from gateway.quotas.service import Quotas
+from gateway.quotas.service import Quotas, Way
 from gateway.quotas.standing import fields as rate_limit_fields
+from gateway.quotas.usage import Estimate
 from gateway.sources import Candidate, Resting, choose, expect, failure
 from gateway.storage import Stat, StorageError, can_sign
 from gateway.verification import Verifier
@@ -124,8 +129,9 @@ class Downloads:
     async def answer(self, request: web.Request, address: Address) -> web.StreamResponse:
         """Answer a GET or HEAD for the file at ``address``.
 
-        Query parameters, both of REGARDS: ``isContentInline=true`` has a browser show the file instead of saving it;
-        ``acceptLicense=true`` (GET with a token) accepts the licence of its dataset first.
+        Query parameters: ``isContentInline=true`` has a browser show the file instead of saving it;
+        ``acceptLicense=true`` (GET with a token) accepts the licence of its dataset first (both of REGARDS);
+        ``dryRun=true`` (GET) tells what the download would be charged, as JSON, and changes nothing.
 
         Raises:
             GatewayError: the refusals listed at the top of this module.
@@ -138,18 +144,26 @@ class Downloads:
         status = plan.verdict.status
         if status >= HTTPStatus.BAD_REQUEST:
             raise GatewayError(status, _REFUSED[status], headers=plan.verdict.headers)
-        if request.method == "HEAD" or status == HTTPStatus.NOT_MODIFIED:
+        if _is_dry_run(request):
+            estimate = await self.estimate(plan, principal)
+            told = {"Cache-Control": "no-store", "Vary": "Authorization", **rate_limit_fields(estimate.standings)}
+            return web.json_response(preview.body_of(estimate, plan.decision.way), headers=told)
+        if request.method == "HEAD":
+            fields |= await self._preview(request, file, principal)
+            return web.StreamResponse(status=status, headers=fields)
+        if status == HTTPStatus.NOT_MODIFIED:
             return web.StreamResponse(status=status, headers=fields)
         if plan.decision.way != "stream":
             return await self._hand_over(request, plan, fields, principal)
-        transfer = request[TRANSFER] = Transfer(plan.charged)
-        if not file.is_metered:
-            return await self._send(request, plan, fields, None)
+        transfer = Transfer(plan.charged)
         with self._settled_before_the_end():
+            if not file.is_metered:
+                return await self._send(request, plan, fields, transfer, None)
             lease = await self.quotas.reserve(principal, file, transfer)
             try:
                 with self.quotas.pacing(lease) as allowance:
-                    return await self._send(request, plan, fields | rate_limit_fields(lease.standings), allowance)
+                    fields |= rate_limit_fields(lease.standings)
+                    return await self._send(request, plan, fields, transfer, allowance)
             finally:
                 await self.quotas.settle(lease, delivered=transfer.delivered)
 
@@ -183,6 +197,17 @@ class Downloads:
         )
         verdict = evaluate(method, headers, _representation(file, expected), self.clock())
         return self._plan(headers, file, candidates, expected, verdict, by_proxy=by_proxy)
+
+    async def estimate(self, plan: Plan, principal: Principal) -> Estimate:
+        """What a GET that is answered by ``plan`` would be charged now. Nothing is changed.
+
+        Raises:
+            GatewayError: 503 nobody knows at the moment.
+        """
+        if not plan.file.is_metered or plan.verdict.status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
+            return preview.NOTHING
+        way: Way = "stream" if plan.decision.way == "stream" else "whole"
+        return await self.quotas.estimate(principal, plan.file, plan.charged, way)
 
     async def close(self) -> None:
         """Wait, within bounds, for downloads that were cut at the end of the process: they are to be settled, too."""
@@ -228,15 +253,24 @@ class Downloads:
             self.running.discard(task)
 
     async def _locate(self, request: web.Request, address: Address, principal: Principal) -> File:
-        if request.method == "GET" and _flag(request, "acceptLicense"):
+        if request.method == "GET" and _flag(request, "acceptLicense") and not _is_dry_run(request):
             await self.catalog.accept_licence(address, principal)
         try:
             return await self.catalog.locate(address, principal)
         except GatewayError as error:
             if error.status is HTTPStatus.LOCKED:
-                link = absolute_url(request, self.public_url, acceptLicense="true")
+                link = absolute_url(request, self.public_url, "dryRun", acceptLicense="true")
                 error.body = {**(error.body or {}), "accept": link}
             raise
+
+    async def _preview(self, request: web.Request, file: File, principal: Principal) -> Mapping[str, str]:
+        """The fields that tell whoever prefers to know what the GET would be charged; none if nobody knows."""
+        if not preview.is_preferred(request.headers):
+            return {}
+        with contextlib.suppress(GatewayError):
+            plan = await self.plan("GET", request.headers, file, principal, by_proxy=request[CLIENT].by_proxy)
+            return preview.fields_of(await self.estimate(plan, principal))
+        return {}
 
     async def _hand_over(
         self, request: web.Request, plan: Plan, fields: Mapping[str, str], principal: Principal
@@ -258,9 +292,14 @@ class Downloads:
         return response
 
     async def _send(
-        self, request: web.Request, plan: Plan, fields: Mapping[str, str], allowance: Allowance | None
+        self,
+        request: web.Request,
+        plan: Plan,
+        fields: Mapping[str, str],
+        transfer: Transfer,
+        allowance: Allowance | None,
     ) -> web.StreamResponse:
-        transfer = request[TRANSFER]
+        request[TRANSFER] = transfer
         response = web.StreamResponse(status=plan.verdict.status, headers=fields)
         begin_proof = self.verifier.proof_of(plan.file)
         best, *others = plan.candidates
@@ -315,6 +354,10 @@ def _fields(request: web.Request, plan: Plan) -> dict[str, str]:
     if answers and location.delivery == "auto" and (can_sign(location.storage) or location.offload is not None):
         fields["Server-Timing"] = f'delivery;desc="{plan.decision.way}: {plan.decision.reason}"'
     return fields
+
+
+def _is_dry_run(request: web.Request) -> bool:
+    return request.method == "GET" and _flag(request, "dryRun")
 
 
 def _flag(request: web.Request, name: str) -> bool:

@@ -18,8 +18,8 @@ from gateway.downloads import Downloads, Plan
 from gateway.errors import GatewayError
 from gateway.identity.principal import Principal
 from gateway.locations import Location
-from gateway.quotas.service import Way
 from gateway.quotas.standing import Standing
+from gateway.quotas.usage import Estimate
 from gateway.sources import Candidate, assess
 from gateway.text import shown
 
@@ -103,11 +103,10 @@ async def _steps(app: web.Application, downloads: Downloads, question: Question)
     redirected = plan.decision.way == "redirect"
     answer = _status(HTTPStatus.TEMPORARY_REDIRECT if redirected else plan.verdict.status)
     if plan.file.is_metered:
-        way: Way = "stream" if plan.decision.way == "stream" else "whole"
-        estimate = await downloads.quotas.estimate(principal, file, plan.charged, way)
+        estimate = await downloads.estimate(plan, principal)
         for standing in estimate.standings:
             yield Step("limit", _limit_text(standing))
-        yield Step("charge", f"{estimate.downloads} downloads, {estimate.octets} bytes")
+        yield Step("charge", _charge_text(estimate))
         answer = answer if estimate.admitted else _status(HTTPStatus.TOO_MANY_REQUESTS)
     else:
         yield Step("charge", f"nothing: {file.data_type} does not count")
@@ -183,6 +182,11 @@ def _verdict_text(plan: Plan) -> str:
     verdict = plan.verdict
     place = verdict.headers.get("Content-Range") or verdict.headers.get("Content-Type", "")
     return f"{_status(verdict.status)}, {verdict.length} bytes of body" + (f", {place}" if place else "")
+
+
+def _charge_text(estimate: Estimate) -> str:
+    downloads = "1 download" if estimate.downloads else "no further download"
+    return f"{downloads}, {estimate.octets} bytes"
 
 
 def _limit_text(standing: Standing) -> str:

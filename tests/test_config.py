@@ -147,7 +147,7 @@ WRONG: list[tuple[str, object, str]] = [
     ("delivery.send_timeout", 0, "delivery.send_timeout: Input should be greater than 0"),
     ("quotas.window", 0, "quotas.window: Input should be greater than or equal to 1"),
     ("quotas.window", 1.5, "quotas.window: Input should be a valid integer"),
-    ("quotas.lease_ttl", 59, "quotas.lease_ttl: Input should be greater than or equal to 60"),
+    ("quotas.lease_ttl", 2, "quotas.lease_ttl: Input should be greater than or equal to 3"),
     ("quotas.metered_data_types", ["RAW"], "quotas.metered_data_types.0: Input should be 'RAWDATA', 'QUICKLOOK_SD'"),
     ("quotas.anonymous_ipv4_prefix", 33, "quotas.anonymous_ipv4_prefix: Input should be less than or equal to 32"),
     ("quotas.anonymous_ipv6_prefix", -1, "quotas.anonymous_ipv6_prefix: Input should be greater than or equal to 0"),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from gateway.db import Database
 from gateway.downloads import Downloads
 from gateway.ops.health import Health
 
 DOWNLOADS = web.AppKey("downloads", Downloads)
+DATABASE = web.AppKey("database", Database)
 HEALTH = web.AppKey("health", Health)

@@ -49,10 +49,10 @@ def _asked(*key: str) -> str:
 
     The parameters are its columns, as arrays.
     """
-    columns = ", ".join(f"${number}::text[]" for number in range(6, 6 + len(key)))
+    columns = "".join(f", ${number}::text[]" for number in range(6, 6 + len(key)))
+    names = ", ".join(("tenant", "email", "groups", "role", "is_admin", *key, "number"))
     return f"""
-unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::boolean[], {columns}) WITH ORDINALITY
-    AS asked(tenant, email, groups, role, is_admin, {", ".join(key)}, number)"""
+unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::boolean[]{columns}) WITH ORDINALITY AS asked({names})"""
 
 
 # The rules of quota_limits that concern a caller. Groups are looked at only where a tenant has rules for some; ORDER BY
@@ -71,6 +71,18 @@ WHERE (
     SELECT q.name FROM quota_limits q WHERE q.tenant_id = caller.tenant_id AND q.subject = 'group'
     ORDER BY q.name LIMIT 1
 ) IS NOT NULL"""
+
+
+def _rules_where(condition: str) -> str:
+    """A join item with one row: the rules that concern the caller, as JSON, if ``condition`` holds."""
+    return f"""
+LATERAL (
+    SELECT json_agg(json_build_array(q.subject, q.name, q.shared, q.metric, q.period, q.value, q.burst, q.slow_rate,
+                                     q.fail) ORDER BY q.subject, q.name, q.shared, q.metric, q.period)::text AS rules
+    FROM ({_CONCERNED}) concerned
+    JOIN quota_limits q ON q.tenant_id = caller.tenant_id AND q.subject = concerned.subject AND q.name = concerned.name
+    WHERE {condition}
+)"""  # noqa: S608 - made of constants; values are bound
 
 
 def _locate(asked: str, product: str, file: str, *, metered: str) -> str:
@@ -101,17 +113,12 @@ LEFT JOIN LATERAL (
                                      c.verified_version, c.broken_version) ORDER BY c.copy_id)::text AS copies
     FROM copies c WHERE c.file_id = file.file_id
 ) copies ON true
-LEFT JOIN LATERAL (
-    SELECT json_agg(json_build_array(q.subject, q.name, q.shared, q.metric, q.period, q.value, q.burst, q.slow_rate,
-                                     q.fail) ORDER BY q.subject, q.name, q.shared, q.metric, q.period)::text AS rules
-    FROM ({_CONCERNED}) concerned
-    JOIN quota_limits q ON q.tenant_id = caller.tenant_id AND q.subject = concerned.subject AND q.name = concerned.name
-    WHERE file.is_metered
-) quota ON true"""  # noqa: S608 - made of the constants above; values are bound
+LEFT JOIN {_rules_where("file.is_metered")} quota ON true"""  # noqa: S608 - as above
 
 
 LOCATE_BY_CHECKSUM = _locate(_asked("product", "checksum"), _BY_URN, _FILE_BY_CHECKSUM, metered="$8::text[]")
 LOCATE_BY_ASSET = _locate(_asked("collection", "item", "asset"), _BY_ITEM, _FILE_BY_ASSET, metered="$9::text[]")
+_RULES = f"SELECT quota.rules FROM {_asked()} CROSS JOIN {CALLER} caller CROSS JOIN {_rules_where('true')} quota"  # noqa: S608
 
 WARM_UP: tuple[tuple[str, tuple[object, ...]], ...] = (
     (LOCATE_BY_CHECKSUM, ([],) * 8),
@@ -169,6 +176,17 @@ class Catalog:
         except TimeoutError as error:
             raise no_answer() from error
         return decide(row, address, principal)
+
+    async def limits(self, principal: Principal) -> tuple[Limit, ...]:
+        """What bounds the metered downloads of ``principal``, whatever the file.
+
+        Raises:
+            GatewayError: 404 his tenant does not exist; 503 PostgreSQL does not answer.
+        """
+        rows = await self._database.fetch(_RULES, *([value] for value in caller_columns(principal)))
+        if not rows:
+            raise GatewayError(HTTPStatus.NOT_FOUND, f"There is no tenant {principal.tenant!r}.")
+        return _limits(rows[0]["rules"], principal)
 
     async def accept_licence(self, address: Address, principal: Principal) -> None:
         """Record that ``principal`` accepts the licence of the dataset that ``address`` lies in, if it has one.

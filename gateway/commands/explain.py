@@ -107,6 +107,6 @@ async def _explain(
     )
     fields = CIMultiDictProxy(CIMultiDict(headers))
     question = Question(method, target, fields, principal, by_proxy)
-    async with neighbours(config, IdentityChain(config.identity, config.quotas)) as (downloads, _):
+    async with neighbours(config, IdentityChain(config.identity, config.quotas)) as (downloads, *_):
         async for step in explain(create_app(config), downloads, question):
             click.echo(f"{step.name:<9} {one_line(step.text)}")

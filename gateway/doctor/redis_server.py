@@ -18,9 +18,9 @@ from gateway.config import Redis
 from gateway.doctor.clocks import clock_finding, skew
 from gateway.doctor.findings import Finding, Findings, ok, problem, warning
 from gateway.errors import ConfigurationError
-from gateway.quotas.redis_server import NEIGHBOUR_ERRORS as _ERRORS
-from gateway.quotas.redis_server import Server
-from gateway.quotas.topology import Topology, topology_for
+from gateway.redis.server import NEIGHBOUR_ERRORS as _ERRORS
+from gateway.redis.server import Server
+from gateway.redis.topology import Topology, topology_for
 
 OLDEST_VERSION = 7
 

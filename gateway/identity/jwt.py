@@ -189,7 +189,7 @@ def _is_time(value: object) -> bool:
 
 
 def _is_text(value: object) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= LONGEST_CLAIM and is_storable(value)
+    return isinstance(value, str) and is_storable(value) and 0 < len(value.encode()) <= LONGEST_CLAIM
 
 
 def _invalid(reason: str) -> GatewayError:

@@ -95,6 +95,7 @@ def _from_framework(error: web.HTTPException) -> GatewayError:
     detail = {
         HTTPStatus.NOT_FOUND: "There is nothing at this path.",
         HTTPStatus.METHOD_NOT_ALLOWED: "This path does not take that method.",
+        HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body of the request is too large.",
     }.get(status, status.phrase)
     return GatewayError(status, detail, headers={"Allow": error.headers["Allow"]} if "Allow" in error.headers else {})
 

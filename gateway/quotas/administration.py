@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import asyncpg
 
@@ -143,11 +143,36 @@ async def put_regards_defaults(database: Database, tenant: str, limits: RegardsL
     await _put(database, tenant, _PUT_VALUES, _of_regards("tenant", "", limits))
 
 
-def _of_regards(subject: Subject, name: str, limits: RegardsLimits) -> list[Rule]:
+async def put_regards_default(
+    database: Database, tenant: str, limit: Literal["max_quota", "rate_limit"], value: int | None
+) -> None:
+    """Write one of these limits; delete it for None.
+
+    Raises:
+        GatewayError: 400 the number makes no sense.
+    """
+    at = RegardsLimits._fields.index(limit)
+    rule = _of_regards("tenant", "", RegardsLimits(*(UNLIMITED if value is None else value,) * 2))[at]
+    if value is None:
+        await delete_rule(database, tenant, "tenant", "", shared=False, metric=rule.metric, period=rule.period)
+    else:
+        await _put(database, tenant, _PUT_VALUES, [rule])
+
+
+async def put_regards_public(database: Database, tenant: str, limits: RegardsLimits) -> None:
+    """Write the limits of all anonymous callers together: of REGARDS' public user.
+
+    Raises:
+        GatewayError: 400 a number makes no sense.
+    """
+    await _put(database, tenant, _PUT_VALUES, _of_regards("anonymous", "", limits, shared=True))
+
+
+def _of_regards(subject: Subject, name: str, limits: RegardsLimits, *, shared: bool = False) -> list[Rule]:
     max_quota, rate_limit = limits
     return [
-        Rule(subject, name, False, "downloads", "total", max_quota),
-        Rule(subject, name, False, "concurrent", "now", rate_limit),
+        Rule(subject, name, shared, "downloads", "total", max_quota),
+        Rule(subject, name, shared, "concurrent", "now", rate_limit),
     ]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from gateway.quotas.epochs import CountersClosedError, Epochs
 from gateway.quotas.journal import Journal
 from gateway.quotas.keys import Keys
-from gateway.quotas.scripts import NEIGHBOUR_ERRORS, Scripts
+from gateway.redis.scripts import NEIGHBOUR_ERRORS, Scripts
 
 UNKNOWN_ERRORS = (*NEIGHBOUR_ERRORS, CountersClosedError)
 """What is raised when nobody knows what is charged."""

@@ -67,19 +67,19 @@ WHERE t.name = $1 AND e.epoch = $2"""
 
 _DOWNLOADS = """
 WITH lately AS (
-    SELECT l.* FROM quota_ledger l JOIN tenants t USING (tenant_id)
+    SELECT l.content, l.reservation, l.bytes, l.began_at, l.recorded_at, l.kind = 'grant' AND l.downloads = 1
+        AND NOT bool_or(l.kind = 'release') OVER (PARTITION BY l.reservation) AS opens
+    FROM quota_ledger l JOIN tenants t USING (tenant_id)
     WHERE t.name = $1 AND l.accounts[1] = $2 AND l.recorded_at > now() - $3 * interval '1 second'
-), opener AS (
-    SELECT DISTINCT ON (content) content, reservation, began_at FROM lately o
-    WHERE kind = 'grant' AND downloads = 1
-        AND NOT EXISTS (SELECT FROM lately r WHERE r.kind = 'release' AND r.reservation = o.reservation)
-    ORDER BY content, began_at DESC
+), opened AS (
+    SELECT *, max(began_at) FILTER (WHERE opens) OVER (PARTITION BY content) AS since FROM lately
 )
-SELECT o.content, o.reservation AS opener, sum(l.bytes)::bigint AS octets,
-       (extract(epoch FROM o.began_at) * 1000000)::bigint AS began,
-       (extract(epoch FROM max(l.recorded_at)) * 1000000)::bigint AS last
-FROM opener o JOIN lately l ON l.content = o.content AND l.began_at >= o.began_at
-GROUP BY o.content, o.reservation, o.began_at ORDER BY last DESC LIMIT 1000"""
+SELECT content, min(reservation) FILTER (WHERE opens AND began_at = since) AS opener, sum(bytes)::bigint AS octets,
+       (extract(epoch FROM since) * 1000000)::bigint AS began,
+       (extract(epoch FROM max(recorded_at)) * 1000000)::bigint AS last
+FROM opened WHERE began_at >= since
+GROUP BY content, since ORDER BY last DESC LIMIT 1000"""
+"""Window functions, no joins: a caller may have tens of thousands of entries in an hour."""
 
 _WRONG_SUMS = """
 WITH summed AS (

@@ -18,6 +18,8 @@ Fail = Literal["closed", "capped"]
 MOST = 2**53
 """Greatest value of a limit: Redis' Lua counts in doubles, which are exact up to here."""
 MOST_BURST = 2**31 - 1
+MOST_NAME = 1024
+"""Bytes of the name of a rule: what an index of PostgreSQL takes."""
 UNLIMITED = -1
 
 ANONYMOUS = "anonymous"
@@ -164,6 +166,8 @@ def _subject_complaint(rule: Rule) -> str | None:
         return f"a rule of subject {rule.subject} has {'no' if rule.subject in _NAMELESS else 'a'} name"
     if not is_storable(rule.name):
         return "name has characters that no name can have"
+    if len(rule.name.encode()) > MOST_NAME:
+        return f"name is longer than {MOST_NAME} bytes"
     if rule.shared and rule.subject == "user":
         return "a rule of subject user cannot be shared: he is alone"
     return None

@@ -19,7 +19,7 @@ from gateway.delivery.allowance import Allowance, AllowanceEndedError
 from gateway.delivery.transfer import Transfer
 from gateway.errors import GatewayError, unavailable
 from gateway.identity.principal import Principal
-from gateway.quotas import accounts as counters
+from gateway.quotas.accounts import Loader
 from gateway.quotas.calls import UNKNOWN_ERRORS, Answer, Calls
 from gateway.quotas.capped import Capped
 from gateway.quotas.epochs import CountersClosedError, Epochs
@@ -28,11 +28,12 @@ from gateway.quotas.leases import Lease, Leases, first_mark
 from gateway.quotas.ledger import Ledger
 from gateway.quotas.limits import Limit, accounts_of
 from gateway.quotas.recovery import Recovery
-from gateway.quotas.redis_server import CircuitOpenError
 from gateway.quotas.reservation import MOST_BYTES, Reservation, limit_arguments, windows_of
-from gateway.quotas.scripts import NEIGHBOUR_ERRORS, Scripts
 from gateway.quotas.slowing import Slowing
 from gateway.quotas.standing import Standing, read, refusal
+from gateway.quotas.usage import Estimate, Held, Usage, usages
+from gateway.redis.scripts import NEIGHBOUR_ERRORS, Scripts
+from gateway.redis.server import CircuitOpenError
 
 log = logging.getLogger(__name__)
 
@@ -42,34 +43,13 @@ _LOADS = 3
 """How often counters may be missing before a reservation is given up."""
 _SETTLE_PAUSE, _LONGEST_PAUSE = 0.25, 5.0
 """Seconds before the second attempt; doubled each time up to the longest."""
+_AT_ONCE = 100
+"""Accounts or leases that one script reads: others wait for it."""
+_MOST_HELD = 1000
 _CLOSE_TIMEOUT = 2
 """Seconds that settlements get when the gateway ends."""
 
 Way = Literal["stream", "whole"]
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Estimate:
-    """What a download would be charged, and where the caller stands before it."""
-
-    downloads: int
-    octets: int
-    standings: tuple[Standing, ...]
-
-    @property
-    def admitted(self) -> bool:
-        """Whether it would be let through."""
-        return all(standing.state != "refused" for standing in self.standings)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Usage:
-    """What an account has used in all, promises of running downloads included."""
-
-    downloads: int
-    octets: int
-    running: int
-    """Downloads that run now."""
 
 
 class Quotas:
@@ -93,6 +73,7 @@ class Quotas:
         self._recovery = recovery
         self._leases = leases
         self._settings = settings
+        self._loader = Loader(scripts, ledger, settings.window)
         self._slowing = Slowing()
         self.capped = Capped(settings.capped_downloads, time.time)
         self._settling: set[asyncio.Task[None]] = set()
@@ -155,8 +136,6 @@ class Quotas:
             answer = await self._ask(reservation, file.limits, f"?{way}")
         except UNKNOWN_ERRORS as error:
             raise _unknown() from error
-        if answer[0] == b"refused":
-            return Estimate(1, octets, read(file.limits, answer[2:]))
         return Estimate(int(answer[2]), int(answer[3]), read(file.limits, answer[4:]))
 
     def pacing(self, lease: Lease) -> contextlib.AbstractContextManager[Allowance]:
@@ -164,20 +143,55 @@ class Quotas:
         return self._slowing.pacing(lease)
 
     async def usage(self, tenant: str, accounts: Sequence[str]) -> dict[str, Usage]:
-        """What each of ``accounts`` has used in all.
+        """What each of ``accounts`` has used.
 
         Raises:
             GatewayError: 503.
         """
+        found: dict[str, Usage] = {}
         try:
             await self._ensure(tenant)
-            answer = await self._loaded(
-                "usage", tenant, lambda keys: (keys.state, *keys.of_accounts(tuple(accounts))), (), accounts
-            )
+            for first in range(0, len(accounts), _AT_ONCE):
+                some = tuple(accounts[first : first + _AT_ONCE])
+                answer = await self._loaded("usage", tenant, functools.partial(_account_keys, some), (), some)
+                found.update(zip(some, usages(answer[2:]), strict=True))
         except UNKNOWN_ERRORS as error:
             raise _unknown() from error
-        values = [int(value) for value in answer[2:]]
-        return {account: Usage(*values[3 * number : 3 * number + 3]) for number, account in enumerate(accounts)}
+        return found
+
+    async def standings(self, principal: Principal, limits: tuple[Limit, ...]) -> tuple[int, tuple[Standing, ...]]:
+        """Where ``principal`` stands with ``limits`` before one more download, and the time in microseconds since 1970.
+
+        Raises:
+            GatewayError: 503.
+        """
+        accounts = accounts_of(principal, limits)
+        nothing = Reservation(principal.tenant, _identifier(), accounts, "", windows_of(limits), 0, -1)
+        try:
+            answer = await self._ask(nothing, limits, "?stream")
+        except UNKNOWN_ERRORS as error:
+            raise _unknown() from error
+        return int(answer[1]), read(limits, answer[4:])
+
+    async def held(self, tenant: str, account: str, now: int) -> list[Held]:
+        """The downloads of ``account`` that run at the time ``now``, the first thousand of them.
+
+        Raises:
+            GatewayError: 503.
+        """
+        found: list[Held] = []
+        try:
+            await self._ensure(tenant)
+            running = self._epochs.keys(tenant).running(account)
+            names = await self._scripts.call("ZRANGE", running, f"({now}", "+inf", "BYSCORE", "LIMIT", 0, _MOST_HELD)
+            for first in range(0, len(names), _AT_ONCE):
+                some = [name.decode() for name in names[first : first + _AT_ONCE]]
+                answer = await self._calls.run("held", tenant, functools.partial(_lease_keys, some), ())
+                values = [int(value) for value in answer[1:]]
+                found += [Held(*values[at : at + 3]) for at in range(0, len(values), 3)]
+        except UNKNOWN_ERRORS as error:
+            raise _unknown() from error
+        return found
 
     async def settle(self, lease: Lease, *, delivered: bool) -> None:
         """Charge what was sent and end the lease; the download itself is given back unless ``delivered``.
@@ -298,9 +312,7 @@ class Quotas:
             if answer[0] != b"load":
                 return answer
             missing = [accounts[number - 1] for number in answer[2:]]
-            await counters.load(
-                self._scripts, self._ledger, self._epochs.keys(tenant), missing, int(answer[1]), self._settings.window
-            )
+            await self._loader.load(self._epochs.keys(tenant), missing, int(answer[1]))
         raise CountersClosedError(tenant)
 
     async def _settle(self, lease: Lease, *, delivered: bool) -> None:
@@ -361,6 +373,14 @@ class Quotas:
 
 def _unknown() -> GatewayError:
     return unavailable("The quota service does not answer at the moment; try again.")
+
+
+def _account_keys(accounts: tuple[str, ...], keys: Keys) -> tuple[str, ...]:
+    return keys.state, *keys.of_accounts(accounts)
+
+
+def _lease_keys(identifiers: Sequence[str], keys: Keys) -> tuple[str, ...]:
+    return keys.state, *map(keys.lease, identifiers)
 
 
 def _identifier() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,8 @@ _NEVER = -1
 _UNITS = {"downloads": "requests", "rate": "requests", "bytes": "content-bytes", "concurrent": "concurrent-requests"}
 """Quota units of the IETF draft "RateLimit header fields for HTTP" (draft-ietf-httpapi-ratelimit-headers)."""
 _DAY = 86400
+_MOST = 10**15 - 1
+"""Greatest integer of a structured field (RFC 9651 §3.3.1)."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -53,29 +56,31 @@ def read(limits: Sequence[Limit], values: Sequence[bytes | int]) -> tuple[Standi
 
 
 def fields(standings: Sequence[Standing]) -> dict[str, str]:
-    """``RateLimit-Policy`` and ``RateLimit`` of an answer, as the IETF draft has them; none without limits."""
+    """``RateLimit-Policy`` and ``RateLimit`` of an answer, as the IETF draft has them; none without limits.
+
+    Several groups may share a name of a policy: the partition key tells them apart.
+    """
     if not standings:
         return {}
     policies, limits = [], []
     for standing in standings:
-        name = _policy(standing.limit)
-        policies.append(f"{name}{_quota(standing.limit)}")
+        name, partition = f'"{_name(standing.limit)}"', _partition(standing.limit)
+        policies.append(f"{name}{_quota(standing.limit)}{partition}")
         reset = "" if standing.reset is None else f";t={math.ceil(standing.reset)}"
-        limits.append(f"{name};r={standing.remaining}{reset}")
+        limits.append(f"{name};r={min(standing.remaining, _MOST)}{reset}{partition}")
     return {"RateLimit-Policy": ", ".join(policies), "RateLimit": ", ".join(limits)}
 
 
 def refusal(standings: Sequence[Standing], who: str) -> GatewayError:
     """429 that says which limits refuse, in the words of REGARDS where it has some.
 
-    Retry-After is when all of them would let the same request pass if nothing else happened; there is none if one of
-    them never would.
+    Retry-After is there as `retry_after` says.
     """
-    refused = [standing for standing in standings if standing.state == "refused"]
+    refused = _refused(standings)
     headers = fields(standings)
-    resets = [standing.reset for standing in refused]
-    if all(reset is not None for reset in resets):
-        headers["Retry-After"] = str(max(1, *(math.ceil(reset or 0) for reset in resets)))
+    seconds = retry_after(standings)
+    if seconds is not None:
+        headers["Retry-After"] = str(seconds)
     messages = [_message(standing, who) for standing in refused]
     body = {"messages": messages, "limits": [described(standing) for standing in refused]}
     return GatewayError(
@@ -83,8 +88,19 @@ def refusal(standings: Sequence[Standing], who: str) -> GatewayError:
     )
 
 
+def retry_after(standings: Sequence[Standing]) -> int | None:
+    """Seconds until all limits that refuse would let the same request pass if nothing else happened.
+
+    None if one of them never would, or if none refuses.
+    """
+    resets = [standing.reset for standing in _refused(standings)]
+    if not resets or None in resets:
+        return None
+    return max(1, math.ceil(max(reset for reset in resets if reset is not None)))
+
+
 def described(standing: Standing) -> dict[str, object]:
-    """A standing as JSON; times in seconds, -1 for never as a limit of REGARDS says unlimited."""
+    """A standing as JSON; ``reset`` in seconds, null for never."""
     limit = standing.limit
     return {
         "name": _name(limit),
@@ -94,6 +110,7 @@ def described(standing: Standing) -> dict[str, object]:
         "limit": limit.value,
         **({"burst": limit.burst} if limit.metric == "rate" else {}),
         **({"slowRate": limit.slow_rate} if limit.slow_rate is not None else {}),
+        "state": standing.state,
         "used": standing.used,
         "remaining": standing.remaining,
         "reset": None if standing.reset is None else math.ceil(standing.reset),
@@ -110,8 +127,8 @@ def slowest(standings: Sequence[Standing]) -> tuple[str, int] | None:
     return limit.account, limit.slow_rate
 
 
-def _policy(limit: Limit) -> str:
-    return f'"{_name(limit)}"'
+def _refused(standings: Sequence[Standing]) -> list[Standing]:
+    return [standing for standing in standings if standing.state == "refused"]
 
 
 def _name(limit: Limit) -> str:
@@ -121,13 +138,21 @@ def _name(limit: Limit) -> str:
 
 def _quota(limit: Limit) -> str:
     window: Mapping[str, int] = {"day": _DAY, "month": 30 * _DAY}
-    quota = f";q={limit.burst if limit.metric == 'rate' else limit.value}"
+    quota = f";q={limit.burst if limit.metric == 'rate' else min(limit.value, _MOST)}"
     if limit.period in window:
         quota += f";w={window[limit.period]}"
     elif limit.period.endswith("s"):
         quota += f";w={limit.period[:-1]}"
     unit = _UNITS[limit.metric]
     return quota + ("" if unit == "requests" else f';qu="{unit}"')
+
+
+def _partition(limit: Limit) -> str:
+    """Of which group or role a limit is; nothing for others, whose only one is meant."""
+    subject, _, name = limit.account.partition(":")
+    if subject not in ("group", "role"):
+        return ""
+    return f";pk=:{base64.b64encode(name.encode()).decode()}:"
 
 
 def _message(standing: Standing, who: str) -> str:

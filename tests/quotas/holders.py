@@ -31,9 +31,10 @@ from gateway.quotas.keys import Keys
 from gateway.quotas.leases import Lease
 from gateway.quotas.ledger import Ledger
 from gateway.quotas.limits import Limit, own_account
-from gateway.quotas.scripts import Scripts, open_scripts
 from gateway.quotas.service import Quotas
 from gateway.quotas.upkeep import Upkeep
+from gateway.redis.scripts import Scripts, open_scripts
+from gateway.redis.server import read_scripts
 from tests.faults.support import RawClient
 from tests.harness import token
 
@@ -206,7 +207,10 @@ async def open_holder(
     look, drain, sweep = seconds
     async with (
         db.connect(DatabaseSettings(dsn=SecretStr(dsn), timeout=2, pool_size=2), []) as database,
-        open_scripts(RedisSettings.model_validate({"url": redis_url, "timeout": timeout, **redis})) as scripts,
+        open_scripts(
+            RedisSettings.model_validate({"url": redis_url, "timeout": timeout, **redis}),
+            read_scripts("gateway.quotas"),
+        ) as scripts,
     ):
         holder = Holder(scripts, database, settings)
         with mock.patch.multiple("gateway.quotas.upkeep", LOOK_SECONDS=look, DRAIN_SECONDS=drain, SWEEP_SECONDS=sweep):

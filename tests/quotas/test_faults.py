@@ -13,7 +13,7 @@ import pytest
 from gateway.errors import GatewayError
 from gateway.quotas.keys import Keys
 from gateway.quotas.leases import SLICE
-from gateway.quotas.redis_server import read_scripts
+from gateway.redis.server import read_scripts
 from tests.quotas.holders import (
     TENANT,
     Holder,

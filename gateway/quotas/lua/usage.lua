@@ -1,22 +1,30 @@
 #!lua flags=no-writes
--- What accounts have used in all.
+-- What accounts have used in all, today and this month.
 --
 -- KEYS  1 state  2, 3 … account and running of each account, as in reserve.lua
--- Gives {"used", now, downloads, bytes, running leases, …} with the last three for each; {"load", now, number of an
--- account …}; {"closed"}.
+-- Gives {"used", now, …} with seven for each: downloads, bytes, running leases, downloads and bytes of the day, and of
+-- the month; {"load", now, number of an account …}; {"closed"}.
 local state = opened(KEYS[1])
 if not state then
     return {'closed'}
 end
-local answer, missing = {'used', text(state.now)}, {'load', text(state.now)}
+local day = floor(state.now / DAY)
+local month = month_of(day)
+local answer, missing = {'used', state.now}, {'load', state.now}
+local function add(...)
+    for _, value in ipairs({...}) do
+        answer[#answer + 1] = value
+    end
+end
 for number = 1, (#KEYS - 1) / 2 do
-    local account = redis.call('HMGET', KEYS[2 * number], 'd', 'b')
-    if not account[1] then
+    local d, b, of_day, dd, db, of_month, md, mb =
+        unpack(redis.call('HMGET', KEYS[2 * number], 'd', 'b', 'day', 'dd', 'db', 'month', 'md', 'mb'))
+    if not d then
         missing[#missing + 1] = number
     else
-        answer[#answer + 1] = account[1]
-        answer[#answer + 1] = account[2]
-        answer[#answer + 1] = redis.call('ZCOUNT', KEYS[2 * number + 1], '(' .. text(state.now), '+inf')
+        local today, this_month = tonumber(of_day) == day, tonumber(of_month) == month
+        add(d, b, redis.call('ZCOUNT', KEYS[2 * number + 1], '(' .. text(state.now), '+inf'))
+        add(today and dd or '0', today and db or '0', this_month and md or '0', this_month and mb or '0')
     end
 end
 return #missing > 2 and missing or answer

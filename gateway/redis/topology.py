@@ -20,8 +20,8 @@ from redis.exceptions import AskError, ClusterDownError, ClusterError, MovedErro
 
 from gateway.config import Redis as RedisSettings
 from gateway.errors import ConfigurationError
-from gateway.quotas.redis_server import NEIGHBOUR_ERRORS, Limits, Script, Server
-from gateway.quotas.redis_url import DEFAULT_SENTINEL_PORT, address, each_host, with_host, without_credentials
+from gateway.redis.server import NEIGHBOUR_ERRORS, Limits, Script, Server
+from gateway.redis.url import DEFAULT_SENTINEL_PORT, address, each_host, with_host, without_credentials
 
 log = logging.getLogger(__name__)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
+import hiredis
 import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
@@ -19,8 +21,8 @@ from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseE
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gateway.batching import Batches
-from gateway.quotas.breaker import Breaker
-from gateway.quotas.redis_url import address
+from gateway.redis.breaker import Breaker
+from gateway.redis.url import address
 
 log = logging.getLogger(__name__)
 
@@ -49,11 +51,11 @@ class Script:
         return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-def read_scripts() -> Mapping[str, Script]:
-    """The scripts of the package, ``lua/NAME.lua``, by name; each with ``common.lua`` behind its first line."""
+def read_scripts(package: str) -> Mapping[str, Script]:
+    """The scripts of ``package``, ``lua/NAME.lua``, by name; each with ``common.lua`` behind its first line."""
     texts = {
         path.name.removesuffix(".lua"): path.read_text(encoding="utf-8")
-        for path in files("gateway.quotas").joinpath("lua").iterdir()
+        for path in files(package).joinpath("lua").iterdir()
         if path.name.endswith(".lua")
     }
     common = texts.pop("common")
@@ -63,6 +65,19 @@ def read_scripts() -> Mapping[str, Script]:
 def _with_common(text: str, common: str) -> Script:
     first_line, rest = text.split("\n", 1)
     return Script.of(f"{first_line}\n{common}{rest}")
+
+
+@functools.cache
+def _packing_fast(connection_class: type[Any]) -> type[Any]:
+    """Have connections write commands by hiredis, which takes a sixth of the time of redis-py's own way."""
+
+    def pack_command(_: object, *arguments: str | int | bytes) -> list[bytes]:
+        # Some of redis-py's own are two words in one.
+        name, *rest = arguments
+        words = str(name).split() if " " in str(name) else [name]
+        return [hiredis.pack_command((*words, *rest))]
+
+    return type(connection_class.__name__, (connection_class,), {"pack_command": pack_command})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -101,6 +116,7 @@ class Server:
             retry=Retry(ExponentialBackoff(cap=0.05, base=0.01), 1),
             client_name="download-gateway",
         )
+        pool.connection_class = _packing_fast(pool.connection_class)
         self._client = redis.asyncio.Redis.from_pool(pool)
         self._pool = pool
         self._batches = Batches(self._ask_batch, seconds=limits.timeout, lanes=limits.connections)

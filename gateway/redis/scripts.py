@@ -12,14 +12,10 @@ from redis.exceptions import AskError, ClusterDownError, MasterDownError, MovedE
 
 from gateway.config import Redis as RedisSettings
 from gateway.errors import ConfigurationError
-from gateway.quotas.redis_server import NEIGHBOUR_ERRORS, CircuitOpenError, Command, Script, Server, read_scripts
-from gateway.quotas.topology import Topology, topology_for
+from gateway.redis.server import NEIGHBOUR_ERRORS, CircuitOpenError, Command, Script, Server
+from gateway.redis.topology import Topology, topology_for
 
-__all__ = ["NAMES", "NEIGHBOUR_ERRORS", "CircuitOpenError", "Scripts", "open_scripts"]
-
-_SCRIPTS = read_scripts()
-NAMES = tuple(sorted(_SCRIPTS))
-"""Of the scripts, ``lua/NAME.lua``: each can be run twice with the same keys and arguments as if it were once."""
+__all__ = ["NEIGHBOUR_ERRORS", "CircuitOpenError", "Scripts", "open_scripts"]
 
 _ELSEWHERE = (AskError, TryAgainError, ClusterDownError)
 """Answers of a cluster in motion; MOVED is an `AskError`, too."""
@@ -132,7 +128,7 @@ class Scripts:
 
 
 @contextlib.asynccontextmanager
-async def open_scripts(settings: RedisSettings, scripts: Mapping[str, Script] = _SCRIPTS) -> AsyncIterator[Scripts]:
+async def open_scripts(settings: RedisSettings, scripts: Mapping[str, Script]) -> AsyncIterator[Scripts]:
     """Find the servers, open connections to them, and load the ``scripts``.
 
     Raises:

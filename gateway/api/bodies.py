@@ -1,0 +1,133 @@
+"""JSON that comes in and goes out, strictly: RFC 8259, UTF-8, no name twice, no member that nobody knows."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Collection, Iterable
+from http import HTTPStatus
+from typing import Any
+
+from aiohttp import web
+
+from gateway.errors import GatewayError
+from gateway.quotas.limits import MOST, MOST_NAME, UNLIMITED
+from gateway.text import is_storable
+
+MOST_BYTES = 64 * 1024
+"""Of the body of a request; a longer one is 413."""
+_SECONDS = 10
+"""That a body may take to come."""
+
+
+def bad(detail: str) -> GatewayError:
+    """400."""
+    return GatewayError(HTTPStatus.BAD_REQUEST, detail)
+
+
+async def read_json(request: web.Request) -> Any:
+    """The body of ``request``.
+
+    Raises:
+        GatewayError: 400 it is no JSON; 408 it did not come in time.
+        web.HTTPRequestEntityTooLarge: it is too long.
+    """
+    try:
+        async with asyncio.timeout(_SECONDS):
+            body = await request.read()
+    except TimeoutError as error:
+        raise GatewayError(HTTPStatus.REQUEST_TIMEOUT, "The body did not come in time.") from error
+    try:
+        return json.loads(body.decode(), object_pairs_hook=_unique, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise bad(f"The body is no JSON that can be read: {_reason(error)}.") from error
+
+
+def members(value: Any, required: Collection[str], optional: Collection[str] = ()) -> dict[str, Any]:
+    """The members of a JSON object.
+
+    Raises:
+        GatewayError: 400 it is none, one is missing, or one is unknown.
+    """
+    if not isinstance(value, dict):
+        raise bad(f"The body must be a JSON object with {', '.join(required)}.")
+    for name in required:
+        if name not in value:
+            raise bad(f"The body lacks {name!r}.")
+    unknown = sorted(set(value) - {*required, *optional})
+    if unknown:
+        raise bad(f"The body has {unknown[0]!r}, which nobody knows here.")
+    return value
+
+
+def limit_value(value: Any, name: str) -> int:
+    """A limit: -1 (unlimited), 0 (forbidden) or more.
+
+    Raises:
+        GatewayError: 400.
+    """
+    number = integer(value, name)
+    if not UNLIMITED <= number <= MOST:
+        raise bad(f"{name!r} is {number}; it must be -1 (unlimited), 0 (forbidden) or a number up to {MOST}.")
+    return number
+
+
+def integer(value: Any, name: str) -> int:
+    """A whole number; 1.0 and true are none.
+
+    Raises:
+        GatewayError: 400.
+    """
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise bad(f"{name!r} must be a whole number.")
+    return value
+
+
+def text(value: Any, name: str) -> str:
+    """Text.
+
+    Raises:
+        GatewayError: 400.
+    """
+    if not isinstance(value, str):
+        raise bad(f"{name!r} must be text.")
+    return value
+
+
+def email(value: Any) -> str:
+    """What may be the e-mail address of a user.
+
+    Raises:
+        GatewayError: 400.
+    """
+    if not isinstance(value, str) or not is_storable(value) or not 0 < len(value.encode()) <= MOST_NAME:
+        raise bad(f"An e-mail address is text of 1 to {MOST_NAME} bytes, without NUL.")
+    return value
+
+
+def answer(value: object, *, status: int = HTTPStatus.OK) -> web.Response:
+    """JSON without spaces, which nobody may keep."""
+    body = json.dumps(value, separators=(",", ":")).encode("ascii")
+    headers = {"Cache-Control": "no-store", "Vary": "Authorization"}
+    return web.Response(body=body, status=status, content_type="application/json", headers=headers)
+
+
+def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"{name!r} is there twice")
+        found[name] = value
+    return found
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8"
+    if isinstance(error, RecursionError):
+        return "it is too deep"
+    return str(error)

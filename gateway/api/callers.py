@@ -1,0 +1,44 @@
+"""Who calls, and whether he may administer."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from aiohttp import web
+
+from gateway.api.keys import DOWNLOADS
+from gateway.downloads import PRINCIPAL
+from gateway.errors import GatewayError
+from gateway.identity.principal import Principal
+from gateway.links import CLIENT
+
+PROJECT_ADMINS = frozenset({"PROJECT_ADMIN", "INSTANCE_ADMIN"})
+"""REGARDS' roles that administer users and their limits; within the tenant of their token, whichever it is."""
+
+
+def caller(request: web.Request) -> Principal:
+    """Who calls, anonymous callers included.
+
+    Raises:
+        GatewayError: 401.
+    """
+    principal = request.app[DOWNLOADS].identity.identify(request.headers, request.query, request[CLIENT].address)
+    request[PRINCIPAL] = principal
+    return principal
+
+
+def administrator(request: web.Request, roles: frozenset[str] = PROJECT_ADMINS) -> Principal:
+    """Who calls, if his role is one of ``roles``.
+
+    Raises:
+        GatewayError: 401, 403.
+    """
+    principal = caller(request)
+    if principal.role not in roles:
+        raise forbidden(f"This needs the role {' or '.join(sorted(roles))}.")
+    return principal
+
+
+def forbidden(detail: str) -> GatewayError:
+    """403: he is known, and may not."""
+    return GatewayError(HTTPStatus.FORBIDDEN, detail)
