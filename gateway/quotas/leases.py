@@ -61,6 +61,8 @@ class Lease:
     """Granted by this process alone: Redis knows nothing of it."""
     base: int = 0
     """Bytes of the answer that were charged to reservations before, which ran out."""
+    ending: bool = False
+    """It is being settled: that Redis does not know it any more is no wonder."""
     gone: bool = False
     """It ran out, or was lost: what may be sent is charged, and no more may be."""
     heard: Callable[[tuple[int, ...]], None] | None = None
@@ -185,7 +187,7 @@ class Leases:
             lease.mark = max(lease.mark, mark)
             if lease.heard is not None:
                 lease.heard(tuple(int(count) for count in answer[2:]))
-        elif reservation.identifier in self._held:
+        elif reservation.identifier in self._held and not lease.ending:
             log.warning("a lease ran out while its download was running: it had no heartbeat for %s s", self._ttl)
             lease.gone = True
         return True

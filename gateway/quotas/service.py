@@ -321,6 +321,7 @@ class Quotas:
             return
         if lease.renewal is not None and not lease.renewal.done():
             lease.renewal.cancel()
+        lease.ending = True
         try:
             await self._finish(lease.reservation, sent=lease.sent, delivered=delivered)
         finally:

@@ -24,7 +24,7 @@ from gateway.delivery.transfer import Transfer
 from gateway.errors import GatewayError
 from gateway.identity.principal import Principal
 from gateway.quotas.audit import Audit
-from gateway.quotas.calls import UNKNOWN_ERRORS
+from gateway.quotas.calls import SCRIPTS, UNKNOWN_ERRORS
 from gateway.quotas.epochs import Epochs
 from gateway.quotas.journal import Journal
 from gateway.quotas.keys import Keys
@@ -34,7 +34,6 @@ from gateway.quotas.limits import Limit, own_account
 from gateway.quotas.service import Quotas
 from gateway.quotas.upkeep import Upkeep
 from gateway.redis.scripts import Scripts, open_scripts
-from gateway.redis.server import read_scripts
 from tests.faults.support import RawClient
 from tests.harness import token
 
@@ -207,10 +206,7 @@ async def open_holder(
     look, drain, sweep = seconds
     async with (
         db.connect(DatabaseSettings(dsn=SecretStr(dsn), timeout=5, pool_size=2), []) as database,
-        open_scripts(
-            RedisSettings.model_validate({"url": redis_url, "timeout": timeout, **redis}),
-            read_scripts("gateway.quotas"),
-        ) as scripts,
+        open_scripts(RedisSettings.model_validate({"url": redis_url, "timeout": timeout, **redis}), SCRIPTS) as scripts,
     ):
         holder = Holder(scripts, database, settings)
         with mock.patch.multiple("gateway.quotas.upkeep", LOOK_SECONDS=look, DRAIN_SECONDS=drain, SWEEP_SECONDS=sweep):

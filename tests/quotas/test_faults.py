@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import re
 
@@ -11,9 +10,9 @@ import asyncpg
 import pytest
 
 from gateway.errors import GatewayError
+from gateway.quotas.calls import SCRIPTS
 from gateway.quotas.keys import Keys
 from gateway.quotas.leases import SLICE
-from gateway.redis.server import read_scripts
 from tests.quotas.holders import (
     TENANT,
     TIMEOUT,
@@ -31,8 +30,7 @@ from tests.quotas.holders import (
 from tests.redis_servers import MakeServer, RedisServer
 
 LOST_REPLIES = 1000
-RESERVE = re.compile(read_scripts("gateway.quotas")["reserve"].sha.encode())
-FULL = bool(os.environ.get("GATEWAY_TEST_FULL"))
+RESERVE = re.compile(SCRIPTS["reserve"].sha.encode())
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ from gateway.errors import GatewayError
 from gateway.identity.principal import Principal, anonymous
 from gateway.quotas import leases as lease_module
 from gateway.quotas import service
-from gateway.quotas.calls import UNKNOWN_ERRORS
+from gateway.quotas.calls import SCRIPTS, UNKNOWN_ERRORS
 from gateway.quotas.leases import Lease
 from gateway.quotas.limits import Limit
 from gateway.redis.scripts import Scripts, open_scripts
@@ -749,7 +749,8 @@ async def opened_world(runner: asyncio.Runner, url: str, dsn: str) -> AsyncItera
         client = await stack.enter_async_context(redis.asyncio.Redis.from_url(url))
         database = await stack.enter_async_context(opened_database(dsn))
         scripts = [
-            await stack.enter_async_context(open_scripts(redis_settings(url, pool_size=1))) for _ in range(PROCESSES)
+            await stack.enter_async_context(open_scripts(redis_settings(url, pool_size=1), SCRIPTS))
+            for _ in range(PROCESSES)
         ]
         yield World(runner, client, database, scripts)
 

@@ -11,6 +11,7 @@ import asyncpg
 import redis.asyncio
 
 from gateway.db import connect
+from gateway.quotas.keys import Keys
 from gateway.quotas.upkeep import open_audit
 from tests.soak.scenario import BURST, RATE, ROLLING_DOWNLOADS, ROLLING_SECONDS, TENANTS, USERS, Scenario, email
 
@@ -66,12 +67,13 @@ GROUP BY reservation, began_at HAVING bool_or(kind = 'grant') ORDER BY began_at"
 
 _LEFT = """
 -- A page of all keys: leases among them that neither ended nor were handed over whole.
-local page = redis.call('SCAN', ARGV[1], 'MATCH', 'gateway:*:lease:*', 'COUNT', 5000)
-local left = 0
+local page = redis.call('SCAN', ARGV[1], 'MATCH', ARGV[2], 'COUNT', 5000)
+local left = {}
+local time = redis.call('TIME')
 for _, key in ipairs(page[2]) do
-    local lease = redis.call('HMGET', key, 'ended', 'w')
+    local lease = redis.call('HMGET', key, 'ended', 'w', 'x')
     if not lease[1] and lease[2] ~= '1' then
-        left = left + 1
+        left[#left + 1] = key .. ', which runs out in ' .. tonumber(lease[3]) / 1000000 - tonumber(time[1]) .. ' s'
     end
 end
 return {page[1], left}
@@ -143,17 +145,28 @@ async def _counters(verdict: Verdict, scenario: Scenario, redis_url: str) -> Non
         # Who opened an epoch clears the one before away, unless he is killed.
         verdict.hold("counters", (finding for finding in findings if finding.what != "keys"))
         verdict.accounts = audit.tally.accounts
+        prefixes = [Keys(tenant, epoch).prefix for tenant, epoch in (await _epochs(scenario)).items()]
     async with redis.asyncio.Redis.from_url(redis_url, socket_timeout=30) as client:
-        cursor, left = b"0", 0
-        while True:
-            cursor, count = await client.eval(_LEFT, 0, cursor)  # type: ignore[misc]
-            left += count
-            if cursor == b"0":
-                break
-        running = [key async for key in client.scan_iter("gateway:*:running:*", count=5000)]
-    if left:
-        verdict.violations.append(f"{left} leases are left after their time")
-    verdict.hold("running after all ended", running)
+        for prefix in prefixes:
+            verdict.hold("a lease that is left", await _left(client, f"{prefix}lease:*"))
+            running = [key async for key in client.scan_iter(f"{prefix}running:*", count=5000)]
+            verdict.hold("running after all ended", running)
+
+
+async def _epochs(scenario: Scenario) -> dict[str, int]:
+    connection = await asyncpg.connect(scenario.dsn)
+    rows = await connection.fetch("SELECT name, max(epoch) AS epoch FROM quota_epochs JOIN tenants USING (tenant_id) GROUP BY name")
+    await connection.close()
+    return {row["name"]: row["epoch"] for row in rows}
+
+
+async def _left(client: redis.asyncio.Redis, pattern: str) -> list[bytes]:
+    cursor, left = b"0", list[bytes]()
+    while True:
+        cursor, page = await client.eval(_LEFT, 0, cursor, pattern)  # type: ignore[misc]
+        left += page
+        if cursor == b"0":
+            return left
 
 
 async def _diaries(

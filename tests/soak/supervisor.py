@@ -43,7 +43,7 @@ class Options:
     tasks: int = 64
     kills: int = 20
     restarts: int = 6
-    cut_chance: float = 0.002
+    cut_chance: float = 0.01
     """Of a reply that goes through the proxy, which half of the processes do."""
     most_seconds: float = 900
     seed: int = 1
