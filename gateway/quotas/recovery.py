@@ -89,13 +89,12 @@ class Recovery:
     async def _follow(self, tenant: str, epoch: Epoch) -> None:
         tenancy = self._epochs.tenancies.get(tenant)
         if tenancy is None:
-            tenancy = self._epochs.tenancies[tenant] = Tenancy(epoch.number, opened=False)
-            self._replayed.add((tenant, epoch.number))
-            await self._ledger.replayed(tenant, epoch.number, self._process)
-        elif tenancy.epoch == epoch.number and tenancy.opened:
+            await self._join(tenant, epoch)
+            return
+        if tenancy.epoch == epoch.number and tenancy.opened:
             tenancy.position = max(tenancy.position, epoch.position)
             return
-        elif (tenant, tenancy.epoch) in self._epochs.doubts:
+        if (tenant, tenancy.epoch) in self._epochs.doubts:
             return
         if (tenant, epoch.number) not in self._replayed:
             await self._replay(tenant, tenancy, epoch)
@@ -104,6 +103,16 @@ class Recovery:
         if tenancy.epoch != epoch.number or not tenancy.opened:
             tenancy.epoch, tenancy.position = epoch.number, epoch.position
             tenancy.opened = True
+
+    async def _join(self, tenant: str, epoch: Epoch) -> None:
+        """Of a tenant that is new to this process there is nothing to tell.
+
+        It is known when all is done: whoever asks for it before waits for that, in `ensure`.
+        """
+        await self._ledger.replayed(tenant, epoch.number, self._process)
+        self._replayed.add((tenant, epoch.number))
+        opened = epoch.opened or await self._open(tenant, epoch)
+        self._epochs.tenancies[tenant] = Tenancy(epoch.number, opened, epoch.position, epoch.clock)
 
     async def _replay(self, tenant: str, tenancy: Tenancy, epoch: Epoch) -> None:
         """Tell the ledger what this process knows, and put its leases into the new epoch."""

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import random
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from gateway.quotas.limits import own_account
 from tests.faults.clients import CLIENTS, RUN_SECONDS, Job
 from tests.faults.proxy import Fault, fault_proxy
 from tests.faults.support import RawClient, most_in_socket_buffers
-from tests.harness import SCIENCE, Entry, RunningGateway, bearer, principal
+from tests.harness import SCIENCE, Entry, RunningGateway, bearer, config_for, principal, running_gateway
 from tests.quotas.holders import Row, ask_as, rows_of, until
 
 MEBIBYTE = 1024 * 1024
@@ -24,6 +25,18 @@ ABORTED = 500 if os.environ.get("GATEWAY_TEST_FULL") else 150
 AT_ONCE = 16
 SIZES = [1, 900, 40_000, 300_000, 2 * MEBIBYTE, 2 * MEBIBYTE + 1, 24 * MEBIBYTE]
 CONTENT = random.Random(20).randbytes(max(SIZES))
+
+
+@pytest.fixture
+async def gateway(database: str, redis_url: str, tmp_path: Path) -> AsyncIterator[RunningGateway]:
+    """A gateway that never answers 503 for want of time."""
+    root = tmp_path / "archive"
+    root.mkdir()
+    patient = {"redis": {"url": redis_url, "timeout": 20}, "database": {"dsn": database, "timeout": 20}}
+    async with running_gateway(config_for(database, redis_url, root, **patient), root) as running:
+        await running.catalogue.grant("restricted", await running.catalogue.group(SCIENCE))
+        await running.catalogue.grant("open", await running.catalogue.group("everyone", public=True))
+        yield running
 
 
 async def abort(gateway: RunningGateway, entry: Entry, who: Principal, chance: random.Random) -> int:
@@ -111,8 +124,8 @@ async def usage_as_logged(gateway: RunningGateway, who: Principal | None) -> tup
     """Downloads charged, and bytes: those that the access log has as sent."""
 
     async def is_so() -> bool:
-        logged = [json.loads(line) for line in gateway.access_log]
-        return (await gateway.usage(who))[1] == sum(line.get("sent", 0) for line in logged)
+        logged = sum(int(json.loads(line).get("sent", 0)) for line in gateway.access_log)
+        return (await gateway.usage(who))[1] == logged
 
     await until(is_so, "what is charged is what was sent")
     return await gateway.usage(who)

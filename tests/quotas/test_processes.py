@@ -53,8 +53,8 @@ async def pair(database: str, redis_url: str, tmp_path: Path) -> AsyncIterator[P
     root.mkdir()
     tables = {
         "server": {"port": 0, "shutdown_timeout": 1},
-        "database": {"dsn": database},
-        "redis": {"url": redis_url},
+        "database": {"dsn": database, "timeout": 20},
+        "redis": {"url": redis_url, "timeout": 20},
         "quotas": {"lease_ttl": TTL},
         "identity.jwt": [{"algorithms": ["HS256"], "secret": SECRET}],
         "storage": [{"name": "disk", "plugin": "local", "tenants": ["*"], "root": str(root)}],
@@ -70,7 +70,7 @@ async def pair(database: str, redis_url: str, tmp_path: Path) -> AsyncIterator[P
     finally:
         await connection.close()
     seconds = (0.1, 0.1, SWEEP)
-    async with open_holder(redis_url, database, timeout=2, lease_ttl=TTL, seconds=seconds) as holder:
+    async with open_holder(redis_url, database, lease_ttl=TTL, seconds=seconds) as holder:
         with serving_process(tmp_path, tables) as gateway:  # type: ignore[arg-type]
             yield Pair(gateway, holder, entry, database)
 

@@ -53,7 +53,7 @@ async def holder(request: pytest.FixtureRequest, ledger: str) -> AsyncIterator[t
         assert len(holders) == 2
     for one in servers:
         one.ask("FLUSHALL")
-    async with open_holder(url, ledger, timeout=2, lease_ttl=2, **settings) as opened:  # type: ignore[arg-type]
+    async with open_holder(url, ledger, lease_ttl=2, **settings) as opened:  # type: ignore[arg-type]
         yield opened, servers
 
 
