@@ -155,7 +155,9 @@ async def _counters(verdict: Verdict, scenario: Scenario, redis_url: str) -> Non
 
 async def _epochs(scenario: Scenario) -> dict[str, int]:
     connection = await asyncpg.connect(scenario.dsn)
-    rows = await connection.fetch("SELECT name, max(epoch) AS epoch FROM quota_epochs JOIN tenants USING (tenant_id) GROUP BY name")
+    rows = await connection.fetch(
+        "SELECT name, max(epoch) AS epoch FROM quota_epochs JOIN tenants USING (tenant_id) GROUP BY name"
+    )
     await connection.close()
     return {row["name"]: row["epoch"] for row in rows}
 
@@ -163,7 +165,7 @@ async def _epochs(scenario: Scenario) -> dict[str, int]:
 async def _left(client: redis.asyncio.Redis, pattern: str) -> list[bytes]:
     cursor, left = b"0", list[bytes]()
     while True:
-        cursor, page = await client.eval(_LEFT, 0, cursor, pattern)  # type: ignore[misc]
+        cursor, page = await client.eval(_LEFT, 0, cursor, pattern)
         left += page
         if cursor == b"0":
             return left
