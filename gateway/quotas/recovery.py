@@ -112,7 +112,7 @@ class Recovery:
         await self._ledger.replayed(tenant, epoch.number, self._process)
         self._replayed.add((tenant, epoch.number))
         opened = epoch.opened or await self._open(tenant, epoch)
-        self._epochs.tenancies[tenant] = Tenancy(epoch.number, opened, epoch.position, epoch.clock)
+        self._epochs.tenancies[tenant] = Tenancy(epoch.number, opened, epoch.position)
 
     async def _replay(self, tenant: str, tenancy: Tenancy, epoch: Epoch) -> None:
         """Tell the ledger what this process knows, and put its leases into the new epoch."""

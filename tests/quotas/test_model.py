@@ -230,7 +230,10 @@ class QuotaMachine(RuleBasedStateMachine):
 
     async def abandon(self, member: Member) -> None:
         """What a process was doing when it died."""
-        tasks = {*member.process.quotas._settling, *(lease.renewal for lease in (*member.leases, *member.settled) if lease.renewal)}
+        tasks = {
+            *member.process.quotas._settling,
+            *(lease.renewal for lease in (*member.leases, *member.settled) if lease.renewal),
+        }
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -401,7 +404,11 @@ class QuotaMachine(RuleBasedStateMachine):
         fault_of_giving_back=faults,
     )
     # A rule of which there are several is taken more often.
-    reserve_one, reserve_another, reserve_one_more = reserving(reserve), reserving(_same(reserve)), reserving(_same(reserve))
+    reserve_one, reserve_another, reserve_one_more = (
+        reserving(reserve),
+        reserving(_same(reserve)),
+        reserving(_same(reserve)),
+    )
 
     @rule(number=members, who=callers, content=contents, promised=amounts, fault=faults)
     def charge(self, number: int, who: int, content: str, promised: int, fault: str) -> None:
@@ -579,7 +586,11 @@ class QuotaMachine(RuleBasedStateMachine):
 
     # Rules: time.
 
-    @rule(seconds=st.sampled_from([0.000001, 1, 1, 2, 7, 30, 59, 60, 61, 200, 3600, 3661, DAY // SECOND, 40 * DAY // SECOND]))
+    @rule(
+        seconds=st.sampled_from(
+            [0.000001, 1, 1, 2, 7, 30, 59, 60, 61, 200, 3600, 3661, DAY // SECOND, 40 * DAY // SECOND]
+        )
+    )
     def time_goes_on(self, seconds: float) -> None:
         self.run(self.set_clock(self.model.clock + int(seconds * SECOND)))
 
