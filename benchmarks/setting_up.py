@@ -22,10 +22,12 @@ import click
 
 from benchmarks.processes import Cores, on_core, running, wait_until
 from gateway.config import load as load_config
+from gateway.db import connect as connect_database
 from gateway.embedded import Services, run_services
 from gateway.identity.jwt import sign
 from gateway.identity.principal import Principal
-from gateway.quotas.service import connect as connect_quotas
+from gateway.quotas.limits import own_account
+from gateway.quotas.upkeep import open_quotas
 from storage_plugins.local import DEFAULT_THREADS
 
 COLLECTION, ITEM = "benchmark", "granule"
@@ -295,8 +297,12 @@ def charged_bytes(configuration: Path) -> int:
     settings = load_config(configuration)
 
     async def ask() -> int:
-        async with connect_quotas(settings.redis, settings.quotas) as quotas:
-            return (await quotas.usage(CALLER))[1]
+        async with (
+            connect_database(settings.database, ()) as database,
+            open_quotas(settings.redis, settings.quotas, database) as quotas,
+        ):
+            account = own_account(CALLER)
+            return (await quotas.usage(CALLER.tenant, [account]))[account].octets
 
     return asyncio.run(ask())
 

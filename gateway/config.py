@@ -30,7 +30,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from gateway.errors import ConfigurationError
 from gateway.http.forwarded import Network
-from gateway.quotas.redis_url import each_host
+from gateway.redis.url import each_host
 
 ENVIRONMENT_PREFIX = "GATEWAY_"
 

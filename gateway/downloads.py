@@ -154,9 +154,9 @@ class Downloads:
         if plan.decision.way != "stream":
             return await self._hand_over(request, plan, fields, principal)
         transfer = Transfer(plan.charged)
-        if not file.is_metered:
-            return await self._send(request, plan, fields, transfer, None)
         with self._settled_before_the_end():
+            if not file.is_metered:
+                return await self._send(request, plan, fields, transfer, None)
             lease = await self.quotas.reserve(principal, file, transfer)
             try:
                 with self.quotas.pacing(lease) as allowance:

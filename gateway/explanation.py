@@ -19,6 +19,7 @@ from gateway.errors import GatewayError
 from gateway.identity.principal import Principal
 from gateway.locations import Location
 from gateway.quotas.standing import Standing
+from gateway.quotas.usage import Estimate
 from gateway.sources import Candidate, assess
 from gateway.text import shown
 
@@ -105,7 +106,7 @@ async def _steps(app: web.Application, downloads: Downloads, question: Question)
         estimate = await downloads.estimate(plan, principal)
         for standing in estimate.standings:
             yield Step("limit", _limit_text(standing))
-        yield Step("charge", f"{estimate.downloads} downloads, {estimate.octets} bytes")
+        yield Step("charge", _charge_text(estimate))
         answer = answer if estimate.admitted else _status(HTTPStatus.TOO_MANY_REQUESTS)
     else:
         yield Step("charge", f"nothing: {file.data_type} does not count")
@@ -181,6 +182,11 @@ def _verdict_text(plan: Plan) -> str:
     verdict = plan.verdict
     place = verdict.headers.get("Content-Range") or verdict.headers.get("Content-Type", "")
     return f"{_status(verdict.status)}, {verdict.length} bytes of body" + (f", {place}" if place else "")
+
+
+def _charge_text(estimate: Estimate) -> str:
+    downloads = "1 download" if estimate.downloads else "no further download"
+    return f"{downloads}, {estimate.octets} bytes"
 
 
 def _limit_text(standing: Standing) -> str:

@@ -324,7 +324,8 @@ class SentinelServer(RedisServer):
 class RedisSentinels:
     """A primary, its replica, and three Sentinels of which two must agree."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, down_after: int = 500) -> None:
+        """Prepare; ``down_after`` milliseconds without an answer a server counts as down."""
         self.servers = [RedisServer(directory / f"data-{number}") for number in range(2)]
         primary, replica = self.servers
         ports = [free_port() for _ in range(3)]
@@ -341,7 +342,7 @@ class RedisSentinels:
                 f"sentinel myid {names[number]}",
                 f"sentinel monitor {SERVICE} 127.0.0.1 {primary.port} 2",
                 f"sentinel auth-pass {SERVICE} {PASSWORD}",
-                f"sentinel down-after-milliseconds {SERVICE} 400",
+                f"sentinel down-after-milliseconds {SERVICE} {down_after}",
                 f"sentinel failover-timeout {SERVICE} 3000",
                 f"sentinel known-replica {SERVICE} 127.0.0.1 {replica.port}",
                 *others,
@@ -397,7 +398,7 @@ class RedisSentinels:
 @pytest.fixture(scope="session")
 def redis_sentinels(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisSentinels]:
     """For tests that leave all as it is: a failover takes longer to undo than a start."""
-    sentinels = RedisSentinels(tmp_path_factory.mktemp("sentinels"))
+    sentinels = RedisSentinels(tmp_path_factory.mktemp("sentinels"), down_after=60_000)
     try:
         sentinels.start()
         yield sentinels

@@ -18,9 +18,9 @@ from gateway.config import Redis
 from gateway.doctor.clocks import clock_finding, skew
 from gateway.doctor.findings import Finding, Findings, ok, problem, warning
 from gateway.errors import ConfigurationError
-from gateway.quotas.redis_server import NEIGHBOUR_ERRORS as _ERRORS
-from gateway.quotas.redis_server import Server
-from gateway.quotas.topology import Topology, topology_for
+from gateway.redis.server import NEIGHBOUR_ERRORS as _ERRORS
+from gateway.redis.server import Server
+from gateway.redis.topology import Topology, topology_for
 
 OLDEST_VERSION = 7
 
@@ -28,6 +28,14 @@ _PROBE = """#!lua
 -- What the scripts of quotas do, to a key of nobody, which is gone afterwards.
 redis.call('HSET', KEYS[1], 'probe', 1)
 redis.call('EXPIRE', KEYS[1], 10)
+redis.call('TIME')
+redis.call('INFO', 'server')
+redis.call('ZADD', KEYS[2], 1, 'probe')
+redis.call('ZCOUNT', KEYS[2], '-inf', '+inf')
+redis.call('EXPIRE', KEYS[2], 10)
+redis.call('XADD', KEYS[3], '1-1', 'e', 'probe')
+redis.call('XTRIM', KEYS[3], 'MINID', '=', '2')
+redis.call('DEL', KEYS[2], KEYS[3])
 redis.call('HINCRBY', KEYS[1], 'probe', 1)
 redis.call('HMGET', KEYS[1], 'probe', 'other')
 redis.call('HEXISTS', KEYS[1], 'probe')
@@ -37,7 +45,7 @@ return tonumber(probe) + redis.call('EXISTS', KEYS[1])
 """
 _PROBE_ANSWER = 2
 
-_POLICY_REMEDY = "set maxmemory-policy noeviction: what it evicts, users may download again"
+_POLICY_REMEDY = "set maxmemory-policy noeviction: without counters nobody may download"
 
 
 async def look_at_redis(settings: Redis) -> Findings:
@@ -102,7 +110,7 @@ async def _facts(client: redis.asyncio.Redis, settings: Redis, key: str) -> Find
     else:
         for finding in (_version(info), *_role(info, settings), _eviction(info)):
             yield finding
-        yield await _persistence(client, info)
+        yield _persistence(info)
     yield await _scripts(client, key)
     before = time.time()
     with contextlib.suppress(ResponseError):
@@ -134,33 +142,24 @@ def _eviction(info: Mapping[str, Any]) -> Finding:
     if policy == "noeviction":
         return ok(f"maxmemory-policy noeviction, maxmemory {info.get('maxmemory_human', most) if most else 'not set'}")
     if most:
-        return problem(f"maxmemory-policy {policy}: it forgets counters when memory is short", _POLICY_REMEDY)
-    return warning(f"maxmemory-policy {policy}: once maxmemory is set, it forgets counters", _POLICY_REMEDY)
+        return problem(f"maxmemory-policy {policy}: it evicts counters when memory is short", _POLICY_REMEDY)
+    return warning(f"maxmemory-policy {policy}: once maxmemory is set, it evicts counters", _POLICY_REMEDY)
 
 
-async def _persistence(client: redis.asyncio.Redis, info: Mapping[str, Any]) -> Finding:
-    remedy = "set appendonly yes: what it forgets in a crash, users may download again"
-    if info.get("aof_enabled"):
-        if info.get("aof_last_write_status") == "err":
-            return problem("appendonly yes, but the last write to disk failed", "see its log; is the disk full?")
-        return ok("appendonly yes")
-    try:
-        snapshots = (await client.config_get("save")).get("save", "")
-    except ResponseError:
-        return warning("appendonly no; whether it saves snapshots cannot be seen", remedy)
-    if snapshots:
-        return warning(f"saves snapshots only (save {snapshots}): a crash loses what came after the last one", remedy)
-    return problem("keeps nothing on disk: a restart forgets all counters", remedy)
+def _persistence(info: Mapping[str, Any]) -> Finding:
+    if not info.get("aof_enabled"):
+        return ok("appendonly no: after a restart counters are loaded from the ledger")
+    if info.get("aof_last_write_status") == "err":
+        return problem("appendonly yes, but the last write to disk failed", "see its log; is the disk full?")
+    return ok("appendonly yes")
 
 
 async def _scripts(client: redis.asyncio.Redis, key: str) -> Finding:
     script = client.register_script(_PROBE)
     try:
-        answer = await script(keys=[key])
+        answer = await script(keys=[key, f"{key}:running", f"{key}:events"])
     except NoPermissionError as error:
-        return problem(
-            f"refuses scripts: {error}", "allow its user EVALSHA, SCRIPT LOAD and hash commands on gateway:*"
-        )
+        return problem(f"refuses scripts: {error}", "allow its user what docs/quotas.md lists, on gateway:*")
     except ResponseError as error:
         return problem(
             f"refuses a script that writes: {type(error).__name__}: {error}",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
+import itertools
 import json
 from collections.abc import Sequence
 from typing import Literal
@@ -10,48 +12,78 @@ from typing import Literal
 from gateway.quotas.epochs import CountersClosedError
 from gateway.quotas.keys import Keys
 from gateway.quotas.ledger import Balance, Ledger
-from gateway.quotas.scripts import Scripts
+from gateway.redis.scripts import Scripts
 
 _DAY_MICROSECONDS = 86_400_000_000
 _ATTEMPTS = 3
+_RECALLED_AT_ONCE = 100
+"""Downloads: one script call does not hold up the others for long."""
 
 Way = Literal["load", "compare", "repair"]
 """What ``load.lua`` does with the numbers."""
 
 
-async def load(  # noqa: PLR0917 - what is loaded from where to where
-    scripts: Scripts, ledger: Ledger, keys: Keys, accounts: Sequence[str], now: int, window: int
-) -> None:
-    """Have Redis count for ``accounts``: what the ledger has, and what waits for it.
+class Loader:
+    """Loads each account once, however many ask for it at the same time."""
 
-    Args:
-        scripts: to Redis.
-        ledger: to load from.
-        keys: of the tenant, in an epoch that is open.
-        accounts: that are missing.
-        now: by the clock of Redis, microseconds.
-        window: seconds in which the same content counts as one download.
+    def __init__(self, scripts: Scripts, ledger: Ledger, window: int) -> None:
+        """Load from ``ledger``; ``window`` is how many seconds the same content counts as one download."""
+        self._scripts = scripts
+        self._ledger = ledger
+        self._window = window
+        self._under_way: dict[tuple[Keys, str], asyncio.Task[None]] = {}
 
-    Raises:
-        CountersClosedError: it cannot be told now what they are.
-        GatewayError: PostgreSQL does not answer.
-        RedisError, OSError, TimeoutError: Redis does not.
-    """
-    missing = list(accounts)
-    for account in missing:
+    async def load(self, keys: Keys, accounts: Sequence[str], now: int) -> None:
+        """Have Redis count for ``accounts``: what the ledger has, and what waits for it.
+
+        Args:
+            keys: of the tenant, in an epoch that is open.
+            accounts: that are missing.
+            now: by the clock of Redis, microseconds.
+
+        Raises:
+            CountersClosedError: it cannot be told now what they are.
+            GatewayError: PostgreSQL does not answer.
+            RedisError, OSError, TimeoutError: Redis does not.
+        """
+        # Whoever asks may be cancelled; the others still wait for the same.
+        await asyncio.gather(*(asyncio.shield(self._task(keys, account, now)) for account in accounts))
+
+    def _task(self, keys: Keys, account: str, now: int) -> asyncio.Task[None]:
+        task = self._under_way.get((keys, account))
+        if task is None:
+            task = asyncio.get_running_loop().create_task(self._load(keys, account, now))
+            self._under_way[keys, account] = task
+            task.add_done_callback(lambda done: self._ended(keys, account, done))
+        return task
+
+    def _ended(self, keys: Keys, account: str, task: asyncio.Task[None]) -> None:
+        del self._under_way[keys, account]
+        if not task.cancelled():
+            # Nobody may be left to hear of it.
+            task.exception()
+
+    async def _load(self, keys: Keys, account: str, now: int) -> None:
         if account.startswith("user:"):
-            await _recall(scripts, ledger, keys, account, window)
-    for _ in range(_ATTEMPTS):
-        day = day_of(now)
-        late = []
-        for balance in await ledger.balances(keys.tenant, keys.epoch, missing, date_of(day)):
-            answer = await scripts.run("load", *arguments("load", keys, balance, day))
-            if answer[0] != b"loaded":
-                late.append(balance.account)
-        if not late:
-            return
-        missing = late
-    raise CountersClosedError(keys.tenant)
+            await self._recall(keys, account)
+        for _ in range(_ATTEMPTS):
+            day = day_of(now)
+            for balance in await self._ledger.balances(keys.tenant, keys.epoch, [account], date_of(day)):
+                answer = await self._scripts.run("load", *arguments("load", keys, balance, day))
+                if answer[0] == b"loaded":
+                    return
+        raise CountersClosedError(keys.tenant)
+
+    async def _recall(self, keys: Keys, account: str) -> None:
+        downloads = await self._ledger.downloads(keys.tenant, account, self._window)
+        for first in range(0, len(downloads), _RECALLED_AT_ONCE):
+            some = downloads[first : first + _RECALLED_AT_ONCE]
+            names = (keys.content(account, download.content) for download in some)
+            arguments_of = (
+                (download.opener, download.began, download.octets, download.last + self._window * 1_000_000)
+                for download in some
+            )
+            await self._scripts.run("recall", (keys.state, *names), tuple(itertools.chain(*arguments_of)))
 
 
 def arguments(way: Way, keys: Keys, balance: Balance, day: int) -> tuple[tuple[str, ...], tuple[str | int, ...]]:
@@ -75,15 +107,6 @@ def arguments(way: Way, keys: Keys, balance: Balance, day: int) -> tuple[tuple[s
             *rolling,
         ),
     )
-
-
-async def _recall(scripts: Scripts, ledger: Ledger, keys: Keys, account: str, window: int) -> None:
-    for download in await ledger.downloads(keys.tenant, account, window):
-        await scripts.run(
-            "recall",
-            (keys.state, keys.content(account, download.content)),
-            (download.opener, download.began, download.octets, download.last + window * 1_000_000),
-        )
 
 
 def day_of(now: int) -> int:

@@ -11,7 +11,7 @@ from gateway.quotas.epochs import CountersClosedError, Epochs
 from gateway.quotas.keys import Keys, tenant_and_epoch
 from gateway.quotas.ledger import Ledger
 from gateway.quotas.recovery import Recovery
-from gateway.quotas.scripts import Scripts
+from gateway.redis.scripts import Scripts
 
 _STEP = 0.1
 _ATTEMPTS = 5

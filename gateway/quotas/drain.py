@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 
 from gateway.quotas.journal import Journal
 from gateway.quotas.keys import Keys
 from gateway.quotas.ledger import Ledger
-from gateway.quotas.scripts import Scripts
+from gateway.redis.scripts import Scripts
 
 log = logging.getLogger(__name__)
 
@@ -32,14 +31,16 @@ class Drain:
             GatewayError: PostgreSQL does not answer.
             RedisError, OSError, TimeoutError: Redis does not.
         """
+        # Somebody else may have moved events of ours.
+        self._journal.confirm(keys.tenant, keys.epoch, position)
         while True:
             entries = await self._entries(keys, position)
             if not entries:
                 return position
-            if entries[0][0] != position + 1:
-                log.error("events %s to %s of the quota ledger are lost", position + 1, entries[0][0] - 1)
-            clock = max(json.loads(event)["at"] for _, event in (entries[0], entries[-1]))
+            clock = int(await self._scripts.call("HGET", keys.state, "clock") or 0)
             if await self._ledger.drain(keys.tenant, keys.epoch, entries, position=position, clock=clock):
+                if entries[0][0] != position + 1:
+                    log.error("events %s to %s of the quota ledger are lost", position + 1, entries[0][0] - 1)
                 position = entries[-1][0]
             else:
                 position = await self._ledger.position(keys.tenant, keys.epoch) or position

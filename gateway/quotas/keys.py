@@ -39,7 +39,7 @@ class Keys:
 
     def content(self, account: str, content: str) -> str:
         """Hash: one caller's download of one content."""
-        return f"{self.prefix}content:{quote(account, safe='@')}:{content}"
+        return _contents(self, account) + content
 
     def account(self, account: str) -> str:
         """Hash: the counters of one account."""
@@ -67,6 +67,11 @@ def tenant_and_epoch(key: str) -> tuple[str, int]:
 @functools.lru_cache(maxsize=1024)
 def _prefix(tenant: str, epoch: int) -> str:
     return f"gateway:{{{quote(tenant, safe='')}}}:{epoch}:"
+
+
+@functools.lru_cache(maxsize=4096)
+def _contents(keys: Keys, account: str) -> str:
+    return f"{keys.prefix}content:{quote(account, safe='@')}:"
 
 
 @functools.lru_cache(maxsize=4096)

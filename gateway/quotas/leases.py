@@ -22,6 +22,8 @@ SLICE = 64 * 1024 * 1024
 """Bytes that may be sent between two heartbeats, at least: should the process die, so many may be charged that were
 not sent. It grows with what was sent, so that a fast client never waits."""
 MOST_SLICE = 4 * 1024**3
+_AT_ONCE = 256
+"""Heartbeats under way."""
 _PAUSE = 0.25
 """Seconds before a heartbeat that had no answer is tried again."""
 
@@ -59,6 +61,8 @@ class Lease:
     """Granted by this process alone: Redis knows nothing of it."""
     base: int = 0
     """Bytes of the answer that were charged to reservations before, which ran out."""
+    ending: bool = False
+    """It is being settled: that Redis does not know it any more is no wonder."""
     gone: bool = False
     """It ran out, or was lost: what may be sent is charged, and no more may be."""
     heard: Callable[[tuple[int, ...]], None] | None = None
@@ -157,7 +161,9 @@ class Leases:
 
     async def beat(self) -> None:
         """One heartbeat of all leases."""
-        await asyncio.gather(*(self._beat(lease) for lease in list(self._held.values()) if not lease.gone))
+        held = [lease for lease in self._held.values() if not lease.gone]
+        for first in range(0, len(held), _AT_ONCE):
+            await asyncio.gather(*(self._beat(lease) for lease in held[first : first + _AT_ONCE]))
 
     async def _beat(self, lease: Lease) -> bool:
         """Whether there was an answer."""
@@ -181,7 +187,7 @@ class Leases:
             lease.mark = max(lease.mark, mark)
             if lease.heard is not None:
                 lease.heard(tuple(int(count) for count in answer[2:]))
-        elif reservation.identifier in self._held:
+        elif reservation.identifier in self._held and not lease.ending:
             log.warning("a lease ran out while its download was running: it had no heartbeat for %s s", self._ttl)
             lease.gone = True
         return True

@@ -29,7 +29,7 @@ fresh AS (
         UNION ALL SELECT to_char(began_at AT TIME ZONE 'UTC', 'YYYY-MM-DD')
         UNION ALL SELECT to_char(began_at AT TIME ZONE 'UTC', 'YYYY-MM')
         UNION ALL SELECT format('r%s:%s', w, div((extract(epoch FROM began_at) * 1000000)::bigint,
-                                                 ceil(w * 1000000 / 60.0)::bigint))
+                                                 ceil(w::bigint * 1000000 / 60.0)::bigint))
         FROM unnest(windows) AS w
     ) AS periods
     GROUP BY tenant_id, account, period ORDER BY tenant_id, account, period
@@ -49,8 +49,16 @@ WITH tenant AS (
 SELECT (SELECT count(*) FROM tenant) AS moved"""  # noqa: S608 - of constants
 
 _RECORD = f"""
-WITH tenant AS (SELECT tenant_id FROM tenants WHERE name = $1), {_FRESH}
+WITH tenant AS (SELECT tenant_id FROM tenants WHERE name = $1), latest AS (
+    SELECT tenant_id, max(epoch) AS epoch FROM quota_epochs JOIN tenant USING (tenant_id) GROUP BY tenant_id
+), clocked AS (
+    UPDATE quota_epochs e SET clock = greatest(clock, $3) FROM latest
+    WHERE e.tenant_id = latest.tenant_id AND e.epoch = latest.epoch
+), {_FRESH}
 SELECT DISTINCT account FROM summed"""  # noqa: S608 - as above
+
+_CLOCK = """
+SELECT max(clock) AS clock FROM quota_epochs JOIN tenants USING (tenant_id) WHERE name = $1"""
 
 _ENDED = """
 SELECT reservation FROM quota_ledger JOIN tenants USING (tenant_id)
@@ -67,19 +75,19 @@ WHERE t.name = $1 AND e.epoch = $2"""
 
 _DOWNLOADS = """
 WITH lately AS (
-    SELECT l.* FROM quota_ledger l JOIN tenants t USING (tenant_id)
+    SELECT l.content, l.reservation, l.bytes, l.began_at, l.recorded_at, l.kind = 'grant' AND l.downloads = 1
+        AND NOT bool_or(l.kind = 'release') OVER (PARTITION BY l.reservation) AS opens
+    FROM quota_ledger l JOIN tenants t USING (tenant_id)
     WHERE t.name = $1 AND l.accounts[1] = $2 AND l.recorded_at > now() - $3 * interval '1 second'
-), opener AS (
-    SELECT DISTINCT ON (content) content, reservation, began_at FROM lately o
-    WHERE kind = 'grant' AND downloads = 1
-        AND NOT EXISTS (SELECT FROM lately r WHERE r.kind = 'release' AND r.reservation = o.reservation)
-    ORDER BY content, began_at DESC
+), opened AS (
+    SELECT *, max(began_at) FILTER (WHERE opens) OVER (PARTITION BY content) AS since FROM lately
 )
-SELECT o.content, o.reservation AS opener, sum(l.bytes)::bigint AS octets,
-       (extract(epoch FROM o.began_at) * 1000000)::bigint AS began,
-       (extract(epoch FROM max(l.recorded_at)) * 1000000)::bigint AS last
-FROM opener o JOIN lately l ON l.content = o.content AND l.began_at >= o.began_at
-GROUP BY o.content, o.reservation, o.began_at ORDER BY last DESC LIMIT 1000"""
+SELECT content, min(reservation) FILTER (WHERE opens AND began_at = since) AS opener, sum(bytes)::bigint AS octets,
+       (extract(epoch FROM since) * 1000000)::bigint AS began,
+       (extract(epoch FROM max(recorded_at)) * 1000000)::bigint AS last
+FROM opened WHERE began_at >= since
+GROUP BY content, since ORDER BY last DESC LIMIT 1000"""
+"""Window functions, no joins: a caller may have tens of thousands of entries in an hour."""
 
 _WRONG_SUMS = """
 WITH summed AS (
@@ -96,7 +104,7 @@ _LOOK = """
 WITH me AS (
     INSERT INTO quota_processes (process, seen) VALUES ($1, now()) ON CONFLICT (process) DO UPDATE SET seen = now()
 )
-SELECT DISTINCT ON (e.tenant_id) t.name, e.epoch, e.opened, e.position, e.clock,
+SELECT DISTINCT ON (e.tenant_id) t.name, e.epoch, e.opened, e.position,
        concat_ws('-', current_database(), t.tenant_id, extract(epoch FROM t.created_at)) AS ledger
 FROM quota_epochs e JOIN tenants t USING (tenant_id) ORDER BY e.tenant_id, e.epoch DESC"""
 
@@ -127,6 +135,16 @@ WHERE t.tenant_id = e.tenant_id AND t.name = $1 AND e.epoch = $2"""
 _POSITION = """
 SELECT e.position FROM quota_epochs e JOIN tenants t USING (tenant_id) WHERE t.name = $1 AND e.epoch = $2"""
 
+_TIDY = """
+DELETE FROM quota_usage USING tenants t
+WHERE t.tenant_id = quota_usage.tenant_id AND (
+    CASE WHEN period LIKE 'r%' THEN
+        -- The bucket after which all of it has left the window, and a day more.
+        (split_part(period, ':', 2)::bigint + 61) * ceil(substring(period FROM 'r([0-9]+):')::bigint * 1000000 / 60.0)
+            < (extract(epoch FROM now()) - 86400) * 1000000
+    ELSE account LIKE 'network:%' AND period <> 'total'
+        AND period < to_char(now() AT TIME ZONE 'UTC' - interval '2 months', 'YYYY-MM') END)"""
+
 _LEAVE = "DELETE FROM quota_processes WHERE process = $1 OR seen < now() - interval '1 day'"
 
 
@@ -137,7 +155,6 @@ class Epoch:
     number: int
     opened: bool
     position: int
-    clock: int
     ledger: str
     """A name of this very ledger: another one may have counted in the same Redis."""
 
@@ -193,7 +210,7 @@ class Ledger:
             epoch: whose stream it is.
             entries: number and event of each, in order.
             position: up to which the ledger has them.
-            clock: the latest time of an event.
+            clock: the latest time that Redis knows.
         """
         body = _array([event for _, event in entries])
         rows = await self._database.fetch(_DRAIN, tenant, body, position, entries[-1][0], clock, epoch)
@@ -201,7 +218,13 @@ class Ledger:
 
     async def record(self, tenant: str, events: Sequence[str]) -> list[str]:
         """Record events wherever they come from; those that it has are passed over. Gives the accounts it changed."""
-        return [row["account"] for row in await self._database.fetch(_RECORD, tenant, _array(events))]
+        clock = max((json.loads(event)["at"] for event in events), default=0)
+        return [row["account"] for row in await self._database.fetch(_RECORD, tenant, _array(events), clock)]
+
+    async def clock(self, tenant: str) -> int:
+        """The latest time that is known, microseconds."""
+        rows = await self._database.fetch(_CLOCK, tenant)
+        return rows[0]["clock"] or 0
 
     async def ended(self, tenant: str, reservations: Sequence[str]) -> set[str]:
         """Which of these reservations have an end."""
@@ -237,10 +260,7 @@ class Ledger:
     async def look(self, process: str) -> dict[str, Epoch]:
         """The latest epoch of each tenant; ``process`` lives."""
         rows = await self._database.fetch(_LOOK, process)
-        return {
-            row["name"]: Epoch(row["epoch"], row["opened"], row["position"], row["clock"], row["ledger"])
-            for row in rows
-        }
+        return {row["name"]: Epoch(row["epoch"], row["opened"], row["position"], row["ledger"]) for row in rows}
 
     async def begin(self, tenant: str, epoch: int) -> None:
         """Begin an epoch, closed, unless somebody did."""
@@ -258,6 +278,10 @@ class Ledger:
     async def opened(self, tenant: str, epoch: int) -> None:
         """The epoch is open."""
         await self._database.fetch(_OPENED, tenant, epoch)
+
+    async def tidy(self) -> None:
+        """Delete sums that nothing counts any more: old buckets of rolling windows, and what networks used long ago."""
+        await self._database.fetch(_TIDY)
 
     async def leave(self, process: str) -> None:
         """``process`` ends, and knows nothing that the ledger does not."""

@@ -19,7 +19,7 @@ from gateway.delivery.allowance import Allowance, AllowanceEndedError
 from gateway.delivery.transfer import Transfer
 from gateway.errors import GatewayError, unavailable
 from gateway.identity.principal import Principal
-from gateway.quotas import accounts as counters
+from gateway.quotas.accounts import Loader
 from gateway.quotas.calls import UNKNOWN_ERRORS, Answer, Calls
 from gateway.quotas.capped import Capped
 from gateway.quotas.epochs import CountersClosedError, Epochs
@@ -28,12 +28,12 @@ from gateway.quotas.leases import Lease, Leases, first_mark
 from gateway.quotas.ledger import Ledger
 from gateway.quotas.limits import Limit, accounts_of
 from gateway.quotas.recovery import Recovery
-from gateway.quotas.redis_server import CircuitOpenError
 from gateway.quotas.reservation import MOST_BYTES, Reservation, limit_arguments, windows_of
-from gateway.quotas.scripts import NEIGHBOUR_ERRORS, Scripts
 from gateway.quotas.slowing import Slowing
 from gateway.quotas.standing import Standing, read, refusal
 from gateway.quotas.usage import Estimate, Held, Usage, usages
+from gateway.redis.scripts import NEIGHBOUR_ERRORS, Scripts
+from gateway.redis.server import CircuitOpenError
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +73,7 @@ class Quotas:
         self._recovery = recovery
         self._leases = leases
         self._settings = settings
+        self._loader = Loader(scripts, ledger, settings.window)
         self._slowing = Slowing()
         self.capped = Capped(settings.capped_downloads, time.time)
         self._settling: set[asyncio.Task[None]] = set()
@@ -232,7 +233,7 @@ class Quotas:
         old = lease.reservation
         left = dataclasses.replace(old, identifier=_identifier(), promised=old.promised - lease.mark)
         try:
-            answer = await self._ask(left, lease.limits, "stream")
+            answer = await self._ask_once(left, lease.limits, "stream")
         except (*UNKNOWN_ERRORS, GatewayError) as error:
             raise AllowanceEndedError("the quota service does not answer") from error
         if answer[0] != b"granted":
@@ -247,20 +248,20 @@ class Quotas:
     ) -> Answer:
         if reservation.promised > MOST_BYTES:
             raise GatewayError(HTTPStatus.TOO_MANY_REQUESTS, "This is more than any quota can count.")
-        try:
-            answer = await self._ask(reservation, limits, way)
-        except (CountersClosedError, CircuitOpenError):
-            raise
-        except NEIGHBOUR_ERRORS:
-            # It may have been granted before the answer was lost.
-            self._in_background(self._give_back(reservation))
-            raise
-        except asyncio.CancelledError:
-            self._in_background(self._give_back(reservation))
-            raise
+        answer = await self._ask_once(reservation, limits, way)
         if answer[0] == b"granted":
             return answer
         raise refusal(read(limits, answer[2:]), principal.email or "public")
+
+    async def _ask_once(self, reservation: Reservation, limits: tuple[Limit, ...], way: Way) -> Answer:
+        """As `_ask`; what may have been granted before the answer was lost is given back."""
+        try:
+            return await self._ask(reservation, limits, way)
+        except (CountersClosedError, CircuitOpenError):
+            raise
+        except (*NEIGHBOUR_ERRORS, asyncio.CancelledError):
+            self._in_background(self._give_back(reservation))
+            raise
 
     async def _ask(self, reservation: Reservation, limits: tuple[Limit, ...], way: str) -> Answer:
         """What ``reserve.lua`` answers: granted, refused or possible.
@@ -311,9 +312,7 @@ class Quotas:
             if answer[0] != b"load":
                 return answer
             missing = [accounts[number - 1] for number in answer[2:]]
-            await counters.load(
-                self._scripts, self._ledger, self._epochs.keys(tenant), missing, int(answer[1]), self._settings.window
-            )
+            await self._loader.load(self._epochs.keys(tenant), missing, int(answer[1]))
         raise CountersClosedError(tenant)
 
     async def _settle(self, lease: Lease, *, delivered: bool) -> None:
@@ -322,6 +321,7 @@ class Quotas:
             return
         if lease.renewal is not None and not lease.renewal.done():
             lease.renewal.cancel()
+        lease.ending = True
         try:
             await self._finish(lease.reservation, sent=lease.sent, delivered=delivered)
         finally:

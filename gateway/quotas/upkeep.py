@@ -14,17 +14,17 @@ from gateway.config import Redis as RedisSettings
 from gateway.db import Database
 from gateway.errors import GatewayError
 from gateway.quotas.audit import Audit
-from gateway.quotas.calls import UNKNOWN_ERRORS, Calls
+from gateway.quotas.calls import SCRIPTS, UNKNOWN_ERRORS, Calls
 from gateway.quotas.drain import Drain
-from gateway.quotas.epochs import Epochs
+from gateway.quotas.epochs import CountersClosedError, Epochs
 from gateway.quotas.journal import Journal
 from gateway.quotas.keys import Keys
 from gateway.quotas.leases import Lease, Leases
 from gateway.quotas.ledger import Ledger
 from gateway.quotas.recovery import Recovery
 from gateway.quotas.reservation import from_about
-from gateway.quotas.scripts import Scripts, open_scripts
 from gateway.quotas.service import REMEMBER_SECONDS, Quotas
+from gateway.redis.scripts import Scripts, open_scripts
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,8 @@ DRAIN_SECONDS = 0.2
 """How often events of this process go to the ledger: what can be lost when it and Redis die at once."""
 SWEEP_SECONDS = 5.0
 """How often leases are looked for that ran out, and events that nobody brought to the ledger."""
+TIDY_SECONDS = 3600.0
+"""How often sums are deleted that nothing counts any more."""
 _CLOSE_TIMEOUT = 3.0
 
 _EXPECTED = (*UNKNOWN_ERRORS, GatewayError)
@@ -89,6 +91,7 @@ class Upkeep:
                 "quotas: ledger": _repeat(self.drain_ours, DRAIN_SECONDS),
                 "quotas: heartbeats": _repeat(self.leases.beat, self._settings.lease_ttl / 3),
                 "quotas: sweep": _repeat(self.sweep, SWEEP_SECONDS),
+                "quotas: tidy": _repeat(self._ledger.tidy, TIDY_SECONDS),
             }.items()
         ]
         try:
@@ -177,7 +180,7 @@ async def _repeat(work: Callable[[], Awaitable[None]], seconds: float, *, wake: 
         try:
             await work()
         except _EXPECTED as error:
-            log.warning("%s: %r", asyncio.current_task().get_name(), error)  # type: ignore[union-attr]
+            log.warning("%s: %r", asyncio.current_task().get_name(), error.__cause__ or error)  # type: ignore[union-attr]
         except Exception:
             log.exception("%s failed", asyncio.current_task().get_name())  # type: ignore[union-attr]
 
@@ -191,12 +194,14 @@ async def open_audit(
     Raises:
         ConfigurationError: Redis cannot be reached.
     """
-    async with open_scripts(redis_settings) as scripts:
+    async with open_scripts(redis_settings, SCRIPTS) as scripts:
         epochs, ledger = Epochs(), Ledger(database)
         upkeep = Upkeep(scripts, ledger, Journal(), epochs, settings)
         await upkeep.look()
         async with upkeep.going_on():
-            await upkeep.sweep()
+            # Counters that are lost are what the audit is there for.
+            with contextlib.suppress(CountersClosedError):
+                await upkeep.sweep()
             yield Audit(scripts, ledger, epochs, upkeep.recovery)
 
 
@@ -209,7 +214,7 @@ async def open_quotas(
     Raises:
         ConfigurationError: Redis cannot be reached.
     """
-    async with open_scripts(redis_settings) as scripts:
+    async with open_scripts(redis_settings, SCRIPTS) as scripts:
         upkeep = Upkeep(scripts, Ledger(database), Journal(), Epochs(), settings)
         await upkeep.look()
         async with upkeep.going_on():

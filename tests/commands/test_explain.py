@@ -96,8 +96,9 @@ async def test_it_says_what_the_gateway_then_does(stand: Stand, strict: StrictS3
             timing = response.headers.get("Server-Timing", "")
             assert (f'desc="{told["delivery"]}"' in timing) if way else not timing
             assert told.get("delivery", "").startswith(way)
-            charged = (await gateway.usage(SCIENTIST))[1] - before[1]
-            assert told.get("charge", "1 download, 0 bytes").startswith(f"1 download, {charged} bytes")
+            downloads, octets = (now - then for now, then in zip(await gateway.usage(SCIENTIST), before, strict=True))
+            counted = "1 download" if downloads else "no further download"
+            assert told.get("charge", "no further download, 0 bytes") == f"{counted}, {octets} bytes"
 
 
 async def test_a_caller_can_be_described_instead_of_shown_by_a_token(stand: Stand, strict: StrictS3) -> None:
@@ -216,13 +217,21 @@ async def test_what_the_quota_would_say(stand: Stand) -> None:
         assert (await gateway.get(entry.stac, SCIENTIST))[0].status == 200
         told = await explain(stand, other.stac, "--token", token(SCIENTIST))
         size = len(CONTENT)
-        assert told["charge"] == f"1 download, {size - 1} bytes; used 1 of 1 downloads, {size} of {2 * size} bytes"
-        assert told["answer"] == "429 Too Many Requests, unless it goes on with a download of the last 3600 s"
+        assert told["charge"] == f"1 download, {size - 1} bytes"
+        assert told["limit"].splitlines() == [
+            f"user:{email}: bytes total: used {size} of {2 * size}: within",
+            f"user:{email}: downloads total: used 1 of 1: refused",
+        ]
+        assert told["answer"] == "429 Too Many Requests"
         assert (await gateway.get(other.stac, SCIENTIST))[0].status == 429
         await stand.catalogue.limit("user", email, octets=size)
         told = await explain(stand, entry.stac, "--token", token(SCIENTIST))
+        assert told["limit"] == f"user:{email}: bytes total: used {size} of {size}: refused"
         assert told["answer"] == "429 Too Many Requests"
         assert (await gateway.get(entry.stac, SCIENTIST))[0].status == 429
+        await stand.catalogue.limit("user", email, downloads=1)
+        told = await explain(stand, entry.stac, "--token", token(SCIENTIST))
+        assert (told["charge"], told["answer"]) == (f"no further download, {size} bytes", "200 OK")
         told = await explain(stand, text.stac, "--token", token(SCIENTIST))
         assert (told["charge"], told["answer"]) == ("nothing: DOCUMENT does not count", "200 OK")
 

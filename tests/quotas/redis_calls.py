@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 from gateway.config import Redis
-from gateway.quotas.redis_server import Script
-from gateway.quotas.scripts import NEIGHBOUR_ERRORS, Scripts, open_scripts
+from gateway.redis.scripts import NEIGHBOUR_ERRORS, Scripts, open_scripts
+from gateway.redis.server import Script
 
 COUNT = Script.of("""#!lua
 -- Add ARGV[1] to a sum, once for each lease; give the sum, and ARGV[2] as it came.

@@ -1,4 +1,6 @@
-"""Callers, files and a proxy that loses, holds and refuses what goes to Redis."""
+"""Callers, files, gateway processes without their background work, and a proxy that loses, holds and refuses what goes
+to Redis.
+"""
 
 from __future__ import annotations
 
@@ -11,36 +13,35 @@ from urllib.parse import urlsplit
 
 import redis.asyncio
 
+from gateway import db
 from gateway.catalog.model import File
+from gateway.config import Database as DatabaseSettings
 from gateway.config import Quotas as QuotaSettings
 from gateway.config import Redis as RedisSettings
+from gateway.db import Database
+from gateway.delivery.transfer import Transfer
 from gateway.identity.principal import Principal
+from gateway.quotas import accounts as counters
+from gateway.quotas import upkeep
+from gateway.quotas.calls import SCRIPTS
+from gateway.quotas.epochs import Epochs
+from gateway.quotas.journal import Journal
+from gateway.quotas.keys import Keys
+from gateway.quotas.leases import Lease
+from gateway.quotas.ledger import Ledger
 from gateway.quotas.limits import Limit
-from gateway.quotas.service import Lease, Quotas, connect
+from gateway.quotas.service import Quotas
+from gateway.redis.scripts import Scripts, open_scripts
 
-
-@dataclasses.dataclass(frozen=True)
-class Limits:
-    """What a caller may have in all; -1 is unlimited."""
-
-    max_downloads: int
-    max_bytes: int
-
-    def of(self, account: str) -> tuple[Limit, ...]:
-        downloads = Limit(account, "downloads", "total", self.max_downloads)
-        octets = Limit(account, "bytes", "total", self.max_bytes)
-        return tuple(limit for limit in (downloads, octets) if limit.value >= 0)
-
-
-UNLIMITED = Limits(-1, -1)
 USER = Principal("esa", "scientist", "scientist@example.org", "REGISTERED_USER")
+OWN = "user:scientist@example.org"
 
 
 def user(email: str, tenant: str = "esa") -> Principal:
     return Principal(tenant, email, email, "REGISTERED_USER")
 
 
-def file(content: str | int, limits: Limits = UNLIMITED) -> File:
+def file(content: str | int, limits: tuple[Limit, ...] = (), *, size: int | None = None) -> File:
     """A file whose checksum is ``content``; a number makes one without checksum."""
     checksum = content if isinstance(content, str) else None
     return File(
@@ -49,37 +50,104 @@ def file(content: str | int, limits: Limits = UNLIMITED) -> File:
         data_type="RAWDATA",
         name="file",
         mime_type=None,
-        size=None,
+        size=size,
         checksum=checksum,
         checksum_algorithm=None if checksum is None else "SHA-256",
         reference=False,
         visible_to_all=False,
         copies=(),
         is_metered=True,
-        limits=limits.of("user:of the test"),
+        limits=limits,
     )
 
 
-def open_quotas(
-    url: str, *, window: int = 3600, lease_ttl: int = 86400, timeout: float = 5, pool_size: int = 16
-) -> contextlib.AbstractAsyncContextManager[Quotas]:
-    redis_settings = RedisSettings.model_validate({"url": url, "timeout": timeout, "pool_size": pool_size})
-    return connect(redis_settings, QuotaSettings(window=window, lease_ttl=lease_ttl))
+def redis_settings(url: str, *, timeout: float = 5, pool_size: int = 4) -> RedisSettings:
+    return RedisSettings.model_validate({"url": url, "timeout": timeout, "pool_size": pool_size})
 
 
-async def run_reserve(
-    quotas: Quotas, lease: Lease, limits: Limits = UNLIMITED, *, ttl: int = 86400, whole: bool = False
-) -> tuple[bool, int, int]:
-    """Run reserve.lua for ``lease`` as it is: whether it is granted, and the downloads and bytes it tells."""
-    answer = await quotas._scripts.run(
-        "reserve", lease.keys, (limits.max_downloads, limits.max_bytes, lease.promised, lease.window, ttl, int(whole))
-    )
-    return bool(answer[0]), answer[-2], answer[-1]
+@contextlib.asynccontextmanager
+async def opened_database(dsn: str, *tenants: str) -> AsyncIterator[Database]:
+    """The database, with these tenants."""
+    settings = DatabaseSettings.model_validate({"dsn": dsn, "timeout": 10})
+    async with db.connect(settings, ()) as database:
+        for tenant in tenants:
+            await database.fetch("INSERT INTO tenants (name) VALUES ($1) ON CONFLICT DO NOTHING", tenant)
+        yield database
 
 
-async def run_settle(quotas: Quotas, lease: Lease, sent: int, *, delivered: bool) -> bool:
-    """Run settle.lua for ``lease``: whether this call settled it."""
-    return bool(await quotas._scripts.run("settle", lease.keys, (sent, int(delivered), lease.window, 600)))
+@contextlib.asynccontextmanager
+async def open_quotas(
+    redis_url: str, dsn: str, *tenants: str, timeout: float = 5, pool_size: int = 4, **settings: object
+) -> AsyncIterator[Quotas]:
+    """Quotas with all of their background work, for ``tenants`` (``esa`` if none is named)."""
+    async with (
+        opened_database(dsn, *(tenants or ("esa",))) as database,
+        upkeep.open_quotas(
+            redis_settings(redis_url, timeout=timeout, pool_size=pool_size),
+            QuotaSettings.model_validate(settings),
+            database,
+        ) as quotas,
+    ):
+        yield quotas
+
+
+@dataclasses.dataclass
+class Process:
+    """A gateway process, as far as quotas are concerned; nothing goes on in the background."""
+
+    upkeep: upkeep.Upkeep
+    scripts: Scripts
+    ledger: Ledger
+    epochs: Epochs
+    journal: Journal
+
+    @staticmethod
+    def over(scripts: Scripts, database: Database, settings: QuotaSettings) -> Process:
+        ledger, journal, epochs = Ledger(database), Journal(), Epochs()
+        return Process(upkeep.Upkeep(scripts, ledger, journal, epochs, settings), scripts, ledger, epochs, journal)
+
+    @property
+    def quotas(self) -> Quotas:
+        return self.upkeep.quotas
+
+    async def settled(self) -> None:
+        """Return when nothing is to be settled any more."""
+        while tasks := set(self.quotas._settling):
+            await asyncio.wait(tasks)
+
+    async def compared(self, tenant: str, account: str) -> list[bytes]:
+        """How the counters of an account in Redis differ from the ledger and what waits for it; nothing if they do
+        not.
+        """
+        keys = self.epochs.keys(tenant)
+        now = int((await self.scripts.run("usage", (keys.state,), ()))[1])
+        day = counters.day_of(now)
+        (balance,) = await self.ledger.balances(tenant, keys.epoch, [account], counters.date_of(day))
+        answer = await self.scripts.run("load", *counters.arguments("compare", keys, balance, day))
+        assert answer[0] in (b"equal", b"different", b"missing"), answer
+        return [part for part in answer[1:]]
+
+
+@contextlib.asynccontextmanager
+async def process(redis_url: str, database: Database, **settings: object) -> AsyncIterator[Process]:
+    """A process; it is not closed in an orderly way."""
+    async with open_scripts(redis_settings(redis_url), SCRIPTS) as scripts:
+        yield Process.over(scripts, database, QuotaSettings.model_validate(settings))
+
+
+async def set_clock(redis_client: redis.asyncio.Redis, keys: Keys, clock: int) -> None:
+    """Have the time of a tenant be ``clock``, in microseconds since 1970 and later than now: there it stands still."""
+    await redis_client.hset(keys.state, "clock", str(clock))
+
+
+async def download(quotas: Quotas, who: Principal, wanted: File, promised: int, sent: int | None = None) -> Lease:
+    """Download ``wanted`` up to ``sent`` bytes, by default all that is promised."""
+    transfer = Transfer(promised)
+    lease = await quotas.reserve(who, wanted, transfer)
+    transfer.sent = promised if sent is None else sent
+    transfer.finished = transfer.sent == promised
+    await quotas.settle(lease, delivered=transfer.delivered)
+    return lease
 
 
 async def until(holds: Callable[[], Awaitable[bool]], seconds: float = 8) -> None:

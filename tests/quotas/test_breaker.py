@@ -7,7 +7,7 @@ import dataclasses
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.quotas.breaker import FAILURES, Breaker
+from gateway.redis.breaker import FAILURES, Breaker
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,297 +1,327 @@
-"""Redis goes away, answers late or loses answers: a download is charged once, or the caller is told 503."""
+"""Redis and PostgreSQL go away, hang, fill up or lose answers: charged once or 503, and nothing is lost."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
-import time
-from collections.abc import AsyncIterator
-from http import HTTPStatus
+import re
 
+import asyncpg
 import pytest
-import redis.asyncio
 
 from gateway.errors import GatewayError
-from gateway.quotas.service import Quotas
-from tests.quotas.support import USER, FaultyProxy, faulty_proxy, file, open_quotas, until
+from gateway.quotas.calls import SCRIPTS
+from gateway.quotas.keys import Keys
+from gateway.quotas.leases import SLICE
+from tests.quotas.holders import (
+    TENANT,
+    TIMEOUT,
+    Holder,
+    Row,
+    add_tenants,
+    assert_books_agree,
+    assert_unavailable,
+    line_to,
+    open_holder,
+    rows_of,
+    until,
+    user,
+)
+from tests.redis_servers import MakeServer, RedisServer
 
-TIMEOUT = 0.4
-"""Seconds that a call may take here."""
+LOST_REPLIES = 1000
+RESERVE = re.compile(SCRIPTS["reserve"].sha.encode())
 
 
 @pytest.fixture
-async def direct(redis_url: str) -> AsyncIterator[Quotas]:
-    """To see what Redis holds, past the proxy."""
-    async with open_quotas(redis_url) as quotas:
-        yield quotas
+async def ledger(database: str) -> str:
+    """A ledger that knows the tenant."""
+    await add_tenants(database, TENANT)
+    return database
 
 
-@pytest.fixture
-async def behind(redis_url: str, direct: Quotas) -> AsyncIterator[tuple[Quotas, FaultyProxy]]:
-    """Quotas that reach Redis through the proxy; the scripts are loaded."""
-    async with faulty_proxy(redis_url) as (proxy, url), open_quotas(url, timeout=TIMEOUT) as quotas:
-        warm = await quotas.reserve(USER, file("warm"), 1)
-        await quotas.settle(warm, sent=0, delivered=False)
-        proxy.calls = proxy.relayed = 0
-        yield quotas, proxy
-
-
-async def unavailable(quotas: Quotas) -> None:
-    """A reservation is refused with 503 and when to come back, within a second."""
-    before = time.monotonic()
-    with pytest.raises(GatewayError) as caught:
-        await quotas.reserve(USER, file("a"), 10)
-    assert time.monotonic() - before < 1
-    assert caught.value.status is HTTPStatus.SERVICE_UNAVAILABLE
-    assert int(caught.value.headers["Retry-After"]) >= 1
-    assert "redis" not in caught.value.detail.lower()
+def sums(rows: list[Row]) -> dict[str, tuple[int, int]]:
+    """Downloads and bytes of each reservation."""
+    found: dict[str, tuple[int, int]] = {}
+    for row in rows:
+        downloads, octets = found.get(row.reservation, (0, 0))
+        found[row.reservation] = (downloads + row.downloads, octets + row.octets)
+    return found
 
 
 class TestLostReplies:
-    async def test_a_reservation_whose_reply_is_lost_is_charged_once(
-        self, behind: tuple[Quotas, FaultyProxy], direct: Quotas
+    async def test_a_thousand_reservations_whose_reply_is_lost_are_charged_once_or_given_back(
+        self, redis_url: str, ledger: str
     ) -> None:
-        quotas, proxy = behind
-        proxy.replies_to_swallow = 1
-        lease = await quotas.reserve(USER, file("a"), 10)
-        assert proxy.calls == 2
-        assert await direct.usage(USER) == (1, 10)
-        await quotas.settle(lease, sent=10, delivered=True)
-        assert await direct.usage(USER) == (1, 10)
+        chance = random.Random(1000)
+        lost = 0
 
-    async def test_a_settlement_whose_reply_is_lost_counts_once(
-        self, behind: tuple[Quotas, FaultyProxy], direct: Quotas
+        def loses(piece: bytes) -> bool:
+            nonlocal lost
+            found = len(RESERVE.findall(piece))
+            if found and chance.random() < 0.6:
+                lost += found
+                return True
+            return False
+
+        async with line_to(redis_url) as (line, url), open_holder(url, ledger) as holder:
+            charged: dict[str, int] = {}
+            statuses: set[int] = set()
+            line.loses = loses
+
+            async def download(number: int) -> None:
+                try:
+                    lease = await holder.reserve(f"content {number}", 1000, user(f"user-{number % 7}"))
+                except GatewayError as error:
+                    statuses.add(error.status)
+                    return
+                charged[lease.reservation.identifier] = sent = number % 1000 + 1
+                await holder.settle(lease, sent)
+
+            number = 0
+            while lost < LOST_REPLIES:
+                await asyncio.gather(*(download(number + one) for one in range(40)))
+                number += 40
+            line.loses = lambda _: False
+            assert 0 < len(charged) < number
+            assert statuses == {503}
+            await assert_books_agree(holder, ledger)
+        found = sums(await rows_of(ledger))
+        assert {name: found.pop(name) for name in charged} == {name: (1, sent) for name, sent in charged.items()}
+        # The others were given back.
+        assert set(found.values()) == {(0, 0)}
+        assert len({row.reservation for row in await rows_of(ledger)}) >= LOST_REPLIES / 3
+
+    async def test_settlements_whose_replies_are_lost_count_once(self, redis_url: str, ledger: str) -> None:
+        async with line_to(redis_url) as (line, url), open_holder(url, ledger) as holder:
+            leases = [await holder.reserve(f"{number}", 1000) for number in range(20)]
+            chance = random.Random(2)
+            line.loses = lambda piece: b"settle" in piece and chance.random() < 0.7
+            await asyncio.gather(*(holder.settle(lease, 300) for lease in leases))
+            line.loses = lambda _: False
+            await assert_books_agree(holder, ledger)
+            assert await holder.used() == (20, 20 * 300)
+
+    async def test_a_lease_that_is_reserved_anew_for_nobody_is_given_back(
+        self, redis_server: MakeServer, ledger: str
     ) -> None:
-        quotas, proxy = behind
-        running = await quotas.reserve(USER, file("a"), 100)
-        lease = await quotas.reserve(USER, file("a"), 10)
-        proxy.calls, proxy.replies_to_swallow = 0, 1
-        await quotas.settle(lease, sent=3, delivered=False)
-        assert proxy.calls == 2
-        assert await direct.usage(USER) == (1, 103)
-        proxy.replies_to_swallow = 3
-        await quotas.settle(running, sent=0, delivered=False)
-        await until(lambda: _settled(quotas))
-        assert proxy.calls == 6
-        assert await direct.usage(USER) == (0, 3)
+        """Its process heard nothing of the new one, and so would never end it."""
+        server = redis_server()
+        async with line_to(server.url) as (line, url), open_holder(url, ledger) as holder:
+            lease = await holder.reserve("a", 4 * SLICE)
+            await outlive(holder, server)
+            line.loses = lambda piece: RESERVE.search(piece) is not None
+            lease.transfer.sent = lease.mark
+            with pytest.raises(Exception, match="does not answer"):
+                await lease.more()
+            line.loses = lambda _: False
+            await holder.settle(lease, SLICE)
+            await assert_books_agree(holder, ledger)
+            assert await holder.used() == (1, SLICE)
 
-    async def test_a_reservation_of_which_nothing_is_ever_heard_is_given_back(
-        self, behind: tuple[Quotas, FaultyProxy], direct: Quotas
+
+async def outlive(holder: Holder, server: RedisServer) -> None:
+    """Let all leases run out, and be swept."""
+    server.ask("HINCRBY", Keys(TENANT, holder.epoch()).state, "shift", 3_600_000_000)
+    await swept(holder)
+
+
+async def swept(holder: Holder) -> None:
+    """Wait until no lease is left."""
+    await until(lambda: _holds(holder, 0), "the leases are swept")
+
+
+async def _holds(holder: Holder, number: int) -> bool:
+    return await holder.leases() == number
+
+
+class TestRedisOutOfReach:
+    @pytest.mark.parametrize("how", ["hangs", "is gone", "is paused", "takes no changes", "is slow"])
+    async def test_it_is_503_in_time_and_nothing_is_lost(self, redis_server: MakeServer, ledger: str, how: str) -> None:
+        server = redis_server("--appendonly", "yes")
+        async with open_holder(server.url, ledger, timeout=TIMEOUT, lease_ttl=6) as holder:
+            await holder.download("before", 70)
+            running = await holder.reserve("running", 4 * SLICE, user("other"))
+            ending = await holder.reserve("ending", 100)
+            epoch = holder.epoch()
+            if how == "hangs":
+                server.pause()
+            elif how == "is gone":
+                server.kill()
+            elif how == "is paused":
+                server.ask("CLIENT", "PAUSE", 60_000, "ALL")
+            elif how == "takes no changes":
+                server.ask("REPLICAOF", "127.0.0.1", "1")
+            else:
+                server.ask("CONFIG", "SET", "busy-reply-threshold", 10)
+                busy = asyncio.create_task(asyncio.to_thread(_keep_busy, server))
+                await asyncio.sleep(0.1)
+            await assert_unavailable(holder)
+            await holder.settle(ending, 42)
+            for _ in range(4):
+                await assert_unavailable(holder)
+            running.transfer.sent = SLICE
+            more = asyncio.create_task(running.more())
+            if how == "hangs":
+                server.resume()
+            elif how == "is gone":
+                server.start()
+            elif how == "is paused":
+                # Nobody is heard meanwhile, not even who would end the pause.
+                server.kill()
+                server.start()
+            elif how == "takes no changes":
+                server.ask("REPLICAOF", "NO", "ONE")
+            else:
+                await busy
+            await more
+            assert running.granted() > SLICE
+            await until(lambda: _admitted(holder, "after"), "downloads are admitted again")
+            assert await holder.running(user("other")) == 1
+            await holder.settle(running, 2 * SLICE)
+            await until(holder.is_settled, "all is settled")
+            assert await holder.used() == (3, 70 + 42 + 5)
+            assert await holder.used(user("other")) == (1, 2 * SLICE)
+            assert holder.epoch() == epoch + (how in ("is gone", "is paused"))
+            await assert_books_agree(holder, ledger)
+
+    async def test_when_it_is_full_it_grants_nothing_but_ends_what_it_granted(
+        self, redis_server: MakeServer, ledger: str
     ) -> None:
-        quotas, proxy = behind
-        proxy.replies_to_swallow = 2
-        await unavailable(quotas)
-        assert proxy.calls >= 2
-        await until(lambda: _settled(quotas))
-        assert await direct.usage(USER) == (0, 0)
+        server = redis_server("--maxmemory-policy", "noeviction")
+        async with open_holder(server.url, ledger, lease_ttl=1) as holder:
+            lease = await holder.reserve("a", 100)
+            lost = await holder.reserve("b", 1000, user("other"))
+            server.ask("CONFIG", "SET", "maxmemory", "1")
+            await assert_unavailable(holder)
+            await holder.settle(lease, 42)
+            assert await holder.used() == (1, 42)
+            # What was never settled is ended, too: else a full Redis would keep slots for ever.
+            holder.upkeep.leases.drop(lost)
+            await swept(holder)
+            assert await holder.used(user("other")) == (1, 1000)
+            server.ask("CONFIG", "SET", "maxmemory", "0")
+            await until(lambda: _admitted(holder, "c"), "downloads are admitted again")
+            await assert_books_agree(holder, ledger)
 
-    async def test_many_lost_replies_at_random_leave_the_count_true(
-        self, behind: tuple[Quotas, FaultyProxy], direct: Quotas
+    async def test_scripts_that_are_forgotten_at_every_step_are_loaded_again(self, redis_url: str, ledger: str) -> None:
+        async with open_holder(redis_url, ledger) as holder:
+            for number in range(5):
+                await holder.scripts.call("SCRIPT", "FLUSH")
+                lease = await holder.reserve(f"{number}", 10)
+                await holder.scripts.call("SCRIPT", "FLUSH")
+                await holder.settle(lease, 4)
+            assert await holder.used() == (5, 20)
+            await assert_books_agree(holder, ledger)
+
+
+async def _admitted(holder: Holder, content: str) -> bool:
+    await holder.download(content, 5)
+    return True
+
+
+def _keep_busy(server: RedisServer) -> None:
+    """A slow script of somebody else: BUSY, for a while."""
+    text = "local t = redis.call('TIME')[1] while redis.call('TIME')[1] - t < 2 do end"
+    server.ask("EVAL", text, 0)
+
+
+class TestPostgresqlOutOfReach:
+    async def test_what_is_settled_while_it_hangs_is_in_the_ledger_afterwards(
+        self, redis_url: str, ledger: str
     ) -> None:
-        quotas, proxy = behind
-        chance = random.Random(10)
-        granted = 0
-        for number in range(60):
-            proxy.replies_to_swallow = chance.choice([0, 0, 1, 2])
-            try:
-                lease = await quotas.reserve(USER, file(str(number)), 10)
-            except GatewayError:
-                continue
-            proxy.replies_to_swallow = chance.choice([0, 0, 1])
-            delivered = chance.random() < 0.7
-            await quotas.settle(lease, sent=10 * delivered, delivered=delivered)
-            granted += delivered
-        proxy.replies_to_swallow = 0
-        await until(lambda: _settled(quotas))
-        assert 10 < granted < 60
-        assert await direct.usage(USER) == (granted, 10 * granted)
+        async with line_to(_with_port(ledger)) as (line, dsn), open_holder(redis_url, dsn) as holder:
+            await holder.download("before", 10)
+            await until(holder.is_drained, "the first is in the ledger")
+            running = await holder.reserve("running", 100)
+            good, line.port = line.port, 1
+            line.cut()
+            for number in range(10):
+                await holder.download(f"{number}", 10)
+            await holder.settle(running, 40)
+            # Redis has the caller's counters; those of somebody new are in the ledger.
+            with pytest.raises(GatewayError) as caught:
+                await holder.reserve("new", 10, user("new"))
+            assert caught.value.status == 503
+            assert int(caught.value.headers["Retry-After"]) >= 1
+            assert await holder.used() == (12, 150)
+            assert len({row.reservation for row in await rows_of(ledger)}) <= 2
+            line.port = good
+            await until(lambda: _admitted_to(holder, "new"), "downloads are admitted again")
+            await assert_books_agree(holder, ledger)
+            assert await holder.used() == (12, 150)
 
-    async def test_a_reservation_that_arrives_after_it_was_given_up_is_not_charged(
-        self, behind: tuple[Quotas, FaultyProxy], direct: Quotas
+    async def test_a_statement_whose_answer_is_lost_is_not_counted_twice(self, redis_url: str, ledger: str) -> None:
+        async with line_to(_with_port(ledger)) as (line, dsn), open_holder(redis_url, dsn) as holder:
+            chance = random.Random(3)
+            line.loses = lambda _: chance.random() < 0.3
+            for number in range(100):
+                await until(lambda name=f"{number}": _admitted(holder, name), "it is admitted")  # type: ignore[misc]
+            line.loses = lambda _: False
+            await assert_books_agree(holder, ledger)
+            assert await holder.used() == (100, 500)
+
+    async def test_a_ledger_too_far_behind_closes_admission_until_it_has_caught_up(
+        self, redis_url: str, ledger: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        quotas, proxy = behind
-        proxy.calls_to_hold = 1
-        await unavailable(quotas)
-        await until(lambda: _settled(quotas))
-        assert proxy.relayed == proxy.calls - 1
-        proxy.released.set()
-        await until(lambda: _relayed(proxy))
-        await asyncio.sleep(0.1)
-        assert await direct.usage(USER) == (0, 0)
+        async with open_holder(redis_url, ledger, max_unconfirmed=100) as holder:
+            await holder.download("before", 10)
+            blocked, real = asyncio.Event(), holder.ledger.drain
+
+            async def drain(*positional: object, **named: object) -> bool:
+                await blocked.wait()
+                return await real(*positional, **named)  # type: ignore[arg-type]
+
+            monkeypatch.setattr(holder.ledger, "drain", drain)
+            running = await holder.reserve("running", 10)
+            number = 0
+            with pytest.raises(GatewayError) as caught:
+                for number in range(200):
+                    await holder.download(f"{number}", 10)
+            assert caught.value.status == 503
+            assert "Retry-After" in caught.value.headers
+            assert 40 <= number <= 51
+            await assert_unavailable(holder)
+            # What runs is ended all the same.
+            await holder.settle(running, 5)
+            assert await holder.used() == (number + 2, 10 + 10 * number + 5)
+            blocked.set()
+            await until(lambda: _admitted(holder, "after"), "it is admitted again")
+            await assert_books_agree(holder, ledger)
+
+    async def test_the_stream_is_trimmed_only_below_what_the_ledger_has(self, redis_url: str, ledger: str) -> None:
+        connection = await asyncpg.connect(ledger)
+        async with open_holder(redis_url, ledger, seconds=(0.05, 0.01, 0.05)) as holder:
+            await holder.download("first", 1)
+            keys = Keys(TENANT, holder.epoch())
+            ended = asyncio.Event()
+
+            async def watch() -> int:
+                looks = 0
+                while not ended.is_set():
+                    entries = await holder.scripts.call("XRANGE", keys.events, "-", "+", "COUNT", 1)
+                    position = await connection.fetchval("SELECT max(position) FROM quota_epochs")
+                    if entries:
+                        looks += 1
+                        assert int(entries[0][0].partition(b"-")[0]) <= position + 1
+                return looks
+
+            watching = asyncio.create_task(watch())
+            for number in range(40):
+                await asyncio.gather(*(holder.download(f"{number}-{one}", 10) for one in range(10)))
+            ended.set()
+            assert await watching > 5
+            await until(holder.is_drained, "all is in the ledger")
+            assert await holder.scripts.call("XLEN", keys.events) == 0
+            await assert_books_agree(holder, ledger)
+        await connection.close()
 
 
-async def _relayed(proxy: FaultyProxy) -> bool:
-    return proxy.relayed == proxy.calls
+async def _admitted_to(holder: Holder, name: str) -> bool:
+    await holder.download("new", 10, user(name))
+    return True
 
 
-async def _settled(quotas: Quotas) -> bool:
-    return not quotas._settling
-
-
-class TestRedisGone:
-    async def test_503_in_time_and_all_is_well_when_it_is_back(
-        self, behind: tuple[Quotas, FaultyProxy], direct: Quotas
-    ) -> None:
-        quotas, proxy = behind
-        proxy.shut = True
-        proxy.cut()
-        for _ in range(3):
-            await unavailable(quotas)
-        with pytest.raises(GatewayError, match="does not answer"):
-            await quotas.ping()
-        proxy.shut = False
-        await quotas.ping()
-        lease = await quotas.reserve(USER, file("b"), 10)
-        await quotas.settle(lease, sent=10, delivered=True)
-        await until(lambda: _settled(quotas))
-        assert await direct.usage(USER) == (1, 10)
-
-    async def test_503_in_time_when_it_hangs(self, behind: tuple[Quotas, FaultyProxy], direct: Quotas) -> None:
-        quotas, proxy = behind
-        proxy.deaf = True
-        await asyncio.gather(*(unavailable(quotas) for _ in range(40)))
-        proxy.deaf = False
-        await until(lambda: _settled(quotas))
-        assert await direct.usage(USER) == (0, 0)
-
-    async def test_a_settlement_is_tried_until_it_arrives(
-        self, behind: tuple[Quotas, FaultyProxy], direct: Quotas
-    ) -> None:
-        quotas, proxy = behind
-        lease = await quotas.reserve(USER, file("a"), 100)
-        proxy.shut = True
-        proxy.cut()
-        before = time.monotonic()
-        await quotas.settle(lease, sent=42, delivered=True)
-        assert time.monotonic() - before < 3
-        assert await direct.usage(USER) == (1, 100)
-        await asyncio.sleep(0.5)
-        proxy.shut = False
-        await until(lambda: _settled(quotas))
-        assert await direct.usage(USER) == (1, 42)
-
-    async def test_a_settlement_that_never_arrives_is_logged(
-        self,
-        behind: tuple[Quotas, FaultyProxy],
-        direct: Quotas,
-        monkeypatch: pytest.MonkeyPatch,
-        caplog: pytest.LogCaptureFixture,
-    ) -> None:
-        monkeypatch.setattr("gateway.quotas.service._SETTLE_PAUSE", 0.001)
-        quotas, proxy = behind
-        lease = await quotas.reserve(USER, file("a"), 100)
-        proxy.shut = True
-        proxy.cut()
-        await quotas.settle(lease, sent=42, delivered=True)
-        await until(lambda: _settled(quotas))
-        assert "stays charged in full: 100 bytes promised, 42 sent" in caplog.text
-        assert await direct.usage(USER) == (1, 100)
-
-    async def test_scripts_that_redis_forgot_are_loaded_again(
-        self, behind: tuple[Quotas, FaultyProxy], direct: Quotas, redis_url: str
-    ) -> None:
-        quotas, _ = behind
-        async with redis.asyncio.Redis.from_url(redis_url) as client:
-            await client.script_flush()
-            lease = await quotas.reserve(USER, file("a"), 10)
-            await client.script_flush()
-            await quotas.settle(lease, sent=4, delivered=True)
-        assert await direct.usage(USER) == (1, 4)
-
-    async def test_a_redis_that_is_full_grants_nothing_but_takes_settlements(
-        self, behind: tuple[Quotas, FaultyProxy], direct: Quotas, redis_url: str
-    ) -> None:
-        quotas, _ = behind
-        lease = await quotas.reserve(USER, file("a"), 100)
-        async with redis.asyncio.Redis.from_url(redis_url) as client:
-            before = str((await client.config_get("maxmemory"))["maxmemory"])
-            await client.config_set("maxmemory", "1")
-            try:
-                await unavailable(quotas)
-                await quotas.settle(lease, sent=42, delivered=True)
-                await until(lambda: _settled(quotas))
-                assert await direct.usage(USER) == (1, 42)
-            finally:
-                await client.config_set("maxmemory", before)
-
-
-class TestCancellation:
-    async def test_what_was_granted_to_a_caller_who_left_is_given_back(
-        self, behind: tuple[Quotas, FaultyProxy], direct: Quotas
-    ) -> None:
-        quotas, proxy = behind
-        proxy.replies_to_hold = 1
-        task = asyncio.create_task(quotas.reserve(USER, file("a"), 10))
-        await until(lambda: _is(direct, (1, 10)))
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        proxy.released.set()
-        await until(lambda: _settled(quotas))
-        assert await direct.usage(USER) == (0, 0)
-
-    async def test_what_was_charged_whole_to_a_caller_who_left_is_given_back(
-        self, behind: tuple[Quotas, FaultyProxy], direct: Quotas
-    ) -> None:
-        quotas, proxy = behind
-        proxy.replies_to_hold = 1
-        task = asyncio.create_task(quotas.charge(USER, file("a"), 10))
-        await until(lambda: _is(direct, (1, 10)))
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        proxy.released.set()
-        await until(lambda: _settled(quotas))
-        assert await direct.usage(USER) == (0, 0)
-
-    async def test_whoever_stops_waiting_for_a_settlement_does_not_stop_it(
-        self, behind: tuple[Quotas, FaultyProxy], direct: Quotas
-    ) -> None:
-        quotas, proxy = behind
-        lease = await quotas.reserve(USER, file("a"), 10)
-        proxy.calls_to_hold, proxy.calls = 1, 0
-        task = asyncio.create_task(quotas.settle(lease, sent=3, delivered=True))
-        await until(lambda: _called(proxy))
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert await direct.usage(USER) == (1, 10)
-        proxy.released.set()
-        await until(lambda: _settled(quotas))
-        assert await direct.usage(USER) == (1, 3)
-
-
-async def _is(quotas: Quotas, expected: tuple[int, int]) -> bool:
-    return await quotas.usage(USER) == expected
-
-
-async def _called(proxy: FaultyProxy) -> bool:
-    return proxy.calls > 0
-
-
-class TestClosing:
-    async def test_it_waits_for_settlements_on_their_way(self, redis_url: str, direct: Quotas) -> None:
-        async with faulty_proxy(redis_url) as (proxy, url), open_quotas(url, timeout=TIMEOUT) as quotas:
-            lease = await quotas.reserve(USER, file("a"), 10)
-            proxy.shut = True
-            proxy.cut()
-            await quotas.settle(lease, sent=3, delivered=True)
-            proxy.shut = False
-        assert await direct.usage(USER) == (1, 3)
-
-    async def test_it_does_not_wait_for_ever_and_says_what_is_lost(
-        self, redis_url: str, direct: Quotas, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        caplog.set_level(logging.ERROR)
-        async with faulty_proxy(redis_url) as (proxy, url):
-            async with open_quotas(url, timeout=TIMEOUT) as quotas:
-                lease = await quotas.reserve(USER, file("a"), 10)
-                proxy.shut = True
-                proxy.cut()
-                await quotas.settle(lease, sent=3, delivered=True)
-                before = time.monotonic()
-            assert time.monotonic() - before < 4
-        assert not quotas._settling
-        assert "1 downloads stay charged in full" in caplog.text
-        assert await direct.usage(USER) == (1, 10)
+def _with_port(dsn: str) -> str:
+    assert re.search(r":\d+/", dsn), dsn
+    return dsn

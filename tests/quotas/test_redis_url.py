@@ -6,8 +6,8 @@ import pytest
 
 from gateway.config import Redis
 from gateway.errors import ConfigurationError
-from gateway.quotas.redis_url import address, each_host, with_host, without_credentials
-from gateway.quotas.scripts import open_scripts
+from gateway.redis.scripts import open_scripts
+from gateway.redis.url import address, each_host, with_host, without_credentials
 
 SECRET = "hush"
 
@@ -77,7 +77,7 @@ def test_settings_that_do_not_fit_are_refused(values: dict[str, object], complai
 @pytest.mark.parametrize("url", [f"redis://:{SECRET}@h?{SECRET}=1", f"redis://:{SECRET}@h?max_connections={SECRET}"])
 async def test_options_that_cannot_be_used_are_refused_without_the_password(url: str) -> None:
     with pytest.raises(ConfigurationError, match="an option after") as caught:
-        async with open_scripts(Redis.model_validate({"url": url})):
+        async with open_scripts(Redis.model_validate({"url": url}), {}):
             pass
     assert SECRET not in str(caught.value)
     assert caught.value.__cause__ is None
@@ -87,6 +87,6 @@ async def test_options_that_cannot_be_used_are_refused_without_the_password(url:
 async def test_a_redis_that_is_not_there_is_named_without_the_password(more: dict[str, object]) -> None:
     settings = Redis.model_validate({"url": f"redis://:{SECRET}@127.0.0.1:1", **more})
     with pytest.raises(ConfigurationError, match="cannot be reached there") as caught:
-        async with open_scripts(settings):
+        async with open_scripts(settings, {}):
             pass
     assert SECRET not in str(caught.value)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import redis
 
-from gateway.quotas import scripts as scripts_module
-from gateway.quotas.scripts import NAMES, NEIGHBOUR_ERRORS, CircuitOpenError, Scripts
+from gateway.redis.scripts import NEIGHBOUR_ERRORS, CircuitOpenError, Scripts
 from tests.quotas.redis_calls import count, in_thread, opened, total, until
 from tests.redis_servers import MakeServer, RedisServer
 
@@ -48,11 +46,6 @@ async def stops_and_comes_back(
     back()
     await in_thread(server.wait)
     assert await until(lambda: count(scripts, "t", "back")) < 3
-
-
-def test_there_is_a_script_for_each_file_of_the_package() -> None:
-    files = Path(scripts_module.__file__).parent.joinpath("lua").glob("*.lua")
-    assert sorted(NAMES) == sorted(file.stem for file in files)
 
 
 class TestSingle:

@@ -15,7 +15,7 @@ from redis.exceptions import ClusterCrossSlotError
 from gateway.config import Redis
 from gateway.doctor.redis_server import look_at_redis
 from gateway.errors import ConfigurationError
-from gateway.quotas.scripts import Scripts
+from gateway.redis.scripts import Scripts
 from tests.quotas.redis_calls import TENANTS, calling, count, in_thread, keys_of, opened, total, until
 from tests.redis_servers import SERVICE, RedisCluster, RedisSentinels, RedisServer
 
@@ -208,8 +208,6 @@ class TestCluster:
             primary.kill()
             await until(lambda: in_thread(fragile_cluster.has_replaced, primary))
             assert await until(lambda: count(scripts, tenant, "after")) < 3
-            # It is not asked any more: no trace of it is left.
-            await asyncio.sleep(0.6)
             assert await total(scripts, tenant) == 2
 
 

@@ -5,7 +5,8 @@
 -- to the time; tests).
 -- An account is a hash: d, b (downloads and bytes in all, promises of running downloads included); day, dd, db and
 -- month, md, mb (the latest day and month, and what was charged to them); tat:SECONDS (see the rate in reserve.lua);
--- rSECONDS:BUCKET:d and :b (a rolling window in buckets). It is loaded from the ledger before anything is charged.
+-- rSECONDS:BUCKET:d and :b (a rolling window in buckets). It is loaded from the ledger when a limit bounds it, or somebody
+-- asks; from then on it is charged.
 local SECOND = 1000000
 local DAY = 86400 * SECOND
 local BUCKETS = 60
@@ -68,16 +69,32 @@ local function width_of(window)
     return math.ceil(window * SECOND / BUCKETS)
 end
 
+-- The hash of an account, without its rates; without its rolling windows, too, where nobody asks for them.
+local FIELDS = {'d', 'b', 'day', 'dd', 'db', 'month', 'md', 'mb'}
+local function read_account(key, rolling)
+    local account = {}
+    if rolling then
+        local flat = redis.call('HGETALL', key)
+        for field = 1, #flat, 2 do
+            account[flat[field]] = flat[field + 1]
+        end
+    else
+        local values = redis.call('HMGET', key, unpack(FIELDS))
+        for number, field in ipairs(FIELDS) do
+            account[field] = values[number] or nil
+        end
+    end
+    return account
+end
+
 -- Charge an account with what began at a time, if it is loaded. Have is its hash, if it was read before.
 local function charge(key, have, downloads, bytes, at, windows)
-    if not have then
-        local kept = redis.call('HMGET', key, 'd', 'b', 'day', 'dd', 'db', 'month', 'md', 'mb')
-        if not kept[1] then
-            return
-        end
-        have = {
-            d = kept[1], b = kept[2], day = kept[3], dd = kept[4], db = kept[5], month = kept[6], md = kept[7], mb = kept[8]
-        }
+    if downloads == 0 and bytes == 0 then
+        return
+    end
+    have = have or read_account(key, false)
+    if not have.d then
+        return
     end
     local function plus(field, amount)
         return text(tonumber(have[field]) + amount)

@@ -11,4 +11,4 @@ end
 local position = max(state.confirmed, tonumber(ARGV[1]))
 redis.call('HSET', KEYS[1], 'confirmed', text(position))
 redis.call('XTRIM', KEYS[2], 'MINID', '=', text(position + 1))
-return {'confirmed', text(position), text(state.seq)}
+return {'confirmed', position, state.seq}

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=no-writes
 -- The leases of a tenant that have run out, 100 at most.
 --
 -- KEYS  1 state  2 running, of the tenant's account

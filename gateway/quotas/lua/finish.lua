@@ -26,7 +26,7 @@ if not lease[1] then
         redis.call('HSET', KEYS[3], 'ended', 1)
         redis.call('EXPIRE', KEYS[3], ARGV[6])
     end
-    return {'nothing', text(state.confirmed)}
+    return {'nothing', state.confirmed}
 end
 local at, opener, whole, windows, about = tonumber(lease[4]), lease[6], lease[7] == '1', numbers(lease[8]), lease[9]
 if expire then
@@ -39,11 +39,11 @@ redis.call('DEL', KEYS[3])
 redis.call('HSET', KEYS[3], 'ended', 1)
 redis.call('EXPIRE', KEYS[3], ARGV[6])
 
-local answer = {'ended', text(state.confirmed)}
+local answer = {'ended', state.confirmed}
 local function change(of, kind, downloads, bytes, since)
     local members = string.gsub(about, '"r":"[^"]*"', '"r":"' .. of .. '"', 1)
     local event = append(state, KEYS[2], members, kind, downloads, bytes, since)
-    answer[#answer + 1] = text(state.seq)
+    answer[#answer + 1] = state.seq
     answer[#answer + 1] = event
     for account = 5, #KEYS, 2 do
         charge(KEYS[account], nil, downloads, bytes, since, windows)

@@ -10,11 +10,11 @@ if not state then
 end
 local lease = redis.call('HMGET', KEYS[2], 'm', 'x')
 if not lease[1] or tonumber(lease[2]) <= state.now then
-    return {'gone', text(state.confirmed)}
+    return {'gone', state.confirmed}
 end
 local runs_out = text(state.now + tonumber(ARGV[3]) * SECOND)
 redis.call('HSET', KEYS[2], 'x', runs_out, 'm', text(max(tonumber(lease[1]), tonumber(ARGV[2]))))
-local answer = {'running', text(state.confirmed)}
+local answer = {'running', state.confirmed}
 for running = 3, #KEYS do
     redis.call('ZADD', KEYS[running], 'XX', runs_out, ARGV[1])
     answer[running] = redis.call('ZCOUNT', KEYS[running], '(' .. text(state.now), '+inf')

@@ -11,7 +11,7 @@
 -- Gives {"loaded"}; for "compare" and "repair" {"equal"} or {"different", field, found, expected, …}, {"missing"} if it
 -- is not there; {"late"}: the numbers are too old by now, ask the ledger again; {"behind"}: too much waits for it;
 -- {"closed"}.
-local MOST = 1000
+local MOST = 5000
 local way, position, day, month = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 
 local state = opened(KEYS[1])

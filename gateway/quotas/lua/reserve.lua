@@ -47,15 +47,17 @@ if not again and not dry and state.seq - state.confirmed >= tonumber(ARGV[7]) th
     return {'behind'}
 end
 
-local accounts, missing = {}, {'load', text(now)}
-for number = 1, (#KEYS - 4) / 2 do
-    local flat = redis.call('HGETALL', KEYS[3 + 2 * number])
-    local account = {}
-    for field = 1, #flat, 2 do
-        account[flat[field]] = flat[field + 1]
+-- An account that nothing limits needs not be loaded; if it is, it is charged, so that it stays right.
+local counts = {}
+for first = 11, #ARGV, 6 do
+    if ARGV[first + 1] ~= 'concurrent' then
+        counts[tonumber(ARGV[first])] = true
     end
-    accounts[number] = account
-    if not account.d then
+end
+local accounts, missing = {}, {'load', now}
+for number = 1, (#KEYS - 4) / 2 do
+    accounts[number] = read_account(KEYS[3 + 2 * number], #windows > 0)
+    if counts[number] and not accounts[number].d then
         missing[#missing + 1] = number
     end
 end
@@ -118,7 +120,7 @@ end
 -- Whether a limit is passed, what is used, and when that changes.
 local measures = {}
 
-function measures.downloads(account, _, period, value)
+function measures.downloads(account, _, _, period, value)
     local used, reset = counted(account, 'd', period)
     local over = value == 0 or (downloads > 0 and used + downloads > value)
     if over and (value == 0 or downloads > value) then
@@ -129,7 +131,7 @@ function measures.downloads(account, _, period, value)
     return over, used, reset, downloads
 end
 
-function measures.bytes(account, _, period, value)
+function measures.bytes(account, _, _, period, value)
     local used, reset = counted(account, 'b', period)
     local over = value == 0 or (bytes > 0 and used + bytes > value)
     if over and (value == 0 or bytes > value) then
@@ -140,7 +142,7 @@ function measures.bytes(account, _, period, value)
     return over, used, reset, bytes
 end
 
-function measures.concurrent(_, running, _, value)
+function measures.concurrent(_, _, running, _, value)
     local used = redis.call('ZCOUNT', running, '(' .. text(now), '+inf')
     if value == 0 or (used >= value and not whole) then
         local first = value > 0
@@ -151,12 +153,12 @@ function measures.concurrent(_, running, _, value)
 end
 
 -- Generic cell rate algorithm: tat is when all that was let in would have come at the steady rate.
-function measures.rate(account, _, period, value, burst)
+function measures.rate(_, key, _, period, value, burst)
     if value == 0 then
         return true, 0, -1, 1
     end
     local interval = max(floor(tonumber(period) * SECOND / value), 1)
-    local tat = math.min(max(tonumber(account['tat:' .. period] or '0'), now), now + burst * interval)
+    local tat = math.min(max(tonumber(redis.call('HGET', key, 'tat:' .. period) or '0'), now), now + burst * interval)
     local used = math.ceil((tat - now) / interval)
     local wait = tat + interval - burst * interval - now
     if wait > 0 then
@@ -169,15 +171,15 @@ local refused, standings, tats = false, {}, {}
 for first = 11, #ARGV, 6 do
     local number, metric, period = tonumber(ARGV[first]), ARGV[first + 1], ARGV[first + 2]
     local value, burst, soft = tonumber(ARGV[first + 3]), tonumber(ARGV[first + 4]), ARGV[first + 5] == '1'
-    local over, used, reset, cost, tat =
-        measures[metric](accounts[number], KEYS[4 + 2 * number], period, value, burst)
+    local key, running = KEYS[3 + 2 * number], KEYS[4 + 2 * number]
+    local over, used, reset, cost, tat = measures[metric](accounts[number], key, running, period, value, burst)
     if again then
         over, cost = false, 0
     end
     refused = refused or (over and not soft)
     standings[#standings + 1] = {over, soft, used, reset, cost}
     if tat then
-        tats[#tats + 1] = {KEYS[3 + 2 * number], 'tat:' .. period, text(tat)}
+        tats[#tats + 1] = {key, 'tat:' .. period, text(tat)}
     end
 end
 
@@ -186,19 +188,20 @@ local function answer(...)
     for _, standing in ipairs(standings) do
         local over, soft, used, reset, cost = unpack(standing)
         values[#values + 1] = over and (soft and 2 or 1) or 0
-        values[#values + 1] = text(used + ((refused or dry) and 0 or cost))
-        values[#values + 1] = text(reset)
+        values[#values + 1] = used + ((refused or dry) and 0 or cost)
+        values[#values + 1] = reset
     end
     return values
 end
 
 if dry then
-    return answer('possible', text(now), downloads, text(bytes))
+    return answer('possible', now, downloads, bytes)
 elseif refused then
-    return answer('refused', text(now))
+    return answer('refused', now)
 elseif again then
     local event = '{' .. lease[3] .. ',"k":"grant","d":' .. lease[4] .. ',"b":' .. lease[5] .. ',"at":' .. lease[6] .. '}'
-    return answer('granted', text(now), again, text(state.confirmed), event, downloads, lease[5], lease[6], lease[7])
+    local at = tonumber(lease[6])
+    return answer('granted', now, tonumber(again), state.confirmed, event, downloads, bytes, at, lease[7])
 end
 
 -- Grant it.
@@ -217,7 +220,7 @@ for number, account in ipairs(accounts) do
         end
     end
     charge(key, account, downloads, bytes, now, windows)
-    if tonumber(account.day) ~= day then
+    if account.d and tonumber(account.day) ~= day then
         redis.call('EXPIRE', key, IDLE)
     end
     if not whole then
@@ -255,4 +258,4 @@ if whole then
     -- It can only be given back by whoever asked for it and never heard the answer.
     redis.call('EXPIRE', KEYS[3], 600)
 end
-return answer('granted', text(now), text(state.seq), text(state.confirmed), event, downloads, text(bytes), text(now), opener)
+return answer('granted', now, state.seq, state.confirmed, event, downloads, bytes, now, opener)

@@ -1,4 +1,4 @@
-#!lua
+#!lua flags=no-writes
 -- What accounts have used in all, today and this month.
 --
 -- KEYS  1 state  2, 3 … account and running of each account, as in reserve.lua
@@ -10,7 +10,7 @@ if not state then
 end
 local day = floor(state.now / DAY)
 local month = month_of(day)
-local answer, missing = {'used', text(state.now)}, {'load', text(state.now)}
+local answer, missing = {'used', state.now}, {'load', state.now}
 local function add(...)
     for _, value in ipairs({...}) do
         answer[#answer + 1] = value

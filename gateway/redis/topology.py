@@ -20,8 +20,8 @@ from redis.exceptions import AskError, ClusterDownError, ClusterError, MovedErro
 
 from gateway.config import Redis as RedisSettings
 from gateway.errors import ConfigurationError
-from gateway.quotas.redis_server import NEIGHBOUR_ERRORS, Limits, Script, Server
-from gateway.quotas.redis_url import DEFAULT_SENTINEL_PORT, address, each_host, with_host, without_credentials
+from gateway.redis.server import NEIGHBOUR_ERRORS, Limits, Script, Server
+from gateway.redis.url import DEFAULT_SENTINEL_PORT, address, each_host, with_host, without_credentials
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +38,8 @@ class Topology(abc.ABC):
         self._limits = Limits(settings.pool_size, settings.timeout)
         self._scripts = scripts
         self._servers: dict[str, Server] = {}
+        """By address."""
+        self._unused_since: dict[str, float] = {}
         self._recovery: asyncio.Task[None] | None = None
         self._trouble = False
         self._closed = False
@@ -91,6 +93,7 @@ class Topology(abc.ABC):
 
     def _server_at(self, url: str) -> Server:
         where = address(url)
+        self._unused_since.pop(where, None)
         server = self._servers.get(where)
         if server is None:
             server = self._servers[where] = Server(url, self._limits, self._scripts, self.trouble)
@@ -105,7 +108,7 @@ class Topology(abc.ABC):
                 except NEIGHBOUR_ERRORS as error:
                     log.debug("nobody tells which Redis is the primary: %r", error)
                 await self._retire()
-                silent = [server for server in self._servers.values() if server.breaker.is_open]
+                silent = [server for server in self.primaries() if server.breaker.is_open]
                 await asyncio.gather(*(server.ping() for server in silent), return_exceptions=True)
                 if any(server.breaker.is_open for server in silent):
                     self._trouble = True
@@ -114,10 +117,14 @@ class Topology(abc.ABC):
             self._recovery = None
 
     async def _retire(self) -> None:
-        """Close the servers that hold nothing any more, once nobody waits for their answers."""
+        """Close the servers that hold nothing any more, once no call that was sent to them can still be answered."""
         used = {server.address for server in self.primaries()}
-        for where in [where for where, server in self._servers.items() if where not in used and server.is_idle]:
-            await self._servers.pop(where).close()
+        now = asyncio.get_running_loop().time()
+        for where, server in [(where, server) for where, server in self._servers.items() if where not in used]:
+            since = self._unused_since.setdefault(where, now)
+            if server.breaker.is_open or now - since > 2 * self._timeout:
+                del self._unused_since[where], self._servers[where]
+                await server.close()
 
 
 class Single(Topology):

@@ -5,22 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
+import hiredis
 import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gateway.batching import Batches
-from gateway.quotas.breaker import Breaker
-from gateway.quotas.redis_url import address
+from gateway.redis.breaker import Breaker
+from gateway.redis.url import address
 
 log = logging.getLogger(__name__)
 
@@ -49,11 +51,11 @@ class Script:
         return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-def read_scripts() -> Mapping[str, Script]:
-    """The scripts of the package, ``lua/NAME.lua``, by name; each with ``common.lua`` behind its first line."""
+def read_scripts(package: str) -> Mapping[str, Script]:
+    """The scripts of ``package``, ``lua/NAME.lua``, by name; each with ``common.lua`` behind its first line."""
     texts = {
         path.name.removesuffix(".lua"): path.read_text(encoding="utf-8")
-        for path in files("gateway.quotas").joinpath("lua").iterdir()
+        for path in files(package).joinpath("lua").iterdir()
         if path.name.endswith(".lua")
     }
     common = texts.pop("common")
@@ -63,6 +65,19 @@ def read_scripts() -> Mapping[str, Script]:
 def _with_common(text: str, common: str) -> Script:
     first_line, rest = text.split("\n", 1)
     return Script.of(f"{first_line}\n{common}{rest}")
+
+
+@functools.cache
+def _packing_fast(connection_class: type[Any]) -> type[Any]:
+    """Have connections write commands by hiredis, which takes a sixth of the time of redis-py's own way."""
+
+    def pack_command(_: object, *arguments: str | int | bytes) -> list[bytes]:
+        # Some of redis-py's own are two words in one.
+        name, *rest = arguments
+        words = str(name).split() if " " in str(name) else [name]
+        return [hiredis.pack_command((*words, *rest))]
+
+    return type(connection_class.__name__, (connection_class,), {"pack_command": pack_command})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -101,6 +116,7 @@ class Server:
             retry=Retry(ExponentialBackoff(cap=0.05, base=0.01), 1),
             client_name="download-gateway",
         )
+        pool.connection_class = _packing_fast(pool.connection_class)
         self._client = redis.asyncio.Redis.from_pool(pool)
         self._pool = pool
         self._batches = Batches(self._ask_batch, seconds=limits.timeout, lanes=limits.connections)
@@ -108,14 +124,8 @@ class Server:
         self._scripts = scripts
         self._on_trouble = on_trouble
         self._now = asyncio.get_running_loop().time
-        self._under_way = 0
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether nobody waits for an answer."""
-        return self._under_way == 0
-
-    async def ask(self, command: Command, *, asking: bool = False) -> Any:
+    def ask(self, command: Command, *, asking: bool = False) -> Awaitable[Any]:
         """The answer to ``command``, in a round trip shared with others.
 
         With ``asking`` it may be about a slot that is just being moved to this server.
@@ -124,16 +134,11 @@ class Server:
             RedisError, OSError, TimeoutError: it gave no answer, or this error.
         """
         self._refuse_if_open()
-        self._under_way += 1
-        try:
-            return await self._batches.ask((asking, command))
-        finally:
-            self._under_way -= 1
+        return self._batches.ask((asking, command))
 
     async def ask_alone(self, command: Command, *, asking: bool = False) -> Any:
         """As `ask`, on a connection of its own: an answer that is long holds nobody up."""
         self._refuse_if_open()
-        self._under_way += 1
         began = self._now()
         try:
             async with asyncio.timeout(self._timeout):
@@ -141,8 +146,6 @@ class Server:
         except TimeoutError:
             self._failed(began)
             raise
-        finally:
-            self._under_way -= 1
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -196,7 +199,8 @@ class Server:
         try:
             self._refuse_if_open()
             answers = await self._pipeline(questions)
-            forgotten = [number for number, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+            errors = {number: answer for number, answer in enumerate(answers) if isinstance(answer, ResponseError)}
+            forgotten = [number for number, error in errors.items() if isinstance(error, NoScriptError)]
             if forgotten:
                 await self.load()
                 again = await self._pipeline([questions[number] for number in forgotten])
@@ -209,7 +213,7 @@ class Server:
             # No call of the batch would fare better by itself.
             return [error] * len(questions)
         self._succeeded()
-        if any(isinstance(answer, ReadOnlyError) for answer in answers):
+        if any(isinstance(answers[number], ReadOnlyError) for number in errors):
             # Where an address leads to whoever is the primary, new connections do.
             await self._drop_connections()
             self._on_trouble()
@@ -221,13 +225,12 @@ class Server:
             if asking:
                 pipeline.execute_command("ASKING")
             pipeline.execute_command(*command)
-        answers = iter(await pipeline.execute(raise_on_error=False))
-        given = []
-        for asking, _ in questions:
-            if asking:
-                next(answers)
-            given.append(next(answers))
-        return given
+        answers: list[Any] = await pipeline.execute(raise_on_error=False)
+        if len(answers) == len(questions):
+            return answers
+        in_turn = iter(answers)
+        # Of ASKING and of the command after it, the second answer counts.
+        return [(next(in_turn), next(in_turn))[1] if asking else next(in_turn) for asking, _ in questions]
 
     def _failed(self, began: float) -> None:
         if self.breaker.failed(began):

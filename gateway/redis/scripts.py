@@ -5,21 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from redis.exceptions import AskError, ClusterDownError, MasterDownError, MovedError, ResponseError, TryAgainError
 
 from gateway.config import Redis as RedisSettings
 from gateway.errors import ConfigurationError
-from gateway.quotas.redis_server import NEIGHBOUR_ERRORS, CircuitOpenError, Command, Script, Server, read_scripts
-from gateway.quotas.topology import Topology, topology_for
+from gateway.redis.server import NEIGHBOUR_ERRORS, CircuitOpenError, Command, Script, Server
+from gateway.redis.topology import Topology, topology_for
 
-__all__ = ["NAMES", "NEIGHBOUR_ERRORS", "CircuitOpenError", "Scripts", "open_scripts"]
-
-_SCRIPTS = read_scripts()
-NAMES = tuple(sorted(_SCRIPTS))
-"""Of the scripts, ``lua/NAME.lua``: each can be run twice with the same keys and arguments as if it were once."""
+__all__ = ["NEIGHBOUR_ERRORS", "CircuitOpenError", "Scripts", "open_scripts"]
 
 _ELSEWHERE = (AskError, TryAgainError, ClusterDownError)
 """Answers of a cluster in motion; MOVED is an `AskError`, too."""
@@ -44,7 +40,7 @@ class Scripts:
         self.timeout = timeout
         """Seconds that a call may take."""
 
-    async def run(self, name: str, keys: Sequence[str], arguments: Sequence[str | int | bytes]) -> Any:
+    def run(self, name: str, keys: Sequence[str], arguments: Sequence[str | int | bytes]) -> Coroutine[Any, Any, Any]:
         """What the script ``name`` answers. One round trip, shared with others.
 
         All ``keys`` must have the same hash tag: ``{…}``.
@@ -52,7 +48,7 @@ class Scripts:
         Raises:
             RedisError, OSError, TimeoutError: it gave no answer; nobody knows whether it ran.
         """
-        return await self._ask(keys[0], ("EVALSHA", self._scripts[name].sha, len(keys), *keys, *arguments), Server.ask)
+        return self._ask(keys[0], ("EVALSHA", self._scripts[name].sha, len(keys), *keys, *arguments), Server.ask)
 
     async def call(self, *command: str | int | bytes) -> Any:
         """What a command answers whose first argument is its key: HGETALL, XRANGE, ZRANGE and the like.
@@ -132,7 +128,7 @@ class Scripts:
 
 
 @contextlib.asynccontextmanager
-async def open_scripts(settings: RedisSettings, scripts: Mapping[str, Script] = _SCRIPTS) -> AsyncIterator[Scripts]:
+async def open_scripts(settings: RedisSettings, scripts: Mapping[str, Script]) -> AsyncIterator[Scripts]:
     """Find the servers, open connections to them, and load the ``scripts``.
 
     Raises:
