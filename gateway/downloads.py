@@ -145,9 +145,7 @@ class Downloads:
         if status >= HTTPStatus.BAD_REQUEST:
             raise GatewayError(status, _REFUSED[status], headers=plan.verdict.headers)
         if _is_dry_run(request):
-            estimate = await self.estimate(plan, principal)
-            told = {"Cache-Control": "no-store", "Vary": "Authorization", **rate_limit_fields(estimate.standings)}
-            return web.json_response(preview.body_of(estimate, plan.decision.way), headers=told)
+            return await self._dry_run(plan, principal)
         if request.method == "HEAD":
             fields |= await self._preview(request, file, principal)
             return web.StreamResponse(status=status, headers=fields)
@@ -262,6 +260,11 @@ class Downloads:
                 link = absolute_url(request, self.public_url, "dryRun", acceptLicense="true")
                 error.body = {**(error.body or {}), "accept": link}
             raise
+
+    async def _dry_run(self, plan: Plan, principal: Principal) -> web.Response:
+        estimate = await self.estimate(plan, principal)
+        fields = {"Cache-Control": "no-store", "Vary": "Authorization", **rate_limit_fields(estimate.standings)}
+        return web.json_response(preview.body_of(estimate, plan.decision.way), headers=fields)
 
     async def _preview(self, request: web.Request, file: File, principal: Principal) -> Mapping[str, str]:
         """The fields that tell whoever prefers to know what the GET would be charged; none if nobody knows."""

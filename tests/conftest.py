@@ -103,6 +103,13 @@ def _run_in_thread(work: Coroutine[object, object, None]) -> None:
 
 
 @pytest.fixture
+def no_background(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What quotas do in the background waits for an hour: round trips are those of requests alone."""
+    for name in ("LOOK_SECONDS", "DRAIN_SECONDS", "SWEEP_SECONDS"):
+        monkeypatch.setattr(f"gateway.quotas.upkeep.{name}", 3600.0)
+
+
+@pytest.fixture
 async def gateway(database: str, redis_url: str, tmp_path: Path) -> AsyncIterator[RunningGateway]:
     """A running gateway: group ``science`` may download the collection ``restricted``, everyone ``open``."""
     root = tmp_path / "archive"

@@ -11,8 +11,9 @@ import pytest
 
 from gateway.storage import CopyUnavailableError
 from storage_plugins.s3.plugin import S3Storage
-from tests.harness import OUTSIDER, SCIENTIST, RunningGateway, config_for, running_gateway
+from tests.harness import OUTSIDER, SCIENTIST, Entry, RunningGateway, config_for, running_gateway
 from tests.proxy import CountingProxy, counting_proxy
+from tests.quotas.holders import until
 
 CONTENT = b"content " * 1000
 
@@ -42,11 +43,14 @@ async def redirecting(
         yield running, postgres, redis
 
 
+@pytest.mark.usefixtures("no_background")
 async def test_one_round_trip_each_in_all(
     redirecting: tuple[RunningGateway, CountingProxy, CountingProxy],
 ) -> None:
     gateway, postgres, redis = redirecting
     entries = [await gateway.catalogue.file(CONTENT, item=f"item-{number}", storage="far") for number in range(5)]
+    # The first makes the tenant and the caller's counters known to the process and to Redis.
+    assert (await gateway.get(entries[0].stac, SCIENTIST))[0].status == 307
     for entry in entries:
         for path in (entry.stac, entry.regards):
             before = postgres.round_trips, redis.round_trips
@@ -54,8 +58,8 @@ async def test_one_round_trip_each_in_all(
             assert (response.status, body) == (307, b"")
             await asyncio.sleep(0.01)
             assert (postgres.round_trips - before[0], redis.round_trips - before[1]) == (1, 1)
-    # The same content under five names is one download.
-    assert await gateway.usage(SCIENTIST) == (1, 10 * len(CONTENT))
+    # The same content under five names is one download, which is charged once.
+    assert await gateway.usage(SCIENTIST) == (1, len(CONTENT))
 
 
 async def test_the_answer_leads_to_the_storage_and_says_what_the_file_is(
@@ -122,4 +126,10 @@ async def test_without_redis_nobody_is_sent_there(
     assert response.status == 503
     assert "Location" not in response.headers
     redis.shut = False
-    assert (await gateway.get(entry.stac, SCIENTIST))[0].status == 307
+    await until(lambda: _is_sent_there(gateway, entry), "callers are sent there again")
+
+
+async def _is_sent_there(gateway: RunningGateway, entry: Entry) -> bool:
+    status = (await gateway.get(entry.stac, SCIENTIST))[0].status
+    assert status in (307, 503)
+    return status == 307

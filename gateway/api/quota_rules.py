@@ -65,7 +65,7 @@ def routes(prefix: str) -> list[web.RouteDef]:
     """The routes of this family below ``prefix``."""
     path = f"{prefix}/quota/rules"
     return [
-        web.get(path, get_rules, allow_head=False),
+        web.get(path, get_rules),
         web.put(path, put_rule),
         web.delete(path, delete_rule),
     ]

@@ -19,6 +19,7 @@ from gateway.identity.principal import ADMIN_ROLES, Principal, anonymous
 from gateway.quotas import administration
 from gateway.quotas.administration import RegardsLimits
 from gateway.quotas.limits import ANONYMOUS, UNLIMITED, Limit, limits_of, own_account
+from gateway.quotas.usage import Usage
 
 PUBLIC_EMAIL = "public@regards.com"
 """REGARDS' name for all anonymous callers together."""
@@ -43,9 +44,9 @@ async def get_own_limits(request: web.Request) -> web.Response:
 async def get_own_usage(request: web.Request) -> web.Response:
     """``GET /quota/current``: the same, and what is used of it."""
     principal = caller(request)
-    who = _email_of(principal)
-    (told,) = await _with_usage(request, principal.tenant, {who: await _own_limits(request, principal)})
-    return answer(told)
+    who, limits = _email_of(principal), await _own_limits(request, principal)
+    usage = await request.app[DOWNLOADS].quotas.usage(principal.tenant, [_account_of(principal)])
+    return answer(_told_with_usage(who, limits, usage[_account_of(principal)]))
 
 
 async def get_limits(request: web.Request) -> web.Response:
@@ -159,18 +160,18 @@ def routes(prefix: str) -> list[web.RouteDef]:
     quota, user = f"{prefix}/quota", f"{{user_email:(?!(?:{_RESERVED})$)[^/]+}}"
     settings = f"{prefix}/settings"
     return [
-        web.get(quota, get_own_limits, allow_head=False),
-        web.get(f"{quota}/current", get_own_usage, allow_head=False),
+        web.get(quota, get_own_limits),
+        web.get(f"{quota}/current", get_own_usage),
         web.post(f"{quota}/currents", post_usages),
-        web.get(f"{quota}/max", get_max, allow_head=False),
-        web.get(f"{quota}/defaults", get_defaults, allow_head=False),
+        web.get(f"{quota}/max", get_max),
+        web.get(f"{quota}/defaults", get_defaults),
         web.put(f"{quota}/defaults", put_defaults),
-        web.get(f"{quota}/current/{{user_email}}", get_usage, allow_head=False),
-        web.get(f"{quota}/{user}", get_limits, allow_head=False),
+        web.get(f"{quota}/current/{{user_email}}", get_usage),
+        web.get(f"{quota}/{user}", get_limits),
         web.put(f"{quota}/{user}", put_limits),
-        web.get(f"{prefix}/quotas", get_limits_of_several, allow_head=False),
-        web.get(settings, get_settings, allow_head=False),
-        web.get(f"{settings}/{{name}}", get_setting, allow_head=False),
+        web.get(f"{prefix}/quotas", get_limits_of_several),
+        web.get(settings, get_settings),
+        web.get(f"{settings}/{{name}}", get_setting),
         web.put(f"{settings}/{{name}}", put_setting),
         web.delete(f"{settings}/{{name}}", delete_setting),
     ]
@@ -186,11 +187,13 @@ def _emails(asked: Sequence[object]) -> list[str]:
     return [email(one) for one in asked]
 
 
+def _account_of(principal: Principal) -> str:
+    """Where REGARDS' limits of a caller count: anonymous callers share theirs."""
+    return ANONYMOUS if principal.is_anonymous else own_account(principal)
+
+
 async def _own_limits(request: web.Request, principal: Principal) -> RegardsLimits:
-    return _of_account(
-        ANONYMOUS if principal.is_anonymous else own_account(principal),
-        await request.app[DOWNLOADS].catalog.limits(principal),
-    )
+    return _of_account(_account_of(principal), await request.app[DOWNLOADS].catalog.limits(principal))
 
 
 async def _limits(request: web.Request, tenant: str, emails: Iterable[str]) -> dict[str, RegardsLimits]:
@@ -226,18 +229,15 @@ async def _with_usage(
 ) -> list[dict[str, object]]:
     accounts = {who: ANONYMOUS if who == PUBLIC_EMAIL else f"user:{who}" for who in limits}
     usage = await request.app[DOWNLOADS].quotas.usage(tenant, list(accounts.values()))
-    return [
-        {
-            **_told(who, of_one),
-            "currentQuota": usage[accounts[who]].downloads,
-            "currentRate": usage[accounts[who]].running,
-        }
-        for who, of_one in limits.items()
-    ]
+    return [_told_with_usage(who, of_one, usage[accounts[who]]) for who, of_one in limits.items()]
 
 
 def _told(who: str, limits: RegardsLimits) -> dict[str, object]:
     return {"email": who, **_defaults(limits)}
+
+
+def _told_with_usage(who: str, limits: RegardsLimits, usage: Usage) -> dict[str, object]:
+    return {**_told(who, limits), "currentQuota": usage.downloads, "currentRate": usage.running}
 
 
 def _defaults(limits: RegardsLimits) -> dict[str, int]:

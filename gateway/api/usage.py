@@ -49,7 +49,7 @@ async def get_usage(request: web.Request) -> web.Response:
 
 def routes() -> list[web.RouteDef]:
     """The route."""
-    return [web.get("/me/usage", get_usage, allow_head=False)]
+    return [web.get("/me/usage", get_usage)]
 
 
 def _told(standing: Standing, held: Sequence[Held], now: int) -> dict[str, object]:

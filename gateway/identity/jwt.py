@@ -25,6 +25,7 @@ from gateway.text import is_storable
 LONGEST_TOKEN = 8192
 """Bytes; a longer one is refused before any work is spent on it."""
 LONGEST_CLAIM = 1024
+"""Bytes: e-mail addresses are keys in PostgreSQL, whose indexes take no more than some 2700."""
 MOST_GROUPS = 1000
 MOST_REMEMBERED = 10_000
 """Verified tokens that are remembered."""

@@ -9,9 +9,13 @@ from gateway.quotas.epochs import CountersClosedError, Epochs
 from gateway.quotas.journal import Journal
 from gateway.quotas.keys import Keys
 from gateway.redis.scripts import NEIGHBOUR_ERRORS, Scripts
+from gateway.redis.server import read_scripts
 
 UNKNOWN_ERRORS = (*NEIGHBOUR_ERRORS, CountersClosedError)
 """What is raised when nobody knows what is charged."""
+
+SCRIPTS = read_scripts("gateway.quotas")
+"""The scripts, ``lua/NAME.lua``: each can be run twice with the same keys and arguments as if it were once."""
 
 Answer = list[Any]
 """Of a script: its first member says what the others are."""

@@ -89,21 +89,30 @@ class Recovery:
     async def _follow(self, tenant: str, epoch: Epoch) -> None:
         tenancy = self._epochs.tenancies.get(tenant)
         if tenancy is None:
-            tenancy = self._epochs.tenancies[tenant] = Tenancy(epoch.number, opened=False)
-            self._replayed.add((tenant, epoch.number))
-            await self._ledger.replayed(tenant, epoch.number, self._process)
-        elif tenancy.epoch == epoch.number and tenancy.opened:
+            await self._join(tenant, epoch)
+            return
+        if tenancy.epoch == epoch.number and tenancy.opened:
             tenancy.position = max(tenancy.position, epoch.position)
             return
-        elif (tenant, tenancy.epoch) in self._epochs.doubts:
+        if (tenant, tenancy.epoch) in self._epochs.doubts:
             return
         if (tenant, epoch.number) not in self._replayed:
             await self._replay(tenant, tenancy, epoch)
         if not epoch.opened and not await self._open(tenant, epoch):
             return
         if tenancy.epoch != epoch.number or not tenancy.opened:
-            tenancy.epoch, tenancy.position, tenancy.clock = epoch.number, epoch.position, epoch.clock
+            tenancy.epoch, tenancy.position = epoch.number, epoch.position
             tenancy.opened = True
+
+    async def _join(self, tenant: str, epoch: Epoch) -> None:
+        """Of a tenant that is new to this process there is nothing to tell.
+
+        It is known when all is done: whoever asks for it before waits for that, in `ensure`.
+        """
+        await self._ledger.replayed(tenant, epoch.number, self._process)
+        self._replayed.add((tenant, epoch.number))
+        opened = epoch.opened or await self._open(tenant, epoch)
+        self._epochs.tenancies[tenant] = Tenancy(epoch.number, opened, epoch.position)
 
     async def _replay(self, tenant: str, tenancy: Tenancy, epoch: Epoch) -> None:
         """Tell the ledger what this process knows, and put its leases into the new epoch."""
@@ -118,10 +127,10 @@ class Recovery:
         self._journal.recorded(tenant, len(events))
         held = self._leases.of(tenant)
         ended = await self._ledger.ended(tenant, identifiers(held))
-        keys = Keys(tenant, epoch.number)
+        keys, clock = Keys(tenant, epoch.number), await self._ledger.clock(tenant)
         for lease in held:
             if lease.reservation.identifier not in ended:
-                await self._restore(keys, lease, epoch.clock)
+                await self._restore(keys, lease, clock)
         if epoch.opened:
             # Too late: accounts may have been loaded without what we told.
             for account in changed:
@@ -153,7 +162,9 @@ class Recovery:
         if epoch.number > 1 and await self._ledger.awaited(tenant, epoch.number, seconds=self._process_timeout):
             return False
         keys = Keys(tenant, epoch.number)
-        answer = await self._scripts.run("open", (keys.state,), (epoch.clock, epoch.ledger))
+        # What was told since it began may be of a later time than was known then.
+        clock = await self._ledger.clock(tenant)
+        answer = await self._scripts.run("open", (keys.state,), (clock, epoch.ledger))
         if answer[0] != b"open":
             await self._ledger.begin(tenant, epoch.number + 1)
             return False

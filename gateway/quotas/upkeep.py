@@ -14,9 +14,9 @@ from gateway.config import Redis as RedisSettings
 from gateway.db import Database
 from gateway.errors import GatewayError
 from gateway.quotas.audit import Audit
-from gateway.quotas.calls import UNKNOWN_ERRORS, Calls
+from gateway.quotas.calls import SCRIPTS, UNKNOWN_ERRORS, Calls
 from gateway.quotas.drain import Drain
-from gateway.quotas.epochs import Epochs
+from gateway.quotas.epochs import CountersClosedError, Epochs
 from gateway.quotas.journal import Journal
 from gateway.quotas.keys import Keys
 from gateway.quotas.leases import Lease, Leases
@@ -25,12 +25,9 @@ from gateway.quotas.recovery import Recovery
 from gateway.quotas.reservation import from_about
 from gateway.quotas.service import REMEMBER_SECONDS, Quotas
 from gateway.redis.scripts import Scripts, open_scripts
-from gateway.redis.server import read_scripts
 
 log = logging.getLogger(__name__)
 
-_PACKAGE = "gateway.quotas"
-"""With the scripts, ``lua/*.lua``."""
 LOOK_SECONDS = 0.5
 """How often a process tells that it lives, and sees whether an epoch began."""
 DRAIN_SECONDS = 0.2
@@ -197,12 +194,14 @@ async def open_audit(
     Raises:
         ConfigurationError: Redis cannot be reached.
     """
-    async with open_scripts(redis_settings, read_scripts(_PACKAGE)) as scripts:
+    async with open_scripts(redis_settings, SCRIPTS) as scripts:
         epochs, ledger = Epochs(), Ledger(database)
         upkeep = Upkeep(scripts, ledger, Journal(), epochs, settings)
         await upkeep.look()
         async with upkeep.going_on():
-            await upkeep.sweep()
+            # Counters that are lost are what the audit is there for.
+            with contextlib.suppress(CountersClosedError):
+                await upkeep.sweep()
             yield Audit(scripts, ledger, epochs, upkeep.recovery)
 
 
@@ -215,7 +214,7 @@ async def open_quotas(
     Raises:
         ConfigurationError: Redis cannot be reached.
     """
-    async with open_scripts(redis_settings, read_scripts(_PACKAGE)) as scripts:
+    async with open_scripts(redis_settings, SCRIPTS) as scripts:
         upkeep = Upkeep(scripts, Ledger(database), Journal(), Epochs(), settings)
         await upkeep.look()
         async with upkeep.going_on():

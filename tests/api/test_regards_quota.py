@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
+from gateway.api import bodies
 from gateway.identity.principal import Principal
 from gateway.quotas.limits import Rule, Subject
 from tests.api.support import EXPLOIT, INSTANCE_ADMIN, PLAIN_ADMIN, PROJECT_ADMIN, SCOPE, USER, ask, call
-from tests.harness import RunningGateway, config_for, principal, running_gateway
+from tests.harness import RunningGateway, bearer, config_for, principal, running_gateway
 
 LIMITS = {"email": "a@example.org", "maxQuota": 5, "rateLimit": 2}
 DEFAULTS = {"maxQuota": 10, "rateLimit": 3}
@@ -280,6 +283,22 @@ async def test_bodies_are_bounded(gateway: RunningGateway) -> None:
     assert (status, len(told)) == (200, 1000)
     status, told = await call(gateway, "PUT", PUT_USER, PROJECT_ADMIN, b" " * (64 * 1024 + 1))
     assert (status, told) == (413, {"messages": ["The body of the request is too large."]})
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "_SECONDS", 0.05)
+    url = urlsplit(gateway.url)
+    reader, writer = await asyncio.open_connection(url.hostname, url.port)
+    head = f"PUT {PUT_USER} HTTP/1.1\r\nHost: {url.netloc}\r\nContent-Length: 100\r\n"
+    authorization = bearer(PROJECT_ADMIN)["Authorization"]
+    writer.write(f'{head}Authorization: {authorization}\r\n\r\n{{"email"'.encode())
+    try:
+        answer = await asyncio.wait_for(reader.readuntil(b"\r\n"), 20)
+        assert answer.startswith(b"HTTP/1.1 408 ")
+    finally:
+        writer.close()
 
 
 @pytest.mark.parametrize(("method", "path"), [("PUT", "/quota/max"), ("PUT", "/quota/current"), ("POST", "/quota")])

@@ -201,6 +201,16 @@ async def test_anonymous_callers_are_told_of_their_network(gateway: RunningGatew
     assert [(limit["account"], limit["used"]) for limit in told["limits"]] == [("network:127.0.0.1/32", 10)]
 
 
+async def test_whoever_is_only_asked_about_is_forgotten_again(gateway: RunningGateway, redis_url: str) -> None:
+    await gateway.catalogue.tenant()
+    await usage(gateway, None)
+    await call(gateway, "GET", "/quota/current/nobody@example.org", PROJECT_ADMIN)
+    keys = Keys("esa", 1)
+    async with redis.asyncio.Redis.from_url(redis_url) as client:
+        for account in ("network:127.0.0.1/32", "user:nobody@example.org"):
+            assert 0 < await client.ttl(keys.account(account)) <= 40 * 86400
+
+
 @pytest.mark.parametrize("seed", range(3))
 async def test_whatever_is_downloaded_is_what_one_is_told(gateway: RunningGateway, seed: int) -> None:
     """Random downloads of two users: whole, ranges, again, bodiless, refused, dry; usage is what they came to."""

@@ -8,9 +8,10 @@ import socket
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from gateway.quotas.service import connect
+from gateway.quotas.limits import own_account
 from tests.faults.support import most_in_socket_buffers
-from tests.harness import SCIENCE, SCIENTIST, config_for, running_gateway, token
+from tests.harness import SCIENCE, SCIENTIST, TENANT, config_for, running_gateway, token
+from tests.quotas.holders import open_quotas
 
 GIBIBYTE = 1024**3
 HEADER_BYTES = 1000
@@ -49,7 +50,10 @@ async def test_what_is_on_its_way_when_the_process_ends_is_charged(
         ]
         await asyncio.sleep(0.5)
     received = sum(await asyncio.gather(*readers))
-    async with connect(config.redis, config.quotas) as quotas:
-        downloads, charged = await quotas.usage(SCIENTIST)
-    assert downloads == 1
-    assert received - 3 * HEADER_BYTES <= charged <= received + 3 * most_in_socket_buffers()
+    async with open_quotas(config.redis, config.quotas, database) as quotas:
+        account = own_account(SCIENTIST)
+        used = (await quotas.usage(TENANT, [account]))[account]
+    assert used.running == 0
+    # What they were promised is three times the bytes of the file: that is two downloads.
+    assert used.downloads == 2
+    assert received - 3 * HEADER_BYTES <= used.octets <= received + 3 * most_in_socket_buffers()

@@ -21,11 +21,12 @@ from pydantic import SecretStr
 
 from gateway.config import Quotas, Redis
 from gateway.identity.principal import Principal
-from gateway.quotas.service import connect as connect_quotas
+from gateway.quotas.limits import own_account
 from tests.faults.hanging import PLUGIN, announce, come_back, hang
 from tests.faults.process import ServingProcess, Tables, serving_process
 from tests.faults.support import RECEIVE_BUFFER, RawClient, answers, most_in_socket_buffers
-from tests.harness import SCIENCE, SCIENTIST, SECRET, Catalogue, Entry, bearer, principal, token
+from tests.harness import SCIENCE, SCIENTIST, SECRET, TENANT, Catalogue, Entry, bearer, principal, token
+from tests.quotas.holders import open_quotas
 
 MEBIBYTE = 1024 * 1024
 LARGE = random.Random(9).randbytes(12 * MEBIBYTE)
@@ -51,8 +52,9 @@ class Archive:
 
     async def charged(self, who: Principal = SCIENTIST) -> int:
         """Bytes that Redis has charged."""
-        async with connect_quotas(Redis(url=SecretStr(self.redis_url)), Quotas()) as quotas:
-            return (await quotas.usage(who))[1]
+        dsn, account = str(self.tables["database"]["dsn"]), own_account(who)  # type: ignore[call-overload]
+        async with open_quotas(Redis(url=SecretStr(self.redis_url)), Quotas(), dsn) as quotas:
+            return (await quotas.usage(TENANT, [account]))[account].octets
 
 
 @pytest.fixture

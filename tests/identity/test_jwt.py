@@ -307,6 +307,12 @@ def test_groups_are_optional_and_may_be_many_and_of_any_alphabet() -> None:
     assert BOTH.verify(token(claims(sub="s" * LONGEST_CLAIM))).subject == "s" * LONGEST_CLAIM
 
 
+def test_claims_are_bounded_in_bytes() -> None:
+    longest = "é" * (LONGEST_CLAIM // 2)
+    assert BOTH.verify(token(claims(email=longest))).email == longest
+    assert_refused(BOTH, token(claims(email=f"{longest}é")))
+
+
 def test_groups_win_over_access_groups() -> None:
     assert BOTH.verify(token(claims(groups=["a"], accessGroups=["b"]))).groups == ("a",)
 

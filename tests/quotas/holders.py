@@ -24,7 +24,7 @@ from gateway.delivery.transfer import Transfer
 from gateway.errors import GatewayError
 from gateway.identity.principal import Principal
 from gateway.quotas.audit import Audit
-from gateway.quotas.calls import UNKNOWN_ERRORS
+from gateway.quotas.calls import SCRIPTS, UNKNOWN_ERRORS
 from gateway.quotas.epochs import Epochs
 from gateway.quotas.journal import Journal
 from gateway.quotas.keys import Keys
@@ -34,11 +34,12 @@ from gateway.quotas.limits import Limit, own_account
 from gateway.quotas.service import Quotas
 from gateway.quotas.upkeep import Upkeep
 from gateway.redis.scripts import Scripts, open_scripts
-from gateway.redis.server import read_scripts
+from tests.faults.support import RawClient
+from tests.harness import token
 
 TENANT = "esa"
-TIMEOUT = 0.4
-"""Seconds that a call to Redis may take here."""
+TIMEOUT = 0.8
+"""Seconds that a call may take to a Redis that is going to hang."""
 ANSWER_SECONDS = 1.0
 """Within which a caller must hear that nobody knows; beyond it, a busy machine is given as much again."""
 
@@ -147,6 +148,10 @@ class Holder:
         account = own_account(who)
         return (await self.quotas.usage(who.tenant, [account]))[account].running
 
+    async def leases(self, tenant: str = TENANT) -> int:
+        """Leases in Redis, those that ran out and were not swept yet included."""
+        return int(await self.scripts.call("ZCARD", Keys(tenant, self.epoch(tenant)).running("tenant")))
+
     async def is_settled(self) -> bool:
         """Whether no settlement is on its way."""
         return not self.quotas._settling
@@ -174,7 +179,7 @@ async def open_holder(
     redis_url: str,
     dsn: str,
     *,
-    timeout: float = TIMEOUT,
+    timeout: float = 5,
     lease_ttl: int = 60,
     window: int = 3600,
     process_timeout: float = 10,
@@ -200,11 +205,8 @@ async def open_holder(
     )
     look, drain, sweep = seconds
     async with (
-        db.connect(DatabaseSettings(dsn=SecretStr(dsn), timeout=2, pool_size=2), []) as database,
-        open_scripts(
-            RedisSettings.model_validate({"url": redis_url, "timeout": timeout, **redis}),
-            read_scripts("gateway.quotas"),
-        ) as scripts,
+        db.connect(DatabaseSettings(dsn=SecretStr(dsn), timeout=5, pool_size=2), []) as database,
+        open_scripts(RedisSettings.model_validate({"url": redis_url, "timeout": timeout, **redis}), SCRIPTS) as scripts,
     ):
         holder = Holder(scripts, database, settings)
         with mock.patch.multiple("gateway.quotas.upkeep", LOOK_SECONDS=look, DRAIN_SECONDS=drain, SWEEP_SECONDS=sweep):
@@ -220,7 +222,7 @@ async def open_holder(
 async def open_quotas(redis: RedisSettings, settings: QuotaSettings, dsn: str) -> AsyncIterator[Quotas]:
     """The quotas of a process that comes later, to see what is charged."""
     async with open_holder(
-        redis.url.get_secret_value(), dsn, timeout=5, lease_ttl=settings.lease_ttl, window=settings.window
+        redis.url.get_secret_value(), dsn, lease_ttl=settings.lease_ttl, window=settings.window
     ) as holder:
         yield holder.quotas
 
@@ -288,11 +290,16 @@ async def assert_books_agree(holder: Holder, dsn: str, tenant: str = TENANT, *, 
         await connection.close()
     assert wrong == [], "the sums are not those of the ledger"
     assert unfinished == without_end, "downloads of the ledger have no end"
-    keys = Keys(tenant, holder.epoch(tenant))
     audit = Audit(holder.scripts, holder.ledger, holder.epochs, holder.upkeep.recovery)
     assert [finding async for finding in audit.check(repair=False) if finding.what != "keys"] == []
     assert audit.tally.accounts > 0
-    assert await holder.scripts.call("ZCARD", keys.running("tenant")) == 0, "leases are left"
+    assert await holder.leases(tenant) == 0, "leases are left"
+
+
+async def ask_as(client: RawClient, path: str, who: Principal) -> None:
+    """Send a GET."""
+    lines = [f"GET {path} HTTP/1.1", "Host: gateway", f"Authorization: Bearer {token(who)}", "", ""]
+    await asyncio.get_running_loop().sock_sendall(client.connection, "\r\n".join(lines).encode())
 
 
 async def assert_unavailable(holder: Holder, content: str = "of nobody") -> None:

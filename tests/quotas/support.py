@@ -23,14 +23,15 @@ from gateway.delivery.transfer import Transfer
 from gateway.identity.principal import Principal
 from gateway.quotas import accounts as counters
 from gateway.quotas import upkeep
+from gateway.quotas.calls import SCRIPTS
 from gateway.quotas.epochs import Epochs
 from gateway.quotas.journal import Journal
 from gateway.quotas.keys import Keys
 from gateway.quotas.leases import Lease
 from gateway.quotas.ledger import Ledger
 from gateway.quotas.limits import Limit
-from gateway.redis.scripts import Scripts, open_scripts
 from gateway.quotas.service import Quotas
+from gateway.redis.scripts import Scripts, open_scripts
 
 USER = Principal("esa", "scientist", "scientist@example.org", "REGISTERED_USER")
 OWN = "user:scientist@example.org"
@@ -130,7 +131,7 @@ class Process:
 @contextlib.asynccontextmanager
 async def process(redis_url: str, database: Database, **settings: object) -> AsyncIterator[Process]:
     """A process; it is not closed in an orderly way."""
-    async with open_scripts(redis_settings(redis_url)) as scripts:
+    async with open_scripts(redis_settings(redis_url), SCRIPTS) as scripts:
         yield Process.over(scripts, database, QuotaSettings.model_validate(settings))
 
 

@@ -303,6 +303,27 @@ class TestTwoProcesses:
 
 
 class TestEpochs:
+    async def test_whoever_asks_while_a_tenant_is_being_joined_waits_for_that(
+        self, redis_url: str, ledger: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with open_holder(redis_url, ledger) as holder:
+            joining, going_on, real = asyncio.Event(), asyncio.Event(), holder.ledger.replayed
+
+            async def replayed(tenant: str, epoch: int, process: str) -> None:
+                joining.set()
+                await going_on.wait()
+                await real(tenant, epoch, process)
+
+            monkeypatch.setattr(holder.ledger, "replayed", replayed)
+            first = asyncio.create_task(holder.download("a", 10))
+            await joining.wait()
+            others = [asyncio.create_task(holder.download(f"{number}", 10)) for number in range(5)]
+            await asyncio.sleep(0.01)
+            going_on.set()
+            await asyncio.gather(first, *others)
+            assert await holder.used() == (6, 60)
+            await assert_books_agree(holder, ledger)
+
     async def test_keys_of_an_epoch_that_is_over_are_cleared_away(self, redis_server: MakeServer, ledger: str) -> None:
         server = redis_server("--appendonly", "yes")
         async with open_holder(server.url, ledger) as holder:

@@ -10,6 +10,8 @@
 local SECOND = 1000000
 local DAY = 86400 * SECOND
 local BUCKETS = 60
+-- Seconds after which an account is forgotten that nothing was charged to; it is loaded anew when it comes back.
+local IDLE = 40 * 86400
 local floor, max = math.floor, math.max
 
 -- Lua would write a large number as 1e+15.

@@ -106,4 +106,8 @@ if way ~= 'compare' then
         redis.call('HSET', KEYS[3], field, text(value))
     end
 end
+if way == 'load' then
+    -- Whoever is only asked about is forgotten again.
+    redis.call('EXPIRE', KEYS[3], IDLE)
+end
 return there and {'different', unpack(different)} or {'loaded'}

@@ -33,8 +33,6 @@ local windows = numbers(ARGV[9])
 local dry = string.sub(ARGV[10], 1, 1) == '?'
 local whole = string.sub(ARGV[10], -5) == 'whole'
 
-local IDLE = 40 * 86400
-
 local state = opened(KEYS[1])
 if not state then
     return {'closed'}
@@ -223,7 +221,6 @@ for number, account in ipairs(accounts) do
     end
     charge(key, account, downloads, bytes, now, windows)
     if account.d and tonumber(account.day) ~= day then
-        -- One that comes back after that is loaded anew.
         redis.call('EXPIRE', key, IDLE)
     end
     if not whole then
