@@ -160,8 +160,8 @@ async def measure(side: Side, downloads: int, tasks: int) -> Sample:
     client_before, valkey_before = time.process_time(), cpu_seconds(valkey)
     began = time.perf_counter()
     await asyncio.gather(*(one_after_the_other() for _ in range(tasks)))
-    # What goes on behind is part of it: it ends when the last event has gone where it belongs.
     elapsed = time.perf_counter() - began
+    # Until the last event is where it belongs: its CPU time is part of the costs.
     await side.rest()
     client_cpu, valkey_cpu = time.process_time() - client_before, cpu_seconds(valkey) - valkey_before
     if len(seconds) != downloads:

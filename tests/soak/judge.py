@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -225,8 +226,8 @@ async def _windows(
         if most > ROLLING_DOWNLOADS:
             verdict.violations.append(f"{email(number)}: {most} downloads in {ROLLING_SECONDS} s")
     if ("rate", "1s") in metrics:
-        # What was let in at once is known to Redis alone: each epoch begins anew.
-        most = most_at_once([row["at"] for row in rows], RATE)
+        # What was let in at once is known to Redis alone: each epoch begins anew. It counts whole microseconds.
+        most = most_at_once([row["at"] for row in rows], 1e6 / (1_000_000 // RATE))
         if most > BURST * (restarts + 1):
             verdict.violations.append(f"{email(number)}: {most} starts at once, of {BURST} at most")
 
@@ -249,5 +250,4 @@ def most_at_once(times: Sequence[float], rate: float) -> int:
     for at in times:
         level = max(level - (at - before) * rate, 0.0) + 1
         before, most = at, max(most, level)
-    # The clock of Redis counts microseconds, its intervals whole ones.
-    return int(most + 1 - 0.01) if most % 1 > 0.01 else int(most)
+    return math.ceil(most - 0.01)
