@@ -155,7 +155,9 @@ async def _counters(verdict: Verdict, scenario: Scenario, redis_url: str) -> Non
 
 async def _epochs(scenario: Scenario) -> dict[str, int]:
     connection = await asyncpg.connect(scenario.dsn)
-    rows = await connection.fetch("SELECT name, max(epoch) AS epoch FROM quota_epochs JOIN tenants USING (tenant_id) GROUP BY name")
+    rows = await connection.fetch(
+        "SELECT name, max(epoch) AS epoch FROM quota_epochs JOIN tenants USING (tenant_id) GROUP BY name"
+    )
     await connection.close()
     return {row["name"]: row["epoch"] for row in rows}
 
