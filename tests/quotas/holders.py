@@ -124,7 +124,7 @@ class Holder:
     async def reserve(
         self, content: str, size: int, who: Principal = USER, *limits: Limit, promised: int | None = None
     ) -> Lease:
-        """Reserve a download of ``content``. Limits that are not told have Redis count for the caller and the tenant."""
+        """Reserve a download of ``content``. Without limits of its own it has some that never refuse."""
         counting = (
             Limit(own_account(who), "bytes", "total", MOST_BYTES),
             Limit("tenant", "downloads", "day", MOST_BYTES),
