@@ -137,7 +137,9 @@ async def _run(services: Services, downloads: int, rounds: int, at_a_time: Seque
                         samples[index].append(sample)
                 if sys.stderr.isatty():
                     click.echo(f"\r{number + 1}/{rounds + 1} ", err=True, nl=number == rounds)
-            click.echo(f"\n{tasks} at a time; median (least-most) of {rounds} rounds in turn, {downloads} downloads each")
+            click.echo(
+                f"\n{tasks} at a time; median (least-most) of {rounds} rounds in turn, {downloads} downloads each"
+            )
             click.echo(table([side.name for side in sides], samples))
     click.echo(f"\n{GOAL}")
 
@@ -175,7 +177,9 @@ async def measure(side: Side, downloads: int, tasks: int) -> Sample:
 
 def table(names: Sequence[str], samples: Sequence[Sequence[Sample]]) -> str:
     """A row for each side; the ratio is that of the gateway's rate to the side's, round by round."""
-    rows = [("", "downloads/s", "added, median us", "added, p99 us", "client CPU us", "Valkey CPU us", "gateway is")]
+    rows: list[tuple[str, ...]] = [
+        ("", "downloads/s", "added, median us", "added, p99 us", "client CPU us", "Valkey CPU us", "gateway is")
+    ]
     for name, side in zip(names, samples, strict=True):
         ratio = Spread.of(ours.rate / theirs.rate for ours, theirs in zip(samples[0], side, strict=True))
         columns = [
@@ -239,7 +243,7 @@ async def plain_redis(url: str) -> AsyncIterator[Side]:
             await client.script_load(script.text)
 
         async def run(name: str, names: Sequence[str], arguments: Sequence[str | int]) -> list[bytes]:
-            answer: list[bytes] = await client.evalsha(scripts[name].sha, len(names), *names, *arguments)  # type: ignore[misc,arg-type]
+            answer: list[bytes] = await client.evalsha(scripts[name].sha, len(names), *names, *arguments)
             return answer
 
         await run("open", (keys.state,), (0, "the benchmark"))

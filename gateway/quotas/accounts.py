@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import itertools
 import json
 from collections.abc import Sequence
 from typing import Literal
@@ -15,6 +16,8 @@ from gateway.redis.scripts import Scripts
 
 _DAY_MICROSECONDS = 86_400_000_000
 _ATTEMPTS = 3
+_RECALLED_AT_ONCE = 100
+"""Downloads: one script call does not hold up the others for long."""
 
 Way = Literal["load", "compare", "repair"]
 """What ``load.lua`` does with the numbers."""
@@ -73,16 +76,14 @@ class Loader:
 
     async def _recall(self, keys: Keys, account: str) -> None:
         downloads = await self._ledger.downloads(keys.tenant, account, self._window)
-        await asyncio.gather(
-            *(
-                self._scripts.run(
-                    "recall",
-                    (keys.state, keys.content(account, download.content)),
-                    (download.opener, download.began, download.octets, download.last + self._window * 1_000_000),
-                )
-                for download in downloads
+        for first in range(0, len(downloads), _RECALLED_AT_ONCE):
+            some = downloads[first : first + _RECALLED_AT_ONCE]
+            names = (keys.content(account, download.content) for download in some)
+            arguments_of = (
+                (download.opener, download.began, download.octets, download.last + self._window * 1_000_000)
+                for download in some
             )
-        )
+            await self._scripts.run("recall", (keys.state, *names), tuple(itertools.chain(*arguments_of)))
 
 
 def arguments(way: Way, keys: Keys, balance: Balance, day: int) -> tuple[tuple[str, ...], tuple[str | int, ...]]:

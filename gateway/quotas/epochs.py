@@ -23,8 +23,6 @@ class Tenancy:
     opened: bool
     position: int = 0
     """In its stream: up to here the ledger has it, at least."""
-    clock: int = 0
-    """The latest time that the ledger knew when the epoch began."""
     calls: int = 0
     """Calls of this process that are under way."""
 

@@ -49,8 +49,16 @@ WITH tenant AS (
 SELECT (SELECT count(*) FROM tenant) AS moved"""  # noqa: S608 - of constants
 
 _RECORD = f"""
-WITH tenant AS (SELECT tenant_id FROM tenants WHERE name = $1), {_FRESH}
+WITH tenant AS (SELECT tenant_id FROM tenants WHERE name = $1), latest AS (
+    SELECT tenant_id, max(epoch) AS epoch FROM quota_epochs JOIN tenant USING (tenant_id) GROUP BY tenant_id
+), clocked AS (
+    UPDATE quota_epochs e SET clock = greatest(clock, $3) FROM latest
+    WHERE e.tenant_id = latest.tenant_id AND e.epoch = latest.epoch
+), {_FRESH}
 SELECT DISTINCT account FROM summed"""  # noqa: S608 - as above
+
+_CLOCK = """
+SELECT max(clock) AS clock FROM quota_epochs JOIN tenants USING (tenant_id) WHERE name = $1"""
 
 _ENDED = """
 SELECT reservation FROM quota_ledger JOIN tenants USING (tenant_id)
@@ -96,7 +104,7 @@ _LOOK = """
 WITH me AS (
     INSERT INTO quota_processes (process, seen) VALUES ($1, now()) ON CONFLICT (process) DO UPDATE SET seen = now()
 )
-SELECT DISTINCT ON (e.tenant_id) t.name, e.epoch, e.opened, e.position, e.clock,
+SELECT DISTINCT ON (e.tenant_id) t.name, e.epoch, e.opened, e.position,
        concat_ws('-', current_database(), t.tenant_id, extract(epoch FROM t.created_at)) AS ledger
 FROM quota_epochs e JOIN tenants t USING (tenant_id) ORDER BY e.tenant_id, e.epoch DESC"""
 
@@ -147,7 +155,6 @@ class Epoch:
     number: int
     opened: bool
     position: int
-    clock: int
     ledger: str
     """A name of this very ledger: another one may have counted in the same Redis."""
 
@@ -211,7 +218,13 @@ class Ledger:
 
     async def record(self, tenant: str, events: Sequence[str]) -> list[str]:
         """Record events wherever they come from; those that it has are passed over. Gives the accounts it changed."""
-        return [row["account"] for row in await self._database.fetch(_RECORD, tenant, _array(events))]
+        clock = max((json.loads(event)["at"] for event in events), default=0)
+        return [row["account"] for row in await self._database.fetch(_RECORD, tenant, _array(events), clock)]
+
+    async def clock(self, tenant: str) -> int:
+        """The latest time that is known, microseconds."""
+        rows = await self._database.fetch(_CLOCK, tenant)
+        return rows[0]["clock"] or 0
 
     async def ended(self, tenant: str, reservations: Sequence[str]) -> set[str]:
         """Which of these reservations have an end."""
@@ -247,10 +260,7 @@ class Ledger:
     async def look(self, process: str) -> dict[str, Epoch]:
         """The latest epoch of each tenant; ``process`` lives."""
         rows = await self._database.fetch(_LOOK, process)
-        return {
-            row["name"]: Epoch(row["epoch"], row["opened"], row["position"], row["clock"], row["ledger"])
-            for row in rows
-        }
+        return {row["name"]: Epoch(row["epoch"], row["opened"], row["position"], row["ledger"]) for row in rows}
 
     async def begin(self, tenant: str, epoch: int) -> None:
         """Begin an epoch, closed, unless somebody did."""

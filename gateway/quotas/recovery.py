@@ -101,7 +101,7 @@ class Recovery:
         if not epoch.opened and not await self._open(tenant, epoch):
             return
         if tenancy.epoch != epoch.number or not tenancy.opened:
-            tenancy.epoch, tenancy.position, tenancy.clock = epoch.number, epoch.position, epoch.clock
+            tenancy.epoch, tenancy.position = epoch.number, epoch.position
             tenancy.opened = True
 
     async def _join(self, tenant: str, epoch: Epoch) -> None:
@@ -112,7 +112,7 @@ class Recovery:
         await self._ledger.replayed(tenant, epoch.number, self._process)
         self._replayed.add((tenant, epoch.number))
         opened = epoch.opened or await self._open(tenant, epoch)
-        self._epochs.tenancies[tenant] = Tenancy(epoch.number, opened, epoch.position, epoch.clock)
+        self._epochs.tenancies[tenant] = Tenancy(epoch.number, opened, epoch.position)
 
     async def _replay(self, tenant: str, tenancy: Tenancy, epoch: Epoch) -> None:
         """Tell the ledger what this process knows, and put its leases into the new epoch."""
@@ -127,10 +127,10 @@ class Recovery:
         self._journal.recorded(tenant, len(events))
         held = self._leases.of(tenant)
         ended = await self._ledger.ended(tenant, identifiers(held))
-        keys = Keys(tenant, epoch.number)
+        keys, clock = Keys(tenant, epoch.number), await self._ledger.clock(tenant)
         for lease in held:
             if lease.reservation.identifier not in ended:
-                await self._restore(keys, lease, epoch.clock)
+                await self._restore(keys, lease, clock)
         if epoch.opened:
             # Too late: accounts may have been loaded without what we told.
             for account in changed:
@@ -162,7 +162,9 @@ class Recovery:
         if epoch.number > 1 and await self._ledger.awaited(tenant, epoch.number, seconds=self._process_timeout):
             return False
         keys = Keys(tenant, epoch.number)
-        answer = await self._scripts.run("open", (keys.state,), (epoch.clock, epoch.ledger))
+        # What was told since it began may be of a later time than was known then.
+        clock = await self._ledger.clock(tenant)
+        answer = await self._scripts.run("open", (keys.state,), (clock, epoch.ledger))
         if answer[0] != b"open":
             await self._ledger.begin(tenant, epoch.number + 1)
             return False

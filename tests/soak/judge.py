@@ -165,7 +165,7 @@ async def _epochs(scenario: Scenario) -> dict[str, int]:
 async def _left(client: redis.asyncio.Redis, pattern: str) -> list[bytes]:
     cursor, left = b"0", list[bytes]()
     while True:
-        cursor, page = await client.eval(_LEFT, 0, cursor, pattern)  # type: ignore[misc]
+        cursor, page = await client.eval(_LEFT, 0, cursor, pattern)
         left += page
         if cursor == b"0":
             return left

@@ -88,7 +88,7 @@ class Sampler:
             accounts = tuple(self._limits[tenant])
             keys = Keys(tenant, epoch)
             names = (keys.state, *keys.of_accounts(accounts))
-            answer = await client.eval(_SNAPSHOT, len(names), *names)  # type: ignore[misc]
+            answer = await client.eval(_SNAPSHOT, len(names), *names)
             if answer is None:
                 continue
             found = {

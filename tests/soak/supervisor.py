@@ -16,6 +16,7 @@ from typing import Literal
 
 import asyncpg
 
+from gateway.embedded.processes import dies_with_parent
 from tests.redis_servers import RedisServer, free_port
 from tests.soak.board import Board
 from tests.soak.judge import Kill, Loss, Verdict, judge
@@ -78,16 +79,22 @@ class Report:
             recovery = f"{statistics.median(self.recoveries):.2f} s (median), {max(self.recoveries):.2f} s (most)"
         lines = [
             f"reservations  {done:,} in {self.seconds:.1f} s: {done / self.seconds:,.0f}/s",
-            f"of them       {counts['granted']:,} granted, {counts['refused']:,} refused; besides"
-            f" {counts['unavailable']:,} of which nobody knew (503)",
+            (
+                f"of them       {counts['granted']:,} granted, {counts['refused']:,} refused; besides"
+                f" {counts['unavailable']:,} of which nobody knew (503)"
+            ),
             f"killed        {self.kills} processes; Redis {sum(self.restarts.values())} times {self.restarts}",
             f"lost replies  {self.cut}",
             f"recovery      {recovery}",
             f"samples       {self.samples:,}, in which {self.at_limit:,} accounts stood exactly at a limit",
-            f"ledger        {verdict.events:,} events; {verdict.told:,} that processes remember;"
-            f" {verdict.accounts} accounts compared",
-            f"lost          {verdict.lost} events of processes killed together with Redis,"
-            f" the oldest {verdict.oldest_lost:.2f} s old",
+            (
+                f"ledger        {verdict.events:,} events; {verdict.told:,} that processes remember;"
+                f" {verdict.accounts} accounts compared"
+            ),
+            (
+                f"lost          {verdict.lost} events of processes killed together with Redis,"
+                f" the oldest {verdict.oldest_lost:.2f} s old"
+            ),
             f"violations    {len(self.violations)}",
             *(f"  {violation}" for violation in self.violations[:40]),
         ]
@@ -225,6 +232,7 @@ class Supervisor:
                 stdout=log,
                 stderr=log,
                 cwd=ROOT,
+                preexec_fn=dies_with_parent(signal.SIGKILL),
             )
 
     async def _kill(self) -> None:

@@ -14,8 +14,8 @@ import sys
 import time
 from http import HTTPStatus
 from pathlib import Path
+from unittest import mock
 
-import gateway.quotas.upkeep
 from gateway.db import connect
 from gateway.delivery.allowance import AllowanceEndedError
 from gateway.errors import ConfigurationError, GatewayError
@@ -115,10 +115,11 @@ async def work(scenario: Scenario, number: int) -> None:
     """Until SIGTERM; then end in an orderly way."""
     board = Board(scenario.board)
     diary = WrittenJournal.diary = Diary(Path(scenario.directory) / f"diary-{number}")
-    gateway.quotas.upkeep.Journal = WrittenJournal  # type: ignore[misc]
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    async with connect(scenario.database, ()) as database:
+    stack = contextlib.AsyncExitStack()
+    stack.enter_context(mock.patch("gateway.quotas.upkeep.Journal", WrittenJournal))
+    async with stack, connect(scenario.database, ()) as database:
         while not stop.is_set():
             try:
                 async with open_quotas(scenario.redis, scenario.quotas, database) as quotas:
