@@ -54,6 +54,7 @@ async def test_one_round_trip_each_before_the_first_byte(
             assert (postgres.round_trips - before[0], redis.round_trips - before[1]) == (1, 2), path
 
 
+@pytest.mark.usefixtures("no_background")
 async def test_no_connection_is_held_while_bytes_flow(database: str, redis_url: str, tmp_path: Path) -> None:
     config = config_for(database, redis_url, tmp_path).model_copy(deep=True)
     small = config.model_copy(

@@ -31,6 +31,7 @@ from gateway.quotas.keys import Keys
 from gateway.quotas.leases import Lease
 from gateway.quotas.ledger import Ledger
 from gateway.quotas.limits import Limit, own_account
+from gateway.quotas.reservation import MOST_BYTES
 from gateway.quotas.service import Quotas
 from gateway.quotas.upkeep import Upkeep
 from gateway.redis.scripts import Scripts, open_scripts
@@ -123,9 +124,13 @@ class Holder:
     async def reserve(
         self, content: str, size: int, who: Principal = USER, *limits: Limit, promised: int | None = None
     ) -> Lease:
-        """Reserve a download of ``content``."""
+        """Reserve a download of ``content``. Without limits of its own it has some that never refuse."""
+        counting = (
+            Limit(own_account(who), "bytes", "total", MOST_BYTES),
+            Limit("tenant", "downloads", "day", MOST_BYTES),
+        )
         return await self.quotas.reserve(
-            who, file_of(content, size, *limits), Transfer(size if promised is None else promised)
+            who, file_of(content, size, *(limits or counting)), Transfer(size if promised is None else promised)
         )
 
     async def settle(self, lease: Lease, sent: int) -> None:

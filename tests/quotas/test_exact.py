@@ -32,8 +32,9 @@ async def gateway(database: str, redis_url: str, tmp_path: Path) -> AsyncIterato
     """A gateway that never answers 503 for want of time."""
     root = tmp_path / "archive"
     root.mkdir()
-    patient = {"redis": {"url": redis_url, "timeout": 20}, "database": {"dsn": database, "timeout": 20}}
-    async with running_gateway(config_for(database, redis_url, root, **patient), root) as running:
+    config = config_for(database, redis_url, root, redis={"url": redis_url, "timeout": 20})
+    config = config.model_copy(update={"database": config.database.model_copy(update={"timeout": 20.0})})
+    async with running_gateway(config, root) as running:
         await running.catalogue.grant("restricted", await running.catalogue.group(SCIENCE))
         await running.catalogue.grant("open", await running.catalogue.group("everyone", public=True))
         yield running

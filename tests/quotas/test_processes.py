@@ -22,7 +22,7 @@ from tests.harness import SCIENCE, SECRET, Catalogue, Entry, principal
 from tests.quotas.holders import Holder, ask_as, assert_books_agree, open_holder, until
 
 MEBIBYTE = 1024 * 1024
-SIZE = 220 * MEBIBYTE
+SIZE = 320 * MEBIBYTE
 """Some slices."""
 TTL = 3
 SWEEP = 0.2
