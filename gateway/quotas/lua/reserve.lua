@@ -9,7 +9,7 @@
 --                  windows), a (members of its events), s (seq of the grant); or ended
 --       4 content  hash of this caller and content: opened (the lease that was charged as the download), at, leases
 --                  (running), delivered (how many were), octets (charged), until (when the window ends), whole (until
---                  when it may be handed over again)
+--                  when it may be handed over again), about and windows (a and n of the lease that was charged)
 --       5, 6 …     account and running (sorted set of leases by when they run out) of each account
 -- ARGV  1 id        of the lease
 --       2 promised  bytes that this answer will hold
@@ -241,7 +241,7 @@ if window > 0 then
         redis.call('HSET', KEYS[4], 'leases', leases, 'until', text(now + window))
     else
         redis.call('HSET', KEYS[4], 'opened', id, 'at', text(now), 'leases', leases, 'delivered', delivered,
-            'octets', text(bytes), 'until', text(now + window))
+            'octets', text(bytes), 'until', text(now + window), 'about', ARGV[8], 'windows', ARGV[9])
     end
     if whole and bytes > 0 then
         redis.call('HSET', KEYS[4], 'whole', text(now + window))
