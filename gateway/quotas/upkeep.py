@@ -21,10 +21,10 @@ from gateway.quotas.journal import Journal
 from gateway.quotas.keys import Keys
 from gateway.quotas.leases import Lease, Leases
 from gateway.quotas.ledger import Ledger
-from gateway.quotas.recovery import Recovery
+from gateway.quotas.recovery import REMEMBER_SECONDS, Recovery
 from gateway.quotas.reservation import from_about
 from gateway.quotas.scripts import Scripts, open_scripts
-from gateway.quotas.service import REMEMBER_SECONDS, Quotas
+from gateway.quotas.service import Quotas
 
 log = logging.getLogger(__name__)
 

@@ -402,6 +402,14 @@ class Model:
             content.leases += 1
             content.octets += charged
 
+    def drop(self, number: int, identifier: str, key: str) -> None:
+        epoch = self.epoch(number)
+        epoch.ended.add(identifier)
+        lease = epoch.leases.pop(identifier, None)
+        content = epoch.contents.get(key)
+        if lease is not None and content is not None and content.opened == lease.opener:
+            content.leases -= 1
+
     def recall(self, number: int, key: str, account: str, window: int, arguments: Sequence[Any]) -> None:
         opener, at, octets, until = (str(arguments[0]), *(int(value) for value in arguments[1:]))
         grant = next(event for event in self.events if event.name == (opener, "grant"))

@@ -262,6 +262,9 @@ class QuotaMachine(RuleBasedStateMachine):
         if name == "restore":
             self.model.restore(int(number), keys, arguments)
             return
+        if name == "drop":
+            self.model.drop(int(number), str(arguments[0]), keys[3])
+            return
         if name == "open":
             if kind == "open" and not epoch.was_open:
                 epoch.usable = epoch.was_open = True
