@@ -117,27 +117,28 @@ local function counted(account, metric, period)
     return used_in_window(account, metric, tonumber(period)), tonumber(period) * SECOND
 end
 
--- Whether a limit is passed, what is used, and when that changes.
+-- Whether a limit is passed, what is used, and when that changes. Nothing is added to what may be as large as a limit:
+-- the sum might not be exact.
 local measures = {}
 
 function measures.downloads(account, _, period, value)
     local used, reset = counted(account, 'd', period)
-    local over = value == 0 or (downloads > 0 and used + downloads > value)
+    local over = value == 0 or (downloads > 0 and used > value - downloads)
     if over and (value == 0 or downloads > value) then
         reset = -1
     elseif over and tonumber(period) then
-        reset = until_left(account, 'd', tonumber(period), used + downloads - value)
+        reset = until_left(account, 'd', tonumber(period), used - (value - downloads))
     end
     return over, used, reset, downloads
 end
 
 function measures.bytes(account, _, period, value)
     local used, reset = counted(account, 'b', period)
-    local over = value == 0 or (bytes > 0 and used + bytes > value)
+    local over = value == 0 or (bytes > 0 and used > value - bytes)
     if over and (value == 0 or bytes > value) then
         reset = -1
     elseif over and tonumber(period) then
-        reset = until_left(account, 'b', tonumber(period), used + bytes - value)
+        reset = until_left(account, 'b', tonumber(period), used - (value - bytes))
     end
     return over, used, reset, bytes
 end
