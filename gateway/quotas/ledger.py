@@ -270,10 +270,7 @@ class Ledger:
     async def look(self, process: str) -> dict[str, Epoch]:
         """The latest epoch of each tenant; ``process`` lives."""
         rows = await self._database.fetch(_LOOK, process)
-        return {
-            row["name"]: Epoch(row["epoch"], row["opened"], row["position"], row["ledger"])
-            for row in rows
-        }
+        return {row["name"]: Epoch(row["epoch"], row["opened"], row["position"], row["ledger"]) for row in rows}
 
     async def begin(self, tenant: str, epoch: int) -> None:
         """Begin an epoch, closed, unless somebody did."""

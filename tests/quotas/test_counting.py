@@ -169,7 +169,9 @@ class TestRollingWindows:
     @given(steps=steps, window=st.sampled_from([7, 60, 61, 100]))
     @example(steps=[(0, 60), (60_000_000, 60), (1_000_000, 60)], window=60)
     @settings(
-        max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+        max_examples=25,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )
     def test_what_is_granted(
         self, redis_url: str, database: str, client: redis.Redis, steps: list[tuple[int, int]], window: int

@@ -168,5 +168,3 @@ class TestRestoring:
         assert await used(one) == Usage(1, 100, 0)
         await one.quotas.settle(lease, delivered=True)
         assert await used(one) == Usage(1, 100, 0)
-
-
