@@ -12,13 +12,17 @@ import asyncpg
 
 from gateway.db import Database
 
+_TOLD = """
+    SELECT * FROM json_to_recordset($2::json)
+        AS e(r text, k text, u text[], c text, d integer, b bigint, at bigint, w integer[])"""
+"""Events as JSON."""
+
 _FRESH = """
 fresh AS (
     INSERT INTO quota_ledger
         (tenant_id, reservation, kind, accounts, content, downloads, bytes, began_at, windows)
     SELECT tenant.tenant_id, e.r, e.k, e.u, e.c, e.d, e.b, 'epoch'::timestamptz + e.at * interval '1 microsecond', e.w
-    FROM tenant CROSS JOIN json_to_recordset($2::json)
-        AS e(r text, k text, u text[], c text, d integer, b bigint, at bigint, w integer[])
+    FROM tenant CROSS JOIN told e
     ON CONFLICT DO NOTHING
     RETURNING tenant_id, accounts, downloads, bytes, began_at, windows
 ), summed AS (
@@ -37,15 +41,15 @@ fresh AS (
         DO UPDATE SET downloads = u.downloads + excluded.downloads, bytes = u.bytes + excluded.bytes
     RETURNING account
 )"""
-"""Events as JSON become rows, each at most once, and their sums. Begins with ``tenant``, a row or none. The buckets of
-rolling windows are those of ``lua/common.lua``."""
+"""Events become rows, each at most once, and their sums. It wants ``tenant``, a row or none, and ``told``, the events. The
+buckets of rolling windows are those of ``lua/common.lua``."""
 
 _DRAIN = f"""
 WITH tenant AS (
     UPDATE quota_epochs SET position = $4, clock = greatest(clock, $5)
     WHERE tenant_id = (SELECT tenant_id FROM tenants WHERE name = $1) AND epoch = $6 AND position = $3
     RETURNING tenant_id
-), {_FRESH}
+), told AS ({_TOLD}), {_FRESH}
 SELECT (SELECT count(*) FROM tenant) AS moved"""  # noqa: S608 - of constants
 
 _RECORD = f"""
@@ -54,6 +58,9 @@ WITH tenant AS (SELECT tenant_id FROM tenants WHERE name = $1), latest AS (
 ), clocked AS (
     UPDATE quota_epochs e SET clock = greatest(clock, $3) FROM latest
     WHERE e.tenant_id = latest.tenant_id AND e.epoch = latest.epoch
+), heard AS ({_TOLD}), told AS (
+    SELECT * FROM heard e WHERE k = 'grant' OR EXISTS (SELECT FROM heard g WHERE g.r = e.r AND g.k = 'grant')
+        OR EXISTS (SELECT FROM quota_ledger g JOIN tenant USING (tenant_id) WHERE g.reservation = e.r AND g.kind = 'grant')
 ), {_FRESH}
 SELECT DISTINCT account FROM summed"""  # noqa: S608 - as above
 
@@ -217,7 +224,10 @@ class Ledger:
         return bool(rows[0]["moved"])
 
     async def record(self, tenant: str, events: Sequence[str]) -> list[str]:
-        """Record events wherever they come from; those that it has are passed over. Gives the accounts it changed."""
+        """Record events wherever they come from. Gives the accounts it changed.
+
+        Those that it has are passed over, and those that give back what nobody told was charged.
+        """
         clock = max((json.loads(event)["at"] for event in events), default=0)
         return [row["account"] for row in await self._database.fetch(_RECORD, tenant, _array(events), clock)]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 from gateway.quotas.drain import Drain
 from gateway.quotas.epochs import Epochs, Tenancy
@@ -16,10 +17,15 @@ from gateway.quotas.journal import Journal
 from gateway.quotas.keys import Keys
 from gateway.quotas.leases import Lease, Leases, identifiers
 from gateway.quotas.ledger import Epoch, Ledger
+from gateway.quotas.reservation import from_about
 from gateway.redis.scripts import Scripts
 
 log = logging.getLogger(__name__)
 
+REMEMBER_SECONDS = 600
+"""Longer than any reservation can still be on its way to Redis."""
+_AT_ONCE = 256
+"""Calls under way."""
 _STEP = 0.01
 """Seconds between looks whether calls are still under way."""
 
@@ -123,6 +129,7 @@ class Recovery:
         old = Keys(tenant, tenancy.epoch)
         await self._drain.drain(old, await self._ledger.position(tenant, tenancy.epoch) or 0)
         events = self._journal.waiting(tenant)
+        await self._drop(Keys(tenant, epoch.number), events)
         changed = await self._ledger.record(tenant, events) if events else []
         self._journal.recorded(tenant, len(events))
         held = self._leases.of(tenant)
@@ -137,6 +144,22 @@ class Recovery:
                 await self._scripts.call("UNLINK", keys.account(account))
         await self._ledger.replayed(tenant, epoch.number, self._process)
         self._replayed.add((tenant, epoch.number))
+
+    async def _drop(self, keys: Keys, events: Sequence[str]) -> None:
+        """Have nobody restore leases that this process ended: theirs or, by its sweep, those of others."""
+        ends = [event for event in events if '"k":"end"' in event]
+        reservations = [from_about(keys.tenant, event[1:-1]) for event in ends]
+        for first in range(0, len(reservations), _AT_ONCE):
+            await asyncio.gather(
+                *(
+                    self._scripts.run(
+                        "drop",
+                        reservation.keys(keys),
+                        (reservation.identifier, self._window if reservation.merges else 0, REMEMBER_SECONDS),
+                    )
+                    for reservation in reservations[first : first + _AT_ONCE]
+                )
+            )
 
     async def _restore(self, keys: Keys, lease: Lease, clock: int) -> None:
         reservation = lease.reservation

@@ -27,7 +27,7 @@ from gateway.quotas.keys import Keys
 from gateway.quotas.leases import Lease, Leases, first_mark
 from gateway.quotas.ledger import Ledger
 from gateway.quotas.limits import Limit, accounts_of
-from gateway.quotas.recovery import Recovery
+from gateway.quotas.recovery import REMEMBER_SECONDS, Recovery
 from gateway.quotas.reservation import MOST_BYTES, Reservation, limit_arguments, windows_of
 from gateway.quotas.slowing import Slowing
 from gateway.quotas.standing import Standing, read, refusal
@@ -37,8 +37,6 @@ from gateway.redis.server import CircuitOpenError
 
 log = logging.getLogger(__name__)
 
-REMEMBER_SECONDS = 600
-"""Longer than any reservation can still be on its way to Redis."""
 _LOADS = 3
 """How often counters may be missing before a reservation is given up."""
 _SETTLE_PAUSE, _LONGEST_PAUSE = 0.25, 5.0

@@ -21,9 +21,9 @@ from gateway.quotas.journal import Journal
 from gateway.quotas.keys import Keys
 from gateway.quotas.leases import Lease, Leases
 from gateway.quotas.ledger import Ledger
-from gateway.quotas.recovery import Recovery
+from gateway.quotas.recovery import REMEMBER_SECONDS, Recovery
 from gateway.quotas.reservation import from_about
-from gateway.quotas.service import REMEMBER_SECONDS, Quotas
+from gateway.quotas.service import Quotas
 from gateway.redis.scripts import Scripts, open_scripts
 
 log = logging.getLogger(__name__)

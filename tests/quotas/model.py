@@ -28,8 +28,8 @@ class Event:
     downloads: int
     octets: int
     at: int
-    known_by: object = None
-    """The process that heard of it."""
+    known_by: set[object] = dataclasses.field(default_factory=set)
+    """The processes that heard of it."""
     in_stream: bool = True
     """It waits for the ledger in Redis."""
     recorded: int | None = None
@@ -70,6 +70,8 @@ class Content:
     octets: int
     until: int
     whole: int = 0
+    grant: Event | None = None
+    """What was charged as the download, if that is known."""
 
 
 @dataclasses.dataclass
@@ -278,6 +280,8 @@ class Model:
             self.clock,
             known_by,
         )
+        if asked.window and not cost.merged:
+            epoch.contents[asked.content_key].grant = event
         whole = asked.way == "whole"
         epoch.leases[asked.identifier] = Running(
             asked.accounts,
@@ -337,8 +341,8 @@ class Model:
         del epoch.leases[identifier]
         epoch.ended.add(identifier)
         self._change(lease, identifier, "end", 0, sent - lease.charged, lease.at, known_by)
-        if lease.grant is not None and lease.grant.known_by is None:
-            lease.grant.known_by = known_by
+        if lease.grant is not None and known_by is not None:
+            lease.grant.known_by.add(known_by)
         if not window:
             if not delivered:
                 self._change(lease, lease.opener, "release", -1, 0, lease.at, known_by)
@@ -351,7 +355,8 @@ class Model:
         content.octets += sent - lease.charged
         if not content.leases and not content.delivered:
             del epoch.contents[key]
-            self._change(lease, lease.opener, "release", -1, 0, content.at, known_by)
+            assert content.grant is not None
+            self._change(content.grant, lease.opener, "release", -1, 0, content.at, known_by)
             return "ended"
         if lease.whole and lease.charged:
             content.whole = 0
@@ -397,6 +402,14 @@ class Model:
             content.leases += 1
             content.octets += charged
 
+    def drop(self, number: int, identifier: str, key: str) -> None:
+        epoch = self.epoch(number)
+        epoch.ended.add(identifier)
+        lease = epoch.leases.pop(identifier, None)
+        content = epoch.contents.get(key)
+        if lease is not None and content is not None and content.opened == lease.opener:
+            content.leases -= 1
+
     def recall(self, number: int, key: str, account: str, window: int, arguments: Sequence[Any]) -> None:
         opener, at, octets, until = (str(arguments[0]), *(int(value) for value in arguments[1:]))
         grant = next(event for event in self.events if event.name == (opener, "grant"))
@@ -413,7 +426,7 @@ class Model:
             self.epoch(number).contents[key] = Content(opener, at, 0, 1, octets, until)
 
     def _change(
-        self, lease: Running, of: str, kind: str, downloads: int, octets: int, at: int, known_by: object
+        self, lease: Running | Event, of: str, kind: str, downloads: int, octets: int, at: int, known_by: object
     ) -> None:
         self._add(of, kind, lease.accounts, lease.windows, lease.content, downloads, octets, at, known_by)
 
@@ -429,7 +442,7 @@ class Model:
         at: int,
         known_by: object,
     ) -> Event:
-        event = Event(reservation, kind, accounts, windows, content, downloads, octets, at, known_by)
+        event = Event(reservation, kind, accounts, windows, content, downloads, octets, at, {known_by} - {None})
         assert event.name not in {other.name for other in self.events}, "the ledger would take only one of them"
         self.events.append(event)
         return event

@@ -267,6 +267,9 @@ class QuotaMachine(RuleBasedStateMachine):
         if name == "restore":
             self.model.restore(int(number), keys, arguments)
             return
+        if name == "drop":
+            self.model.drop(int(number), str(arguments[0]), keys[3])
+            return
         if name == "open":
             if kind == "open" and not epoch.was_open:
                 epoch.usable = epoch.was_open = True
@@ -298,7 +301,7 @@ class QuotaMachine(RuleBasedStateMachine):
             assert [int(answer[5]), int(answer[6]), int(answer[7]), answer[8].decode()] == expected[1:5]
             if known_by is not None:
                 event = next(event for event in self.model.events if event.name == (asked.identifier, "grant"))
-                event.known_by = event.known_by or known_by
+                event.known_by.add(known_by)
         told = [Stand(*(int(value) for value in answer[at : at + 3])) for at in range(first, len(answer), 3)]
         assert told == expected[-1], (asked, told, expected[-1])
 
@@ -551,6 +554,9 @@ class QuotaMachine(RuleBasedStateMachine):
     def reserve_again(self, which: int) -> None:
         """The same call once more, as a connection does that died after sending it."""
         member, lease = self.lease(which)
+        if lease.reservation.identifier not in {*self.epoch.leases, *self.epoch.ended}:
+            # A call that was on its way when an epoch ended goes to the keys of that epoch.
+            return
         before = len(self.model.events)
         self.last = None
         with contextlib.suppress(*_EXPECTED):
@@ -686,8 +692,11 @@ class QuotaMachine(RuleBasedStateMachine):
     async def check(self) -> None:
         await self.recorded()
         model = self.model
+        granted = {event.reservation for event in model.events if event.kind == "grant" and event.recorded is not None}
         for event in model.events:
-            assert event.recorded is not None or event.in_stream or not self.epoch.usable or not self.knows(event)
+            if event.recorded is None and not event.in_stream and self.epoch.usable and self.knows(event):
+                assert event.kind != "grant"
+                assert event.reservation not in granted
         if not self.epoch.usable:
             return
         for member in self.members:
@@ -706,7 +715,7 @@ class QuotaMachine(RuleBasedStateMachine):
 
     def knows(self, event: Any) -> bool:
         """Whether a process that takes part in the epoch heard of it."""
-        return event.known_by in self.members and event.known_by.is_open(self.tenant)
+        return any(member in event.known_by and member.is_open(self.tenant) for member in self.members)
 
     async def recorded(self) -> None:
         """What came to the ledger in this step came now."""
@@ -719,7 +728,7 @@ class QuotaMachine(RuleBasedStateMachine):
         events = {event.name: event for event in self.model.events}
         for row in rows:
             event = events[row["reservation"], row["kind"]]
-            assert event.in_stream or event.known_by in self.members
+            assert event.in_stream or not event.known_by.isdisjoint(self.members)
             assert (event.downloads, event.octets) == (row["downloads"], row["bytes"])
             event.recorded = self.model.clock
 
@@ -789,7 +798,7 @@ def test_redis_the_ledger_and_the_model_count_the_same(
     monkeypatch.setattr(lease_module, "MOST_SLICE", 32)
     for module, name in ((lease_module, "_PAUSE"), (service, "_SETTLE_PAUSE"), (service, "_LONGEST_PAUSE")):
         monkeypatch.setattr(module, name, 0.001)
-    runs = 2000 if os.environ.get("GATEWAY_TEST_EXAMPLES") else 60
+    runs = 2000 if os.environ.get("GATEWAY_TEST_EXAMPLES") else 30
     with asyncio.Runner() as runner:
         opening = opened_world(runner, redis_url, database)
         world = runner.run(opening.__aenter__())

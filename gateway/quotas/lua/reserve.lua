@@ -9,7 +9,7 @@
 --                  windows), a (members of its events), s (seq of the grant); or ended
 --       4 content  hash of this caller and content: opened (the lease that was charged as the download), at, leases
 --                  (running), delivered (how many were), octets (charged), until (when the window ends), whole (until
---                  when it may be handed over again)
+--                  when it may be handed over again), about and windows (a and n of the lease that was charged)
 --       5, 6 …     account and running (sorted set of leases by when they run out) of each account
 -- ARGV  1 id        of the lease
 --       2 promised  bytes that this answer will hold
@@ -117,27 +117,28 @@ local function counted(account, metric, period)
     return used_in_window(account, metric, tonumber(period)), tonumber(period) * SECOND
 end
 
--- Whether a limit is passed, what is used, and when that changes.
+-- Whether a limit is passed, what is used, and when that changes. Nothing is added to what may be as large as a limit:
+-- the sum might not be exact.
 local measures = {}
 
 function measures.downloads(account, _, _, period, value)
     local used, reset = counted(account, 'd', period)
-    local over = value == 0 or (downloads > 0 and used + downloads > value)
+    local over = value == 0 or (downloads > 0 and used > value - downloads)
     if over and (value == 0 or downloads > value) then
         reset = -1
     elseif over and tonumber(period) then
-        reset = until_left(account, 'd', tonumber(period), used + downloads - value)
+        reset = until_left(account, 'd', tonumber(period), used - (value - downloads))
     end
     return over, used, reset, downloads
 end
 
 function measures.bytes(account, _, _, period, value)
     local used, reset = counted(account, 'b', period)
-    local over = value == 0 or (bytes > 0 and used + bytes > value)
+    local over = value == 0 or (bytes > 0 and used > value - bytes)
     if over and (value == 0 or bytes > value) then
         reset = -1
     elseif over and tonumber(period) then
-        reset = until_left(account, 'b', tonumber(period), used + bytes - value)
+        reset = until_left(account, 'b', tonumber(period), used - (value - bytes))
     end
     return over, used, reset, bytes
 end
@@ -241,7 +242,7 @@ if window > 0 then
         redis.call('HSET', KEYS[4], 'leases', leases, 'until', text(now + window))
     else
         redis.call('HSET', KEYS[4], 'opened', id, 'at', text(now), 'leases', leases, 'delivered', delivered,
-            'octets', text(bytes), 'until', text(now + window))
+            'octets', text(bytes), 'until', text(now + window), 'about', ARGV[8], 'windows', ARGV[9])
     end
     if whole and bytes > 0 then
         redis.call('HSET', KEYS[4], 'whole', text(now + window))
