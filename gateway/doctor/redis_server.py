@@ -29,7 +29,7 @@ _PROBE = """#!lua
 redis.call('HSET', KEYS[1], 'probe', 1)
 redis.call('EXPIRE', KEYS[1], 10)
 redis.call('TIME')
-redis.call('INFO', 'server')
+redis.call('INFO', 'replication')
 redis.call('ZADD', KEYS[2], 1, 'probe')
 redis.call('ZCOUNT', KEYS[2], '-inf', '+inf')
 redis.call('EXPIRE', KEYS[2], 10)

@@ -68,8 +68,9 @@ class Loader:
             await self._recall(keys, account)
         for _ in range(_ATTEMPTS):
             day = day_of(now)
+            forgotten = await times_forgotten(self._scripts, keys)
             for balance in await self._ledger.balances(keys.tenant, keys.epoch, [account], date_of(day)):
-                answer = await self._scripts.run("load", *arguments("load", keys, balance, day))
+                answer = await self._scripts.run("load", *arguments("load", keys, balance, day, forgotten))
                 if answer[0] == b"loaded":
                     return
         raise CountersClosedError(keys.tenant)
@@ -86,7 +87,28 @@ class Loader:
             await self._scripts.run("recall", (keys.state, *names), tuple(itertools.chain(*arguments_of)))
 
 
-def arguments(way: Way, keys: Keys, balance: Balance, day: int) -> tuple[tuple[str, ...], tuple[str | int, ...]]:
+async def forget(scripts: Scripts, keys: Keys, accounts: Sequence[str]) -> None:
+    """Have ``accounts`` be loaded anew: the ledger has learnt of them what did not go through Redis.
+
+    Raises:
+        RedisError, OSError, TimeoutError: Redis does not answer.
+    """
+    if accounts:
+        await scripts.run("forget", (keys.state, *(keys.account(account) for account in accounts)), ())
+
+
+async def times_forgotten(scripts: Scripts, keys: Keys) -> int:
+    """How often accounts were forgotten: to be read before what the ledger has of them.
+
+    Raises:
+        RedisError, OSError, TimeoutError: Redis does not answer.
+    """
+    return int(await scripts.call("HGET", keys.state, "forgotten") or 0)
+
+
+def arguments(
+    way: Way, keys: Keys, balance: Balance, day: int, forgotten: int = -1
+) -> tuple[tuple[str, ...], tuple[str | int, ...]]:
     """Keys and arguments of ``load.lua`` for what the ledger has of one account."""
     date = date_of(day)
     usage = balance.usage
@@ -100,6 +122,7 @@ def arguments(way: Way, keys: Keys, balance: Balance, day: int) -> tuple[tuple[s
         (
             way,
             json.dumps(balance.account),
+            forgotten,
             balance.position,
             day,
             month_number(date),

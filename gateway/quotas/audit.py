@@ -104,9 +104,10 @@ class Audit:
         for _ in range(_ATTEMPTS):
             left, unsure = [], left
             day = counters.day_of(await self._now(keys))
+            forgotten = await counters.times_forgotten(self._scripts, keys)
             for balance in await self._ledger.balances(keys.tenant, keys.epoch, unsure, counters.date_of(day)):
                 way: counters.Way = "repair" if repair else "compare"
-                answer = await self._scripts.run("load", *counters.arguments(way, keys, balance, day))
+                answer = await self._scripts.run("load", *counters.arguments(way, keys, balance, day, forgotten))
                 if answer[0] == b"different":
                     yield Finding(keys.tenant, balance.account, _differences(answer[1:]))
                 elif answer[0] not in (b"equal", b"missing"):

@@ -11,13 +11,14 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
+from gateway.quotas import accounts as counters
 from gateway.quotas.drain import Drain
 from gateway.quotas.epochs import Epochs, Tenancy
 from gateway.quotas.journal import Journal
 from gateway.quotas.keys import Keys
 from gateway.quotas.leases import Lease, Leases, identifiers
 from gateway.quotas.ledger import Epoch, Ledger
-from gateway.quotas.reservation import from_about
+from gateway.quotas.reservation import accounts_in, from_about
 from gateway.redis.scripts import Scripts
 
 log = logging.getLogger(__name__)
@@ -126,22 +127,20 @@ class Recovery:
         async with asyncio.timeout(5):
             while tenancy.calls:  # noqa: ASYNC110 - for one round trip at most
                 await asyncio.sleep(_STEP)
-        old = Keys(tenant, tenancy.epoch)
+        old, keys = Keys(tenant, tenancy.epoch), Keys(tenant, epoch.number)
         await self._drain.drain(old, await self._ledger.position(tenant, tenancy.epoch) or 0)
         events = self._journal.waiting(tenant)
-        await self._drop(Keys(tenant, epoch.number), events)
-        changed = await self._ledger.record(tenant, events) if events else []
-        self._journal.recorded(tenant, len(events))
-        held = self._leases.of(tenant)
+        await self._drop(keys, events)
+        if events:
+            await self._ledger.record(tenant, events)
+        held, clock = self._leases.of(tenant), await self._ledger.clock(tenant)
         ended = await self._ledger.ended(tenant, identifiers(held))
-        keys, clock = Keys(tenant, epoch.number), await self._ledger.clock(tenant)
         for lease in held:
             if lease.reservation.identifier not in ended:
                 await self._restore(keys, lease, clock)
-        if epoch.opened:
-            # Too late: accounts may have been loaded without what we told.
-            for account in changed:
-                await self._scripts.call("UNLINK", keys.account(account))
+        # If others opened it meanwhile, since this process was slow, accounts were loaded without what it told.
+        await counters.forget(self._scripts, keys, accounts_in(events))
+        self._journal.recorded(tenant, len(events))
         await self._ledger.replayed(tenant, epoch.number, self._process)
         self._replayed.add((tenant, epoch.number))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from gateway.quotas.keys import Keys
@@ -58,6 +58,11 @@ def from_about(tenant: str, about: str) -> Reservation:
     """The reservation of a lease that somebody else made; what it promised is not told."""
     told: Mapping[str, Any] = json.loads(f"{{{about}}}")
     return Reservation(tenant, told["r"], tuple(told["u"]), told["c"], tuple(told["w"]), 0, -1)
+
+
+def accounts_in(events: Iterable[str]) -> list[str]:
+    """The accounts that events charge."""
+    return sorted({account for event in events for account in json.loads(event)["u"]})
 
 
 @functools.lru_cache(maxsize=4096)

@@ -13,6 +13,7 @@ from gateway.config import Quotas as QuotaSettings
 from gateway.config import Redis as RedisSettings
 from gateway.db import Database
 from gateway.errors import GatewayError
+from gateway.quotas.accounts import forget
 from gateway.quotas.audit import Audit
 from gateway.quotas.calls import SCRIPTS, UNKNOWN_ERRORS, Calls
 from gateway.quotas.drain import Drain
@@ -22,7 +23,7 @@ from gateway.quotas.keys import Keys
 from gateway.quotas.leases import Lease, Leases
 from gateway.quotas.ledger import Ledger
 from gateway.quotas.recovery import REMEMBER_SECONDS, Recovery
-from gateway.quotas.reservation import from_about
+from gateway.quotas.reservation import accounts_in, from_about
 from gateway.quotas.service import Quotas
 from gateway.redis.scripts import Scripts, open_scripts
 
@@ -115,13 +116,11 @@ class Upkeep:
         for tenant in self._journal.tenants():
             await self._drain(tenant)
         for tenant, events in self.quotas.capped.waiting().items():
-            changed = await self._ledger.record(tenant, events)
-            self.quotas.capped.recorded(tenant, events)
+            await self._ledger.record(tenant, events)
             tenancy = self._epochs.tenancies.get(tenant)
-            # They did not go through Redis: what it counts there is to be loaded anew.
             if tenancy is not None:
-                for account in changed:
-                    await self._scripts.call("UNLINK", Keys(tenant, tenancy.epoch).account(account))
+                await forget(self._scripts, Keys(tenant, tenancy.epoch), accounts_in(events))
+            self.quotas.capped.recorded(tenant, events)
 
     async def sweep(self) -> None:
         """End the leases that ran out, bring to the ledger what nobody did, and clear epochs away that are over."""

@@ -7,6 +7,7 @@ import contextlib
 import secrets
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import redis
@@ -14,6 +15,7 @@ import redis
 from gateway.errors import GatewayError
 from gateway.quotas.keys import Keys
 from gateway.quotas.leases import SLICE
+from gateway.quotas.ledger import Balance
 from gateway.quotas.limits import own_account
 from gateway.quotas.upkeep import DRAIN_SECONDS
 from tests.quotas.holders import (
@@ -303,6 +305,37 @@ class TestTwoProcesses:
             assert await one.used() == (downloads, octets)
             kinds = [row.kind for row in await rows_of(ledger)]
             await assert_books_agree(one, ledger, without_end=kinds.count("grant") - kinds.count("end"))
+
+    async def test_an_account_that_is_loaded_while_a_late_process_tells_what_it_did_has_that(
+        self, redis_server: MakeServer, ledger: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        server = redis_server()
+        async with two_holders(server.url, ledger, process_timeout=1) as (one, other):
+            await one.download("a", 10)
+            await asyncio.gather(until(one.is_drained, "drained"), until(other.is_drained, "drained"))
+            await other.used()
+            await other.freeze()
+            await other.download("late", 20)
+            server.ask("FLUSHALL")
+            await assert_unavailable(one)
+            await reopened(one, 2)
+            read, going_on, real = asyncio.Event(), asyncio.Event(), one.ledger.balances
+
+            async def balances(*arguments: Any) -> list[Balance]:
+                found = await real(*arguments)
+                read.set()
+                await going_on.wait()
+                return found
+
+            monkeypatch.setattr(one.ledger, "balances", balances)
+            looking = asyncio.create_task(one.used())
+            await read.wait()
+            await other.go_on()
+            await reopened(other, 2)
+            going_on.set()
+            await looking
+            assert await one.used() == (2, 30)
+            await assert_books_agree(one, ledger)
 
 
 class TestEpochs:

@@ -22,7 +22,7 @@ MOST_TOLD = 50
 _SNAPSHOT = """
 -- Of each account, at one moment: d, b, of today dd and db, and how many leases run. By the time of the scripts.
 local kept = redis.call('HMGET', KEYS[1], 'run', 'clock')
-if not kept[1] or not string.find(redis.call('INFO', 'server'), 'run_id:' .. kept[1], 1, true) then
+if not kept[1] or not string.find(redis.call('INFO', 'replication'), 'master_replid:' .. kept[1], 1, true) then
     return false
 end
 local time = redis.call('TIME')

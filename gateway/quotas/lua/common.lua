@@ -1,7 +1,7 @@
 -- What every script begins with. Counts and times are integers; times are microseconds since 1970.
 --
 -- The state of a tenant in one epoch is a hash: run (of the server that the epoch was opened on), seq (events
--- appended), confirmed (events that the ledger has), clock (the latest time seen), ledger (whose epoch it is), shift (added
+-- appended), confirmed (events that the ledger has), clock (the latest time seen), ledger (whose epoch it is), forgotten (see forget.lua), shift (added
 -- to the time; tests).
 -- An account is a hash: d, b (downloads and bytes in all, promises of running downloads included); day, dd, db and
 -- month, md, mb (the latest day and month, and what was charged to them); tat:SECONDS (see the rate in reserve.lua);
@@ -19,11 +19,12 @@ local function text(number)
     return string.format('%.0f', number)
 end
 
--- The state, if it is of this very run of the server: one that was restarted, or promoted, may have lost events.
+-- The state, if it is of this very run of the server: one that was restarted, or promoted, may have lost events. Either
+-- gives it a new replication id.
 -- Time never runs backwards: a clock that is set back must free nothing.
 local function opened(key)
     local kept = redis.call('HMGET', key, 'run', 'seq', 'confirmed', 'clock', 'shift')
-    if not kept[1] or not string.find(redis.call('INFO', 'server'), 'run_id:' .. kept[1], 1, true) then
+    if not kept[1] or not string.find(redis.call('INFO', 'replication'), 'master_replid:' .. kept[1], 1, true) then
         return nil
     end
     local time = redis.call('TIME')

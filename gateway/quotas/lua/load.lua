@@ -4,15 +4,16 @@
 -- KEYS  1 state  2 events  3 account
 -- ARGV  1 way       "load" it if it is missing, "compare" it, or "repair" it
 --       2 name      of the account, as JSON text
---       3 position  in the stream, up to which the ledger has the events
---       4 day  5 month, that the numbers are for, as in common.lua
---       6 downloads  7 bytes in all;  8, 9 of the day;  10, 11 of the month
---       12 … rolling windows, four each: window in seconds, bucket, downloads, bytes
+--       3 forgotten  how often accounts had been by then, see forget.lua; -1 does not matter
+--       4 position  in the stream, up to which the ledger has the events
+--       5 day  6 month, that the numbers are for, as in common.lua
+--       7 downloads  8 bytes in all;  9, 10 of the day;  11, 12 of the month
+--       13 … rolling windows, four each: window in seconds, bucket, downloads, bytes
 -- Gives {"loaded"}; for "compare" and "repair" {"equal"} or {"different", field, found, expected, …}, {"missing"} if it
 -- is not there; {"late"}: the numbers are too old by now, ask the ledger again; {"behind"}: too much waits for it;
 -- {"closed"}.
 local MOST = 5000
-local way, position, day, month = ARGV[1], tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local way, position, day, month = ARGV[1], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 
 local state = opened(KEYS[1])
 if not state then
@@ -25,7 +26,8 @@ elseif way ~= 'load' and not there then
     return {'missing'}
 end
 local today = floor(state.now / DAY)
-if state.confirmed > position or today ~= day or month_of(today) ~= month then
+local overtaken = ARGV[3] ~= '-1' and ARGV[3] ~= (redis.call('HGET', KEYS[1], 'forgotten') or '0')
+if overtaken or state.confirmed > position or today ~= day or month_of(today) ~= month then
     return {'late'}
 end
 local waiting = redis.call('XRANGE', KEYS[2], text(position + 1), '+', 'COUNT', MOST + 1)
@@ -34,8 +36,8 @@ if #waiting > MOST then
 end
 
 local expected = {
-    d = tonumber(ARGV[6]), b = tonumber(ARGV[7]), day = day, dd = tonumber(ARGV[8]), db = tonumber(ARGV[9]),
-    month = month, md = tonumber(ARGV[10]), mb = tonumber(ARGV[11])
+    d = tonumber(ARGV[7]), b = tonumber(ARGV[8]), day = day, dd = tonumber(ARGV[9]), db = tonumber(ARGV[10]),
+    month = month, md = tonumber(ARGV[11]), mb = tonumber(ARGV[12])
 }
 local function add(field, amount)
     expected[field] = (expected[field] or 0) + amount
@@ -46,7 +48,7 @@ local function add_to_window(window, bucket, downloads, bytes)
         add('r' .. text(window) .. ':' .. text(bucket) .. ':b', bytes)
     end
 end
-for first = 12, #ARGV, 4 do
+for first = 13, #ARGV, 4 do
     local window, bucket, downloads, bytes = unpack(ARGV, first, first + 3)
     add_to_window(tonumber(window), tonumber(bucket), tonumber(downloads), tonumber(bytes))
 end
