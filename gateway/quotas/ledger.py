@@ -41,8 +41,8 @@ fresh AS (
         DO UPDATE SET downloads = u.downloads + excluded.downloads, bytes = u.bytes + excluded.bytes
     RETURNING account
 )"""
-"""Events become rows, each at most once, and their sums. It wants ``tenant``, a row or none, and ``told``, the events. The
-buckets of rolling windows are those of ``lua/common.lua``."""
+"""Events become rows, each at most once, and their sums. It wants ``tenant``, a row or none, and ``told``, the events.
+The buckets of rolling windows are those of ``lua/common.lua``."""
 
 _DRAIN = f"""
 WITH tenant AS (
@@ -60,7 +60,8 @@ WITH tenant AS (SELECT tenant_id FROM tenants WHERE name = $1), latest AS (
     WHERE e.tenant_id = latest.tenant_id AND e.epoch = latest.epoch
 ), heard AS ({_TOLD}), told AS (
     SELECT * FROM heard e WHERE k = 'grant' OR EXISTS (SELECT FROM heard g WHERE g.r = e.r AND g.k = 'grant')
-        OR EXISTS (SELECT FROM quota_ledger g JOIN tenant USING (tenant_id) WHERE g.reservation = e.r AND g.kind = 'grant')
+        OR EXISTS (SELECT FROM quota_ledger g JOIN tenant USING (tenant_id)
+                   WHERE g.reservation = e.r AND g.kind = 'grant')
 ), {_FRESH}
 SELECT DISTINCT account FROM summed"""  # noqa: S608 - as above
 

@@ -124,9 +124,14 @@ class Asked:
             for number, metric, period, value, burst, soft in _sixes(arguments[10:])
         )
         windows = tuple(int(window) for window in str(arguments[8]).split())
+        promised, mark, size, window, ttl = (int(value) for value in arguments[1:6])
         return Asked(
             str(arguments[0]),
-            *(int(value) for value in arguments[1:6]),
+            promised,
+            mark,
+            size,
+            window,
+            ttl,
             about,
             windows,
             str(arguments[9]),
@@ -457,7 +462,7 @@ def _width(window: int) -> int:
 
 
 def _date(at: int) -> datetime.datetime:
-    return datetime.datetime(1970, 1, 1) + datetime.timedelta(microseconds=at)
+    return datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC) + datetime.timedelta(microseconds=at)
 
 
 def _counts(event: Event, period: str, now: int) -> bool:

@@ -125,7 +125,7 @@ class Process:
         (balance,) = await self.ledger.balances(tenant, keys.epoch, [account], counters.date_of(day))
         answer = await self.scripts.run("load", *counters.arguments("compare", keys, balance, day))
         assert answer[0] in (b"equal", b"different", b"missing"), answer
-        return [part for part in answer[1:]]
+        return list(answer[1:])
 
 
 @contextlib.asynccontextmanager

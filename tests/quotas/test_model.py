@@ -1,5 +1,5 @@
-"""Quotas against a model of plain dictionaries: whatever several processes do in whatever order, and whatever is lost on
-the way, Redis, the ledger and the model count the same.
+"""Quotas against a model of plain dictionaries: whatever several processes do in whatever order, and whatever is lost
+on the way, Redis, the ledger and the model count the same.
 
 Time stands still unless a rule moves it: the clock of a tenant is set to a time that the server's has not reached, and
 time never runs backwards. That is also the clock that is set back, all the while.
@@ -126,7 +126,10 @@ numbers = st.integers(0, 5)
 
 
 def _same(work: Any) -> Any:
-    return lambda self, **given: work(self, **given)
+    def same(self: Any, **given: Any) -> None:
+        work(self, **given)
+
+    return same
 
 
 def limits_for(account: str) -> st.SearchStrategy[Limit]:
@@ -241,6 +244,12 @@ class QuotaMachine(RuleBasedStateMachine):
     async def keys(self) -> list[bytes]:
         return [key async for key in self.world.client.scan_iter(_glob(self.prefix) + "*", count=1000)]
 
+    async def forget_key(self, key: str) -> None:
+        await self.world.client.unlink(key)
+
+    async def forget_scripts(self) -> None:
+        await self.world.client.script_flush()
+
     async def forget_keys(self) -> None:
         if keys := await self.keys():
             await self.world.client.unlink(*keys)
@@ -353,6 +362,9 @@ class QuotaMachine(RuleBasedStateMachine):
             for name in [name for name in tats if name[0] == account]:
                 del tats[name]
 
+    def forget_last(self) -> None:
+        self.last = None
+
     # Rules: callers.
 
     @rule(who=callers, given=st.data())
@@ -422,23 +434,25 @@ class QuotaMachine(RuleBasedStateMachine):
 
     async def asking(self, member: Member, ask: Coroutine[Any, Any, T]) -> T | None:
         """What was granted; None if it was not."""
-        self.last = None
+        self.forget_last()
         before = len(self.model.events)
         could = self.epoch.usable and member.is_open(self.tenant)
         lost = bool(member.wire.faults.get("reserve"))
+        refused: GatewayError | None = None
         try:
             granted = await ask
         except GatewayError as error:
+            refused = error
+        if refused is not None:
             if self.epoch.usable and member.is_open(self.tenant):
                 await member.process.settled()
-            if error.status == 503:
-                assert not could or lost, error
-                assert int(error.headers["Retry-After"]) >= 1
+            if refused.status == 503:
+                assert not could or lost, refused
+                assert int(refused.headers["Retry-After"]) >= 1
             else:
-                assert error.status == 429
-                assert self.last is not None
+                assert refused.status == 429
                 assert len(self.model.events) == before
-                self.right_words(error)
+                self.right_words(refused)
             return None
         assert could
         assert not lost
@@ -558,7 +572,7 @@ class QuotaMachine(RuleBasedStateMachine):
             # A call that was on its way when an epoch ended goes to the keys of that epoch.
             return
         before = len(self.model.events)
-        self.last = None
+        self.forget_last()
         with contextlib.suppress(*_EXPECTED):
             self.run(member.process.quotas._ask(lease.reservation, lease.limits, "stream"))
         if self.last is not None and lease.reservation.identifier in self.epoch.leases:
@@ -630,11 +644,11 @@ class QuotaMachine(RuleBasedStateMachine):
         """An account that nobody used for long; or the scripts, as an administrator may have it."""
         accounts = [*map(_own, self.callers), "tenant", "group:g", "role:R", "anonymous"]
         if which == len(accounts):
-            self.run(self.world.client.script_flush())
+            self.run(self.forget_scripts())
             return
         account = accounts[which]
         key = f"{self.prefix}{self.number}:account:{account}"
-        self.run(self.world.client.unlink(key))  # type: ignore[arg-type]
+        self.run(self.forget_key(key))
         self.unlinked(key)
 
     @precondition(lambda self: self.epoch.usable)
@@ -703,11 +717,11 @@ class QuotaMachine(RuleBasedStateMachine):
             if member.is_open(self.tenant):
                 await member.process.settled()
         await self.recorded()
-        member = next((member for member in self.members if member.is_open(self.tenant)), None)
-        if member is None:
+        opened = [member for member in self.members if member.is_open(self.tenant)]
+        if not opened:
             return
         accounts = sorted({account for event in model.events for account in event.accounts})
-        differences = await asyncio.gather(*(member.process.compared(self.tenant, account) for account in accounts))
+        differences = await asyncio.gather(*(opened[0].process.compared(self.tenant, account) for account in accounts))
         assert not any(differences), differences
         for account in accounts:
             await self.redis_has(account)
@@ -721,7 +735,8 @@ class QuotaMachine(RuleBasedStateMachine):
         """What came to the ledger in this step came now."""
         rows = await self.world.database.fetch(
             "UPDATE quota_ledger SET recorded_at = 'epoch'::timestamptz + $2 * interval '1 microsecond'"
-            " WHERE tenant_id = $1 AND recorded_at < now() + interval '1 day' RETURNING reservation, kind, downloads, bytes",
+            " WHERE tenant_id = $1 AND recorded_at < now() + interval '1 day' "
+            " RETURNING reservation, kind, downloads, bytes",
             self.tenant_id,
             self.model.clock,
         )
@@ -736,7 +751,7 @@ class QuotaMachine(RuleBasedStateMachine):
         found = await self.world.client.hgetall(f"{self.prefix}{self.number}:account:{account}")
         if not found:
             return
-        kept = {name.decode(): int(value) for name, value in found.items()}
+        kept = {_text(name): int(value) for name, value in found.items()}
         model, now = self.model, self.model.clock
         used = {
             (period, metric): model.used(account, metric, period)
@@ -772,6 +787,10 @@ def _own(caller: Principal) -> str:
 def _accounts(caller: Principal, limits: Sequence[Limit]) -> tuple[str, ...]:
     always = [_own(caller), "tenant"] if caller.email else [_own(caller), "anonymous", "tenant"]
     return (*always, *sorted({limit.account for limit in limits} - set(always)))
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def _glob(text: str) -> str:
