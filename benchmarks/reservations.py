@@ -46,14 +46,14 @@ from gateway.delivery.transfer import Transfer
 from gateway.embedded import Services, run_services
 from gateway.identity.principal import Principal
 from gateway.quotas import accounts as counters
+from gateway.quotas.calls import SCRIPTS
 from gateway.quotas.keys import Keys
 from gateway.quotas.leases import first_mark
 from gateway.quotas.ledger import Balance
 from gateway.quotas.limits import Limit, accounts_of
+from gateway.quotas.recovery import REMEMBER_SECONDS
 from gateway.quotas.reservation import Reservation, limit_arguments
-from gateway.quotas.service import REMEMBER_SECONDS
 from gateway.quotas.upkeep import open_quotas
-from gateway.redis.server import read_scripts
 
 USERS, CONTENTS = 100, 1000
 SIZE = 1_000_000
@@ -235,7 +235,7 @@ async def gateway(services: Services) -> AsyncIterator[Side]:
 @contextlib.asynccontextmanager
 async def plain_redis(url: str) -> AsyncIterator[Side]:
     """The scripts by redis-py, as anybody would run them: one call each."""
-    tenant, scripts, files, settings = "plain", read_scripts("gateway.quotas"), _files(), QuotaSettings()
+    tenant, scripts, files, settings = "plain", SCRIPTS, _files(), QuotaSettings()
     keys, callers = Keys(tenant, 1), _callers(tenant)
     pool = redis.asyncio.BlockingConnectionPool.from_url(url, max_connections=POOL)
     async with redis.asyncio.Redis.from_pool(pool) as client:

@@ -31,6 +31,7 @@ from gateway.quotas.leases import Lease
 from gateway.quotas.ledger import Ledger
 from gateway.quotas.limits import Limit
 from gateway.quotas.service import Quotas
+from gateway.quotas.usage import Amount, Usage
 from gateway.redis.scripts import Scripts, open_scripts
 
 USER = Principal("esa", "scientist", "scientist@example.org", "REGISTERED_USER")
@@ -259,3 +260,9 @@ async def all_keys(url: str) -> dict[str, int]:
     """Seconds to live of every key, -1 for ever."""
     async with redis.asyncio.Redis.from_url(url) as client:
         return {key.decode(): await client.ttl(key) async for key in client.scan_iter()}
+
+
+def usage(downloads: int, octets: int, running: int) -> Usage:
+    """What an account has used, all of it today."""
+    amount = Amount(downloads, octets)
+    return Usage(downloads, octets, running, today=amount, month=amount)

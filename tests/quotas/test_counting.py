@@ -23,8 +23,7 @@ from gateway.quotas.accounts import month_number
 from gateway.quotas.keys import Keys
 from gateway.quotas.limits import Limit
 from gateway.quotas.reservation import MOST_BYTES
-from gateway.quotas.service import Usage
-from tests.quotas.support import OWN, USER, Process, download, file, opened_database, process, set_clock, user
+from tests.quotas.support import OWN, USER, Process, download, file, opened_database, process, set_clock, usage, user
 
 DAY = 86_400_000_000
 LATER = 25_000 * DAY
@@ -123,7 +122,7 @@ async def test_accounts_with_odd_names_are_loaded_with_what_waits_for_the_ledger
             key = one.epochs.keys(tenant).account(f"user:{name}")
             assert client.delete(key) == 1
             found = await one.quotas.usage(tenant, [f"user:{name}"])
-            assert found == {f"user:{name}": Usage(2, 7, 0)}
+            assert found == {f"user:{name}": usage(2, 7, 0)}
 
 
 def bytes_limit(value: int, period: str = "total") -> tuple[Limit, ...]:

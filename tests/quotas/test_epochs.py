@@ -14,8 +14,8 @@ from gateway.delivery.transfer import Transfer
 from gateway.errors import GatewayError
 from gateway.quotas.keys import Keys
 from gateway.quotas.limits import Limit
-from gateway.quotas.service import Usage
-from tests.quotas.support import OWN, USER, Process, download, file, opened_database, process, set_clock
+from gateway.quotas.usage import Usage
+from tests.quotas.support import OWN, USER, Process, download, file, opened_database, process, set_clock, usage
 
 LATER = 25_000 * 86_400_000_000
 """A time that has not come."""
@@ -110,10 +110,10 @@ class TestTold:
         with pytest.raises(GatewayError):
             await one.quotas.reserve(USER, file("a"), Transfer(10))
         await one.settled()
-        assert await used(one) == Usage(1, 5, 0)
+        assert await used(one) == usage(1, 5, 0)
         await client.flushdb()
         await recover(one)
-        assert await used(one) == Usage(1, 5, 0)
+        assert await used(one) == usage(1, 5, 0)
 
     async def test_what_gives_back_a_download_that_was_lost_is_passed_over(
         self, one: Process, other: Process, opened: Database, client: redis.asyncio.Redis
@@ -123,12 +123,12 @@ class TestTold:
         second = await other.quotas.reserve(USER, file("a"), Transfer(10))
         await one.quotas.settle(first, delivered=False)
         await other.quotas.settle(second, delivered=False)
-        assert await used(other) == Usage(0, 0, 0)
+        assert await used(other) == usage(0, 0, 0)
         # The first process dies at the same moment as Redis.
         await opened.fetch("DELETE FROM quota_processes WHERE process = $1", one.upkeep.process)
         await client.flushdb()
         await recover(other)
-        assert await used(other) == Usage(0, 0, 0)
+        assert await used(other) == usage(0, 0, 0)
 
 
 async def test_a_download_is_given_back_to_whom_it_was_charged(one: Process) -> None:
@@ -139,14 +139,14 @@ async def test_a_download_is_given_back_to_whom_it_was_charged(one: Process) -> 
     second = await one.quotas.reserve(USER, file("a"), Transfer(10))
     await one.quotas.settle(first, delivered=False)
     await one.quotas.settle(second, delivered=False)
-    assert await used(one, "group:g") == Usage(0, 0, 0)
-    assert await used(one) == Usage(0, 0, 0)
+    assert await used(one, "group:g") == usage(0, 0, 0)
+    assert await used(one) == usage(0, 0, 0)
     first = await one.quotas.reserve(USER, file("b"), Transfer(10))
     second = await one.quotas.reserve(USER, file("b", group), Transfer(10))
     await one.quotas.settle(first, delivered=False)
     await one.quotas.settle(second, delivered=False)
-    assert await used(one, "group:g") == Usage(0, 0, 0)
-    assert await used(one) == Usage(0, 0, 0)
+    assert await used(one, "group:g") == usage(0, 0, 0)
+    assert await used(one) == usage(0, 0, 0)
 
 
 class TestRestoring:
@@ -165,6 +165,6 @@ class TestRestoring:
         for found in (one, one, other, one, other):
             await found.upkeep.look()
         lease.transfer.sent = 30
-        assert await used(one) == Usage(1, 100, 0)
+        assert await used(one) == usage(1, 100, 0)
         await one.quotas.settle(lease, delivered=True)
-        assert await used(one) == Usage(1, 100, 0)
+        assert await used(one) == usage(1, 100, 0)

@@ -14,8 +14,8 @@ from gateway.delivery.transfer import Transfer
 from gateway.errors import ConfigurationError, GatewayError
 from gateway.identity.principal import Principal, anonymous
 from gateway.quotas.limits import Limit
-from gateway.quotas.service import Quotas, Usage
-from tests.quotas.support import OWN, USER, download, file, open_quotas, user
+from gateway.quotas.service import Quotas
+from tests.quotas.support import OWN, USER, download, file, open_quotas, usage, user
 
 
 @pytest.fixture
@@ -29,8 +29,8 @@ def own(who: Principal) -> str:
 
 
 async def used(quotas: Quotas, who: Principal = USER) -> tuple[int, int]:
-    usage = (await quotas.usage(who.tenant, [own(who)]))[own(who)]
-    return usage.downloads, usage.octets
+    found = (await quotas.usage(who.tenant, [own(who)]))[own(who)]
+    return found.downloads, found.octets
 
 
 def at_most(downloads: int = -1, octets: int = -1, who: Principal = USER) -> tuple[Limit, ...]:
@@ -53,10 +53,10 @@ async def refusal(
 class TestCharging:
     async def test_bytes_are_promised_first_and_charged_as_sent(self, quotas: Quotas) -> None:
         lease = await quotas.reserve(USER, file("a"), Transfer(1000))
-        assert await quotas.usage("esa", [OWN, "tenant"]) == {OWN: Usage(1, 1000, 1), "tenant": Usage(1, 1000, 1)}
+        assert await quotas.usage("esa", [OWN, "tenant"]) == {OWN: usage(1, 1000, 1), "tenant": usage(1, 1000, 1)}
         lease.transfer.sent = 300
         await quotas.settle(lease, delivered=True)
-        assert await quotas.usage("esa", [OWN, "tenant"]) == {OWN: Usage(1, 300, 0), "tenant": Usage(1, 300, 0)}
+        assert await quotas.usage("esa", [OWN, "tenant"]) == {OWN: usage(1, 300, 0), "tenant": usage(1, 300, 0)}
 
     async def test_what_delivered_nothing_costs_nothing(self, quotas: Quotas) -> None:
         await download(quotas, USER, file("a"), 1000, 0)
@@ -96,7 +96,7 @@ class TestCharging:
             await download(quotas, who, file("a"), 10, sent)
         await download(quotas, anonymous("esa", "198.51.100.0/24"), file("a"), 10)
         assert await used(quotas, who) == (2, 14)
-        assert await quotas.usage("esa", ["anonymous"]) == {"anonymous": Usage(3, 24, 0)}
+        assert await quotas.usage("esa", ["anonymous"]) == {"anonymous": usage(3, 24, 0)}
 
     async def test_what_somebody_else_sends_is_charged_whole_and_once(self, quotas: Quotas) -> None:
         once = at_most(1, 100)
