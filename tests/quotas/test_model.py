@@ -350,8 +350,16 @@ class QuotaMachine(RuleBasedStateMachine):
     def ran_recall(
         self, number: int, keys: Sequence[str], arguments: Sequence[Any], answer: list[Any], known_by: Member | None
     ) -> None:
-        account = next(event.accounts[0] for event in self.model.events if event.name == (str(arguments[0]), "grant"))
-        self.model.recall(number, keys[1], account, WINDOW, arguments)
+        for content, key in enumerate(keys[1:]):
+            told = arguments[4 * content : 4 * content + 4]
+            account = next(event.accounts[0] for event in self.model.events if event.name == (str(told[0]), "grant"))
+            self.model.recall(number, key, account, WINDOW, told)
+
+    def ran_forget(
+        self, number: int, keys: Sequence[str], arguments: Sequence[Any], answer: list[Any], known_by: Member | None
+    ) -> None:
+        for key in keys[1:]:
+            self.unlinked(key)
 
     def unlinked(self, key: str) -> None:
         """An account that is loaded anew forgets its rates."""

@@ -121,6 +121,9 @@ class TestRedisThatLostSomething:
         self, redis_server: MakeServer, ledger: str
     ) -> None:
         primary, replica = redis_server(), redis_server()
+        # The first replica of all gives its primary another replication id, and so every tenant another epoch.
+        await asyncio.to_thread(_replicate, primary, replica)
+        replica.ask("REPLICAOF", "NO", "ONE")
         async with line_to(primary.url) as (line, url), two_holders(url, ledger) as (one, other):
             running = await one.reserve("running", 1000, OTHER)
             await one.download("known to the replica", 10)
