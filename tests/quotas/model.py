@@ -266,10 +266,10 @@ class Model:
             return ["granted", again.downloads, again.charged, again.at, again.opener, states]
         cost = self.cost(epoch, asked)
         standings = self.standings(epoch, asked, cost)
-        if any(stand.state == 1 for stand in standings):
-            return ["refused", standings]
         if asked.way.startswith("?"):
             return ["possible", cost.downloads, cost.octets, standings]
+        if any(stand.state == 1 for stand in standings):
+            return ["refused", standings]
         for bound, stand in zip(asked.bounds, standings, strict=True):
             if bound.metric == "rate":
                 epoch.tats[bound.account, bound.period] = self.clock + stand.reset

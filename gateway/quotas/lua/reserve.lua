@@ -79,6 +79,8 @@ elseif window > 0 then
     end
     downloads = merged and 0 or 1
 end
+-- What is charged already costs nothing more.
+local more_downloads, more_bytes = again and 0 or downloads, again and 0 or bytes
 
 -- Where the caller stands.
 local day = floor(now / DAY)
@@ -123,24 +125,24 @@ local measures = {}
 
 function measures.downloads(account, _, _, period, value)
     local used, reset = counted(account, 'd', period)
-    local over = value == 0 or (downloads > 0 and used > value - downloads)
-    if over and (value == 0 or downloads > value) then
+    local over = value == 0 or (more_downloads > 0 and used > value - more_downloads)
+    if over and (value == 0 or more_downloads > value) then
         reset = -1
     elseif over and tonumber(period) then
-        reset = until_left(account, 'd', tonumber(period), used - (value - downloads))
+        reset = until_left(account, 'd', tonumber(period), used - (value - more_downloads))
     end
-    return over, used, reset, downloads
+    return over, used, reset, more_downloads
 end
 
 function measures.bytes(account, _, _, period, value)
     local used, reset = counted(account, 'b', period)
-    local over = value == 0 or (bytes > 0 and used > value - bytes)
-    if over and (value == 0 or bytes > value) then
+    local over = value == 0 or (more_bytes > 0 and used > value - more_bytes)
+    if over and (value == 0 or more_bytes > value) then
         reset = -1
     elseif over and tonumber(period) then
-        reset = until_left(account, 'b', tonumber(period), used - (value - bytes))
+        reset = until_left(account, 'b', tonumber(period), used - (value - more_bytes))
     end
-    return over, used, reset, bytes
+    return over, used, reset, more_bytes
 end
 
 function measures.concurrent(_, _, running, _, value)
