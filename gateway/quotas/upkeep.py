@@ -169,8 +169,9 @@ class Upkeep:
 
 async def _repeat(work: Callable[[], Awaitable[None]], seconds: float, *, wake: asyncio.Event | None = None) -> None:
     """``work`` again and again; processes that began at the same moment do not go on so."""
+    chance = random.Random()  # noqa: S311 - no secret
     while True:
-        pause = seconds * random.uniform(0.8, 1.2)  # noqa: S311 - no secret
+        pause = seconds * chance.uniform(0.8, 1.2)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(pause):
                 await (wake or asyncio.Event()).wait()

