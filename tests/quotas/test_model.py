@@ -35,7 +35,7 @@ from gateway.quotas.calls import SCRIPTS, UNKNOWN_ERRORS
 from gateway.quotas.leases import Lease
 from gateway.quotas.limits import Limit
 from gateway.redis.scripts import Scripts, open_scripts
-from tests.quotas.model import DAY, SECOND, Asked, Model, Stand
+from tests.quotas.model import DAY, SECOND, Asked, Cost, Model, Stand
 from tests.quotas.support import Process, file, opened_database, redis_settings, user
 
 T = TypeVar("T")
@@ -186,6 +186,7 @@ class QuotaMachine(RuleBasedStateMachine):
         """The last script that reserves, its answer and what the model says."""
         self.dump: tuple[int, dict[bytes, bytes], set[tuple[str, str]]] | None = None
         self.members: list[Member] = []
+        self.asked: Asked | None = None
         self.problems: list[Exception] = []
         self.run(self.begin())
 
@@ -299,7 +300,7 @@ class QuotaMachine(RuleBasedStateMachine):
         expected = self.model.reserve(number, asked, known_by)
         kind = answer[0].decode()
         assert kind == expected[0]
-        self.last = (kind, answer, expected)
+        self.last, self.asked = (kind, answer, expected), asked
         if kind == "ended":
             return
         assert int(answer[1]) == self.model.clock
@@ -495,10 +496,11 @@ class QuotaMachine(RuleBasedStateMachine):
             return
         now = self.model.clock
 
-        async def would_be(later: int) -> tuple[bool, int]:
+        async def would_be(later: int) -> tuple[bool, Cost]:
             await self.set_clock(now + later)
             estimate = await member.process.quotas.estimate(self.callers[who], wanted, promised)
-            return estimate.admitted, estimate.downloads
+            assert self.asked is not None
+            return estimate.admitted, self.model.cost(self.epoch, self.asked)
 
         try:
             _, cost = await would_be(0)
@@ -700,14 +702,16 @@ class QuotaMachine(RuleBasedStateMachine):
         for member in self.members:
             # What was to be lost of other calls is not of these.
             member.wire.faults.clear()
-        for _ in range(3):
+        for _ in range(4):
             for member in self.members:
-                # One that has just found an epoch open has not found out yet that it is lost, too.
-                with contextlib.suppress(*_EXPECTED):
-                    await member.process.quotas.usage(self.tenant, ["tenant"])
+                # Whoever asks Redis finds out; the others hear of it.
+                await self.upkeep(self.ask_redis(member))
                 await member.process.upkeep.look()
         assert self.epoch.usable
         assert all(member.is_open(self.tenant) for member in self.members)
+
+    async def ask_redis(self, member: Member) -> None:
+        await member.process.quotas.usage(self.tenant, ["tenant"])
 
     # What always holds.
 
