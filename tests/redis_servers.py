@@ -246,11 +246,13 @@ class RedisCluster:
         source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", self.identifier(target))
 
     def move_keys(self, slot: int, source: RedisServer, target: RedisServer) -> int:
-        """Move the keys of the slot one by one; what has several of them is answered TRYAGAIN meanwhile."""
+        """Move the keys of the slot, a few at a time; what has several of them is answered TRYAGAIN meanwhile."""
         moved = 0
-        while keys := source.ask("CLUSTER", "GETKEYSINSLOT", slot, 1):
-            source.ask(*("MIGRATE", "127.0.0.1", target.port, _text(keys[0]), 0, 5000, "AUTH", PASSWORD))
-            moved += 1
+        with source.client() as client:
+            while keys := client.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 10):
+                where = ("127.0.0.1", target.port, "", 0, 5000, "AUTH", PASSWORD)
+                client.execute_command("MIGRATE", *where, "KEYS", *map(_text, keys))
+                moved += len(keys)
         return moved
 
     def end_move(self, slot: int, target: RedisServer) -> None:

@@ -23,7 +23,7 @@ from redis.backoff import NoBackoff
 from gateway.embedded import Services, StartError, binaries, run_services
 from gateway.embedded.directory import new_directory_name
 from gateway.errors import ConfigurationError
-from tests.embedded.processes import ROOT, Process, alive, answer, descendants
+from tests.embedded.processes import ROOT, Process, alive, answer, command_line, descendants
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks at processes by /proc")
 
@@ -124,7 +124,12 @@ def test_an_exception_passes_and_nothing_is_left() -> None:
 
 
 def supervisors() -> set[Process]:
-    return {process for process in descendants(os.getpid()) if process.parent == os.getpid()}
+    """Of this process, which may well have other children."""
+    return {
+        process
+        for process in descendants(os.getpid())
+        if process.parent == os.getpid() and "gateway.embedded.supervisor" in command_line(process)
+    }
 
 
 def test_a_missing_wheel_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

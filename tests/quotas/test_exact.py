@@ -158,10 +158,12 @@ async def test_segments_of_anonymous_callers_are_never_merged(gateway: RunningGa
     entry = await gateway.catalogue.file(CONTENT[: 8 * MEBIBYTE], collection="open")
     await gateway.catalogue.limit("anonymous", downloads=1000)
     await aria2c(tmp_path / "got", f"{gateway.url}{entry.regards}?scope=esa")
+    # On a fast machine one connection may have fetched all segments.
+    for start in (0, MEBIBYTE):
+        await gateway.get(f"{entry.regards}?scope=esa", Range=f"bytes={start}-{start + MEBIBYTE - 1}")
     downloads, _ = await usage_as_logged(gateway, None)
     served = [json.loads(line) for line in gateway.access_log]
-    # On a fast machine a segment is there before the fourth connection is.
-    assert downloads == sum(line.get("sent", 0) > 0 for line in served) >= 2
+    assert downloads == sum(line.get("sent", 0) > 0 for line in served) >= 3
 
 
 @pytest.mark.parametrize("client", ["curl", "wget", "aria2c"])

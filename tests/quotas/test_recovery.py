@@ -261,7 +261,12 @@ class TestTwoProcesses:
         self, redis_server: MakeServer, ledger: str
     ) -> None:
         server = redis_server()
-        async with two_holders(server.url, ledger, process_timeout=1, lease_ttl=3) as (one, other):
+        # Nobody sweeps: else one might bring to the ledger what the other did last.
+        seldom = (0.05, 0.05, 60)
+        async with (
+            open_holder(server.url, ledger, process_timeout=1, lease_ttl=3, seconds=seldom) as one,
+            open_holder(server.url, ledger, process_timeout=1, lease_ttl=3, seconds=seldom) as other,
+        ):
             await one.download("a", 10)
             running = await other.reserve("running", 1000, OTHER)
             await asyncio.gather(until(one.is_drained, "drained"), until(other.is_drained, "drained"))
