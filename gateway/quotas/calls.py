@@ -46,7 +46,8 @@ class Calls:
                 self._epochs.doubt(keys)
                 raise CountersClosedError(tenant)
             if kind == b"granted":
-                self._journal.add(tenant, keys.epoch, int(answer[2]), answer[4].decode())
+                if answer[4]:
+                    self._journal.add(tenant, keys.epoch, int(answer[2]), answer[4].decode())
                 self._confirm(keys, answer[3])
             elif kind == b"ended":
                 for number in range(2, len(answer), 2):

@@ -34,11 +34,11 @@ class Keys:
         return f"{self.prefix}events"
 
     def lease(self, identifier: str) -> str:
-        """Hash: one reservation."""
+        """Text: one reservation."""
         return f"{self.prefix}lease:{identifier}"
 
     def content(self, account: str, content: str) -> str:
-        """Hash: one caller's download of one content."""
+        """Text: one caller's download of one content."""
         return _contents(self, account) + content
 
     def account(self, account: str) -> str:

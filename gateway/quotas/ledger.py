@@ -25,17 +25,22 @@ fresh AS (
     FROM tenant CROSS JOIN told e
     ON CONFLICT DO NOTHING
     RETURNING tenant_id, accounts, downloads, bytes, began_at, windows
+), by_caller AS (
+    -- Most events of a batch share their accounts and periods: these are taken apart once for all of them.
+    SELECT tenant_id, accounts, periods, sum(downloads) AS downloads, sum(bytes) AS bytes
+    FROM fresh CROSS JOIN LATERAL (
+        SELECT ARRAY['total', to_char(began_at AT TIME ZONE 'UTC', 'YYYY-MM-DD'),
+                     to_char(began_at AT TIME ZONE 'UTC', 'YYYY-MM')] || ARRAY(
+            SELECT format('r%s:%s', w, div((extract(epoch FROM began_at) * 1000000)::bigint,
+                                           ceil(w::bigint * 1000000 / 60.0)::bigint))
+            FROM unnest(windows) AS w
+        ) AS periods
+    ) AS began
+    GROUP BY tenant_id, accounts, periods
 ), summed AS (
     INSERT INTO quota_usage AS u (tenant_id, account, period, downloads, bytes)
     SELECT tenant_id, account, period, sum(downloads), sum(bytes)
-    FROM fresh CROSS JOIN unnest(accounts) AS account CROSS JOIN LATERAL (
-        SELECT 'total' AS period
-        UNION ALL SELECT to_char(began_at AT TIME ZONE 'UTC', 'YYYY-MM-DD')
-        UNION ALL SELECT to_char(began_at AT TIME ZONE 'UTC', 'YYYY-MM')
-        UNION ALL SELECT format('r%s:%s', w, div((extract(epoch FROM began_at) * 1000000)::bigint,
-                                                 ceil(w::bigint * 1000000 / 60.0)::bigint))
-        FROM unnest(windows) AS w
-    ) AS periods
+    FROM by_caller CROSS JOIN unnest(accounts) AS account CROSS JOIN unnest(periods) AS period
     GROUP BY tenant_id, account, period ORDER BY tenant_id, account, period
     ON CONFLICT (tenant_id, account, period)
         DO UPDATE SET downloads = u.downloads + excluded.downloads, bytes = u.bytes + excluded.bytes
@@ -47,7 +52,11 @@ The buckets of rolling windows are those of ``lua/common.lua``."""
 _DRAIN = f"""
 WITH tenant AS (
     UPDATE quota_epochs SET position = $4, clock = greatest(clock, $5)
-    WHERE tenant_id = (SELECT tenant_id FROM tenants WHERE name = $1) AND epoch = $6 AND position = $3
+    WHERE (tenant_id, epoch) IN (
+        SELECT tenant_id, epoch FROM quota_epochs JOIN tenants USING (tenant_id)
+        WHERE name = $1 AND epoch = $6 AND position = $3
+        FOR UPDATE OF quota_epochs SKIP LOCKED
+    )
     RETURNING tenant_id
 ), told AS ({_TOLD}), {_FRESH}
 SELECT (SELECT count(*) FROM tenant) AS moved"""  # noqa: S608 - of constants
@@ -211,7 +220,7 @@ class Ledger:
     async def drain(
         self, tenant: str, epoch: int, entries: Sequence[tuple[int, str]], *, position: int, clock: int
     ) -> bool:
-        """Record ``entries`` of the stream that follow ``position``; False when somebody else did that meanwhile.
+        """Record ``entries`` of the stream that follow ``position``; False when somebody else did that, or is at it.
 
         Args:
             tenant: by name.

@@ -128,7 +128,8 @@ class Recovery:
             while tenancy.calls:  # noqa: ASYNC110 - for one round trip at most
                 await asyncio.sleep(_STEP)
         old, keys = Keys(tenant, tenancy.epoch), Keys(tenant, epoch.number)
-        await self._drain.drain(old, await self._ledger.position(tenant, tenancy.epoch) or 0)
+        position = await self._ledger.position(tenant, tenancy.epoch) or 0
+        await self._drain.drain(old, position, to_the_end=True)
         events = self._journal.waiting(tenant)
         await self._drop(keys, events)
         if events:

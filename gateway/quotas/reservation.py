@@ -60,6 +60,11 @@ def from_about(tenant: str, about: str) -> Reservation:
     return Reservation(tenant, told["r"], tuple(told["u"]), told["c"], tuple(told["w"]), 0, -1)
 
 
+def from_lease(tenant: str, lease: str) -> Reservation:
+    """As `from_about`, of a lease as the scripts keep it."""
+    return from_about(tenant, lease.split(";", 2)[2])
+
+
 def accounts_in(events: Iterable[str]) -> list[str]:
     """The accounts that events charge."""
     return sorted({account for event in events for account in json.loads(event)["u"]})

@@ -23,7 +23,7 @@ from gateway.quotas.keys import Keys
 from gateway.quotas.leases import Lease, Leases
 from gateway.quotas.ledger import Ledger
 from gateway.quotas.recovery import REMEMBER_SECONDS, Recovery
-from gateway.quotas.reservation import accounts_in, from_about
+from gateway.quotas.reservation import accounts_in, from_lease
 from gateway.quotas.service import Quotas
 from gateway.redis.scripts import Scripts, open_scripts
 
@@ -146,12 +146,12 @@ class Upkeep:
         answer = await self.calls.run("expired", tenant, lambda keys: (keys.state, keys.running("tenant")), ())
         for name in answer[1:]:
             keys = self._epochs.keys(tenant)
-            about = await self._scripts.call("HGET", keys.lease(name.decode()), "a")
-            if about is None:
+            lease = await self._scripts.call("GET", keys.lease(name.decode()))
+            if lease in (None, b"ended"):
                 # Ended, but still in the set: nothing but a repair by hand does that.
                 await self._scripts.call("ZREM", keys.running("tenant"), name)
                 continue
-            reservation = from_about(tenant, about.decode())
+            reservation = from_lease(tenant, lease.decode())
             window = self._settings.window if reservation.merges else 0
             arguments = (reservation.identifier, "expire", 0, 0, window, REMEMBER_SECONDS)
             ended = await self.calls.run("finish", tenant, reservation.keys, arguments)

@@ -34,6 +34,8 @@ async def counted(gateway: RunningGateway) -> list[object]:
                 found[key] = {name: value for name, value in fields.items() if name not in ("clock", "confirmed")}
             elif kind == "zset":
                 found[key] = await client.zrange(key, 0, -1)
+            elif kind == "string":
+                found[key] = await client.get(key)
     rows = [
         await gateway.catalogue.connection.fetchval(f"SELECT count(*) FROM {table}")
         for table in ("licence_acceptances", "quota_limits")

@@ -22,8 +22,11 @@ async def test_counters_are_compared_repaired_and_rebuilt(stand: Stand) -> None:
         assert (found.exit_code, found.output) == (0, "1 accounts of 1 tenants: all as the ledger says\n")
         with redis.Redis.from_url(stand.redis_url) as client:
             (key,) = client.scan_iter("gateway:{esa}:1:account:user:*")
-            client.hincrby(key, "b", -7)
-            client.hincrby(key, "md", 1)
+            downloads, octets, day, of_day, octets_of_day, month, of_month, octets_of_month = map(
+                int, str(client.hget(key, "c").decode()).split()
+            )
+            wrong = (downloads, octets - 7, day, of_day, octets_of_day, month, of_month + 1, octets_of_month)
+            client.hset(key, "c", " ".join(map(str, wrong)))
         found = await run("quotas", "check", "--config", config)
         lines = found.output.splitlines()
         assert (found.exit_code, len(lines)) == (1, 2)
@@ -33,7 +36,7 @@ async def test_counters_are_compared_repaired_and_rebuilt(stand: Stand) -> None:
         assert await gateway.usage(SCIENTIST) == used
 
         with redis.Redis.from_url(stand.redis_url) as client:
-            client.hset(key, "b", 10**9)
+            client.hset(key, "c", f"{10**9} {10**9} 1 0 0 1 0 0")
             rebuilt = await run("quotas", "rebuild", "--config", config)
             assert (rebuilt.exit_code, rebuilt.output) == (0, "esa: counters are loaded anew from the ledger\n")
             assert await gateway.usage(SCIENTIST) == used

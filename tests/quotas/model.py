@@ -70,6 +70,8 @@ class Content:
     octets: int
     until: int
     whole: int = 0
+    free: int = 0
+    """How often it was handed over whole for nothing, since that was charged."""
     grant: Event | None = None
     """What was charged as the download, if that is known."""
 
@@ -274,6 +276,13 @@ class Model:
             if bound.metric == "rate":
                 epoch.tats[bound.account, bound.period] = self.clock + stand.reset
         opener = self._open(epoch, asked, cost)
+        whole = asked.way == "whole"
+        after = [
+            dataclasses.replace(stand, used=stand.used + _added(bound.metric, cost, whole=whole))
+            for bound, stand in zip(asked.bounds, standings, strict=True)
+        ]
+        if whole and not cost.downloads and not cost.octets:
+            return ["granted", 0, 0, self.clock, opener, after]
         event = self._add(
             asked.identifier,
             "grant",
@@ -287,7 +296,6 @@ class Model:
         )
         if asked.window and not cost.merged:
             epoch.contents[asked.content_key].grant = event
-        whole = asked.way == "whole"
         epoch.leases[asked.identifier] = Running(
             asked.accounts,
             asked.windows,
@@ -302,11 +310,6 @@ class Model:
             whole,
             grant=event,
         )
-        charged = {"downloads": cost.downloads, "bytes": cost.octets, "rate": 1, "concurrent": 0 if whole else 1}
-        after = [
-            dataclasses.replace(stand, used=stand.used + charged[bound.metric])
-            for bound, stand in zip(asked.bounds, standings, strict=True)
-        ]
         return ["granted", cost.downloads, cost.octets, self.clock, opener, after]
 
     def _open(self, epoch: Epoch, asked: Asked, cost: Cost) -> str:
@@ -326,7 +329,9 @@ class Model:
             )
             content.whole = before.whole if before else 0
         if whole and cost.octets:
-            content.whole = until
+            content.whole, content.free = until, 0
+        elif whole:
+            content.free += 1
         return content.opened
 
     def finish(
@@ -345,29 +350,34 @@ class Model:
             sent, delivered = lease.mark, 1
         del epoch.leases[identifier]
         epoch.ended.add(identifier)
+        content = epoch.contents.get(key) if window else None
+        if content is not None and content.opened != lease.opener:
+            content = None
+        if content is not None and lease.whole and lease.charged and content.free and not delivered:
+            sent, delivered = lease.charged, 1
         self._change(lease, identifier, "end", 0, sent - lease.charged, lease.at, known_by)
         if lease.grant is not None and known_by is not None:
             lease.grant.known_by.add(known_by)
-        if not window:
-            if not delivered:
-                self._change(lease, lease.opener, "release", -1, 0, lease.at, known_by)
-            return "ended"
-        content = epoch.contents.get(key)
-        if content is None or content.opened != lease.opener:
-            return "ended"
+        if not window and not delivered:
+            self._change(lease, lease.opener, "release", -1, 0, lease.at, known_by)
+        if content is not None:
+            self._leave(epoch, key, content, lease, sent, delivered)
+            if not content.leases:
+                content.until = self.clock + window * SECOND
+            if not content.leases and not content.delivered:
+                assert content.grant is not None
+                self._change(content.grant, lease.opener, "release", -1, 0, content.at, known_by)
+        return "ended"
+
+    @staticmethod
+    def _leave(epoch: Epoch, key: str, content: Content, lease: Running, sent: int, delivered: int) -> None:
         content.leases -= not lease.whole
         content.delivered += delivered - lease.whole
         content.octets += sent - lease.charged
+        if lease.whole and lease.charged and not delivered:
+            content.whole = 0
         if not content.leases and not content.delivered:
             del epoch.contents[key]
-            assert content.grant is not None
-            self._change(content.grant, lease.opener, "release", -1, 0, content.at, known_by)
-            return "ended"
-        if lease.whole and lease.charged:
-            content.whole = 0
-        if not content.leases:
-            content.until = self.clock + window * SECOND
-        return "ended"
 
     def heartbeat(self, number: int, identifier: str, mark: int, ttl: int) -> str:
         lease = self.epoch(number).leases.get(identifier)
@@ -463,6 +473,11 @@ def _width(window: int) -> int:
 
 def _date(at: int) -> datetime.datetime:
     return datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC) + datetime.timedelta(microseconds=at)
+
+
+def _added(metric: str, cost: Cost, *, whole: bool) -> int:
+    """To what is used, by a download that is granted."""
+    return {"downloads": cost.downloads, "bytes": cost.octets, "rate": 1, "concurrent": 0 if whole else 1}[metric]
 
 
 def _counts(event: Event, period: str, now: int) -> bool:

@@ -226,3 +226,18 @@ async def test_every_kind_of_period_begins_anew(one: Process, redis_url: str) ->
                 assert caught.value.headers["Retry-After"] == "1"
                 await set_clock(client, keys, midnight)
                 await one.quotas.charge(who, file("b", limits), 1)
+
+
+@pytest.mark.parametrize(("again", "charged"), [(False, (0, 0)), (True, (1, 10))])
+async def test_what_was_handed_over_a_second_time_for_nothing_is_paid_by_the_first(
+    one: Process, *, again: bool, charged: tuple[int, int]
+) -> None:
+    """The answer to the first was lost, so that it is given back; unless somebody got the object on its account."""
+    limits = (Limit("user:a@x.org", "bytes", "total", 1000),)
+    lost = one.quotas._reservation(USER, wanted := file("a", limits), 10)
+    await one.quotas._ask(lost, limits, "whole")
+    if again:
+        await one.quotas.charge(USER, wanted, 10)
+    await one.quotas._give_back(lost)
+    used = (await one.quotas.usage(USER.tenant, ["user:a@x.org"]))["user:a@x.org"]
+    assert (used.downloads, used.octets) == charged

@@ -72,9 +72,9 @@ local page = redis.call('SCAN', ARGV[1], 'MATCH', ARGV[2], 'COUNT', 5000)
 local left = {}
 local time = redis.call('TIME')
 for _, key in ipairs(page[2]) do
-    local lease = redis.call('HMGET', key, 'ended', 'w', 'x')
-    if not lease[1] and lease[2] ~= '1' then
-        left[#left + 1] = key .. ', which runs out in ' .. tonumber(lease[3]) / 1000000 - tonumber(time[1]) .. ' s'
+    local runs_out, whole = string.match(redis.call('GET', key), '^%d+ %d+ %d+ %d+ %d+ (%d+) (%d)')
+    if runs_out and whole == '0' then
+        left[#left + 1] = key .. ', which runs out in ' .. runs_out / 1000000 - time[1] .. ' s'
     end
 end
 return {page[1], left}

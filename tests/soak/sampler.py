@@ -30,7 +30,7 @@ local now = math.max(tonumber(time[1]) * 1000000 + tonumber(time[2]), tonumber(k
 local day = math.floor(now / 86400000000)
 local answer = {}
 for key = 2, #KEYS, 2 do
-    local have = redis.call('HMGET', KEYS[key], 'd', 'b', 'day', 'dd', 'db')
+    local have = {string.match(redis.call('HGET', KEYS[key], 'c') or '', '^(%S+) (%S+) (%S+) (%S+) (%S+) ')}
     local today = tonumber(have[3]) == day
     answer[#answer + 1] = have[1] and {have[1], have[2], today and have[4] or '0', today and have[5] or '0',
         redis.call('ZCOUNT', KEYS[key + 1], '(' .. string.format('%.0f', now), '+inf')} or {}

@@ -9,6 +9,6 @@ if not state then
     return {'closed'}
 end
 local position = max(state.confirmed, tonumber(ARGV[1]))
-redis.call('HSET', KEYS[1], 'confirmed', text(position))
-redis.call('XTRIM', KEYS[2], 'MINID', '=', text(position + 1))
+call('HSET', KEYS[1], 'confirmed', text(position))
+call('XTRIM', KEYS[2], 'MINID', '=', text(position + 1))
 return {'confirmed', position, state.seq}

@@ -5,14 +5,14 @@
 -- KEYS  as in reserve.lua
 -- ARGV  1 id  2 window  3 remember, seconds as in finish.lua
 -- Gives {"dropped"}.
-local opener = redis.call('HGET', KEYS[3], 'o')
-redis.call('DEL', KEYS[3])
-redis.call('HSET', KEYS[3], 'ended', 1)
-redis.call('EXPIRE', KEYS[3], ARGV[3])
+local lease = read_lease(KEYS[3])
+call('SET', KEYS[3], 'ended', 'EX', ARGV[3])
 for running = 6, #KEYS, 2 do
-    redis.call('ZREM', KEYS[running], ARGV[1])
+    call('ZREM', KEYS[running], ARGV[1])
 end
-if opener and redis.call('HGET', KEYS[4], 'opened') == opener and redis.call('HINCRBY', KEYS[4], 'leases', -1) <= 0 then
-    redis.call('EXPIRE', KEYS[4], ARGV[2] + 60)
+local content = lease and read_content(KEYS[4])
+if content and content.opener == lease.opener then
+    content.leases = content.leases - 1
+    write_content(KEYS[4], content, tonumber(ARGV[2]))
 end
 return {'dropped'}

@@ -7,5 +7,5 @@ local state = opened(KEYS[1])
 if not state then
     return {'closed'}
 end
-local found = redis.call('ZRANGE', KEYS[2], '-inf', text(state.now), 'BYSCORE', 'LIMIT', 0, 100)
+local found = call('ZRANGE', KEYS[2], '-inf', text(state.now), 'BYSCORE', 'LIMIT', 0, 100)
 return {'found', unpack(found)}

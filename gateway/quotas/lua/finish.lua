@@ -11,94 +11,97 @@
 --       5 window     seconds, as in reserve.lua, from now on
 --       6 remember   seconds for which a reservation that arrives late is refused
 -- Gives {"ended", confirmed, seq, event, …} with each event that it appended, and before them the grant unless the
--- ledger has it; {"nothing", confirmed} when there was
--- nothing to end; {"running"} when it has not run out; {"closed"}.
+-- ledger has it; {"nothing", confirmed} when there was nothing to end; {"running"} when it has not run out; {"closed"}.
 local id, expire = ARGV[1], ARGV[2] == 'expire'
-local sent, delivered, window = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]) * SECOND
+local sent, delivered, window = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 
 local state = opened(KEYS[1])
 if not state then
     return {'closed'}
 end
 local now = state.now
-local lease = redis.call('HMGET', KEYS[3], 'p', 'm', 'b', 'at', 'x', 'o', 'w', 'n', 'a', 's', 'd')
-if not lease[1] then
+local lease = read_lease(KEYS[3])
+if not lease then
     if not expire then
-        redis.call('HSET', KEYS[3], 'ended', 1)
-        redis.call('EXPIRE', KEYS[3], ARGV[6])
+        call('SET', KEYS[3], 'ended', 'EX', ARGV[6])
     end
     return {'nothing', state.confirmed}
 end
-local at, opener, whole, windows, about = tonumber(lease[4]), lease[6], lease[7] == '1', numbers(lease[8]), lease[9]
 if expire then
-    if whole or tonumber(lease[5]) > now then
+    if lease.whole or lease.runs_out > now then
         return {'running'}
     end
-    sent, delivered = tonumber(lease[2]), 1
+    sent, delivered = lease.mark, 1
 end
-redis.call('DEL', KEYS[3])
-redis.call('HSET', KEYS[3], 'ended', 1)
-redis.call('EXPIRE', KEYS[3], ARGV[6])
+call('SET', KEYS[3], 'ended', 'EX', ARGV[6])
+
+local content = window > 0 and read_content(KEYS[4])
+if content and content.opener ~= lease.opener then
+    -- A download that was counted after this lease began is not its own.
+    content = nil
+end
+if content and lease.whole and lease.bytes > 0 and content.free > 0 and delivered == 0 then
+    -- Since it was charged, the same was handed over for nothing.
+    sent, delivered = lease.bytes, 1
+end
 
 local answer = {'ended', state.confirmed}
 local function tell(number, event)
     answer[#answer + 1] = number
     answer[#answer + 1] = event
 end
-if tonumber(lease[10]) > state.confirmed then
+if lease.seq > state.confirmed then
     -- Who ends it may never have heard that it was granted: a lost answer, or a process that died.
-    tell(tonumber(lease[10]), '{' .. about .. ',"k":"grant","d":' .. lease[11] .. ',"b":' .. lease[3] .. ',"at":' .. lease[4] .. '}')
+    tell(lease.seq, event_of(lease.about, 'grant', lease.downloads, lease.bytes, lease.at))
 end
-local function change(members, kind, downloads, bytes, since, counters, counted)
-    local event = append(state, KEYS[2], members, kind, downloads, bytes, since)
+local function change(members, kind, downloads, bytes, at, counters, windows)
+    local event = event_of(members, kind, downloads, bytes, at)
+    append(state, KEYS[2], event)
     tell(state.seq, event)
     for _, counter in ipairs(counters) do
-        charge(counter, nil, downloads, bytes, since, counted)
+        charge(counter, nil, downloads, bytes, at, windows)
     end
 end
 
 -- Give a download back to those whom it was charged to: limits, and so accounts, may have been others then.
-local function release(members, since, counted)
+local function release(about, at, windows)
     local counters = {}
-    for number, account in ipairs(cjson.decode('{' .. members .. '}').u) do
+    for number, account in ipairs(cjson.decode('{' .. about .. '}').u) do
         counters[number] = string.gsub(KEYS[1], 'state$', '') .. 'account:' .. account
     end
-    change(members, 'release', -1, 0, since, counters, numbers(counted))
+    change(about, 'release', -1, 0, at, counters, numbers(windows))
 end
 
 local own = {}
 for account = 5, #KEYS, 2 do
     own[#own + 1] = KEYS[account]
 end
-change(about, 'end', 0, sent - tonumber(lease[3]), at, own, windows)
-for running = 6, #KEYS, 2 do
-    redis.call('ZREM', KEYS[running], id)
+change(lease.about, 'end', 0, sent - lease.bytes, lease.at, own, numbers(lease.windows))
+if not lease.whole then
+    for running = 6, #KEYS, 2 do
+        call('ZREM', KEYS[running], id)
+    end
 end
 
 if window == 0 then
     if delivered == 0 then
-        release(about, at, lease[8])
+        release(lease.about, lease.at, lease.windows)
     end
-    return answer
-end
-local content = redis.call('HMGET', KEYS[4], 'opened', 'at', 'leases', 'delivered', 'about', 'windows')
--- A download that was counted after this lease began is not its own.
-if content[1] == opener then
-    local leases = tonumber(content[3]) - (whole and 0 or 1)
-    delivered = tonumber(content[4]) + delivered - (whole and 1 or 0)
-    if leases <= 0 and delivered <= 0 then
-        redis.call('DEL', KEYS[4])
-        release(content[5], tonumber(content[2]), content[6])
+elseif content then
+    content.leases = content.leases - (lease.whole and 0 or 1)
+    content.delivered = content.delivered + delivered - (lease.whole and 1 or 0)
+    content.octets = content.octets + sent - lease.bytes
+    if content.leases <= 0 and content.delivered <= 0 then
+        call('DEL', KEYS[4])
+        release(content.about, content.at, content.windows)
         return answer
     end
-    redis.call('HSET', KEYS[4], 'leases', leases, 'delivered', delivered)
-    redis.call('HINCRBY', KEYS[4], 'octets', text(sent - tonumber(lease[3])))
-    if whole and tonumber(lease[3]) > 0 then
-        redis.call('HDEL', KEYS[4], 'whole')
+    if lease.whole and lease.bytes > 0 and delivered == 0 then
+        content.whole = 0
     end
-    if leases <= 0 then
-        redis.call('HSET', KEYS[4], 'until', text(now + window))
-        redis.call('EXPIRE', KEYS[4], ARGV[5] + 60)
+    if content.leases <= 0 then
+        content.ends = now + window * SECOND
     end
+    write_content(KEYS[4], content, window)
 end
 return answer

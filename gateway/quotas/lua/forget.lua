@@ -8,6 +8,6 @@ local state = opened(KEYS[1])
 if not state then
     return {'closed'}
 end
-redis.call('HINCRBY', KEYS[1], 'forgotten', 1)
-redis.call('DEL', unpack(KEYS, 2))
+call('HINCRBY', KEYS[1], 'forgotten', 1)
+call('DEL', unpack(KEYS, 2))
 return {'forgotten'}

@@ -8,16 +8,16 @@ local state = opened(KEYS[1])
 if not state then
     return {'closed'}
 end
-local lease = redis.call('HMGET', KEYS[2], 'm', 'x')
-if not lease[1] or tonumber(lease[2]) <= state.now then
+local lease = read_lease(KEYS[2])
+if not lease or lease.runs_out <= state.now then
     return {'gone', state.confirmed}
 end
-local runs_out = text(state.now + tonumber(ARGV[3]) * SECOND)
-redis.call('HSET', KEYS[2], 'x', runs_out, 'm', text(max(tonumber(lease[1]), tonumber(ARGV[2]))))
+lease.runs_out, lease.mark = state.now + ARGV[3] * SECOND, max(lease.mark, tonumber(ARGV[2]))
+write_lease(KEYS[2], lease, 'KEEPTTL')
 local answer = {'running', state.confirmed}
 for running = 3, #KEYS do
-    redis.call('ZADD', KEYS[running], 'XX', runs_out, ARGV[1])
-    answer[running] = redis.call('ZCOUNT', KEYS[running], '(' .. text(state.now), '+inf')
+    call('ZADD', KEYS[running], 'XX', text(lease.runs_out), ARGV[1])
+    answer[running] = call('ZCOUNT', KEYS[running], '(' .. text(state.now), '+inf')
 end
-redis.call('HSET', KEYS[1], 'clock', text(state.now))
+call('HSET', KEYS[1], 'clock', text(state.now))
 return answer

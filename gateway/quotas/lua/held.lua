@@ -9,11 +9,11 @@ if not state then
 end
 local answer = {'held'}
 for number = 2, #KEYS do
-    local lease = redis.call('HMGET', KEYS[number], 'd', 'b', 'at')
-    if lease[1] then
-        for _, value in ipairs(lease) do
-            answer[#answer + 1] = value
-        end
+    local lease = read_lease(KEYS[number])
+    if lease then
+        answer[#answer + 1] = lease.downloads
+        answer[#answer + 1] = lease.bytes
+        answer[#answer + 1] = lease.at
     end
 end
 return answer

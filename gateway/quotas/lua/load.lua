@@ -19,18 +19,18 @@ local state = opened(KEYS[1])
 if not state then
     return {'closed'}
 end
-local there = redis.call('EXISTS', KEYS[3]) == 1
+local there = call('HEXISTS', KEYS[3], 'c') == 1
 if way == 'load' and there then
     return {'loaded'}
 elseif way ~= 'load' and not there then
     return {'missing'}
 end
 local today = floor(state.now / DAY)
-local overtaken = ARGV[3] ~= '-1' and ARGV[3] ~= (redis.call('HGET', KEYS[1], 'forgotten') or '0')
+local overtaken = ARGV[3] ~= '-1' and ARGV[3] ~= (call('HGET', KEYS[1], 'forgotten') or '0')
 if overtaken or state.confirmed > position or today ~= day or month_of(today) ~= month then
     return {'late'}
 end
-local waiting = redis.call('XRANGE', KEYS[2], text(position + 1), '+', 'COUNT', MOST + 1)
+local waiting = call('XRANGE', KEYS[2], text(position + 1), '+', 'COUNT', MOST + 1)
 if #waiting > MOST then
     return {'behind'}
 end
@@ -80,11 +80,7 @@ end
 
 local different = {}
 if there then
-    local found = {}
-    local flat = redis.call('HGETALL', KEYS[3])
-    for field = 1, #flat, 2 do
-        found[flat[field]] = tonumber(flat[field + 1])
-    end
+    local found = read_account(KEYS[3], true)
     -- A day or month in which nothing was charged yet is not begun in the account.
     if found.day ~= day then
         found.day, found.dd, found.db = day, 0, 0
@@ -93,7 +89,7 @@ if there then
         found.month, found.md, found.mb = month, 0, 0
     end
     for field, value in pairs(expected) do
-        if (found[field] or 0) ~= value then
+        if tonumber(found[field] or 0) ~= value then
             different[#different + 1] = field
             different[#different + 1] = text(found[field] or 0)
             different[#different + 1] = text(value)
@@ -104,12 +100,15 @@ if there then
     end
 end
 if way ~= 'compare' then
+    write_counters(KEYS[3], expected)
     for field, value in pairs(expected) do
-        redis.call('HSET', KEYS[3], field, text(value))
+        if string.sub(field, 1, 1) == 'r' then
+            call('HSET', KEYS[3], field, text(value))
+        end
     end
 end
 if way == 'load' then
     -- Whoever is only asked about is forgotten again.
-    redis.call('EXPIRE', KEYS[3], IDLE)
+    call('EXPIRE', KEYS[3], IDLE)
 end
 return there and {'different', unpack(different)} or {'loaded'}

@@ -5,9 +5,9 @@
 -- ARGV  1 clock, the latest time that is known
 --       2 ledger, whose epoch it is
 -- Gives {"open"}; {"closed"} if it was opened on another run of the server, or for another ledger.
-if redis.call('EXISTS', KEYS[1]) == 0 then
-    local run = string.match(redis.call('INFO', 'replication'), 'master_replid:(%w+)')
-    redis.call('HSET', KEYS[1], 'run', run, 'seq', 0, 'confirmed', 0, 'clock', ARGV[1], 'ledger', ARGV[2])
+if call('EXISTS', KEYS[1]) == 0 then
+    local run = string.match(call('INFO', 'replication'), 'master_replid:(%w+)')
+    call('HSET', KEYS[1], 'run', run, 'seq', 0, 'confirmed', 0, 'clock', ARGV[1], 'ledger', ARGV[2])
 end
-local open = opened(KEYS[1]) and redis.call('HGET', KEYS[1], 'ledger') == ARGV[2]
+local open = opened(KEYS[1]) and call('HGET', KEYS[1], 'ledger') == ARGV[2]
 return {open and 'open' or 'closed'}

@@ -17,14 +17,13 @@ local function add(...)
     end
 end
 for number = 1, (#KEYS - 1) / 2 do
-    local d, b, of_day, dd, db, of_month, md, mb =
-        unpack(redis.call('HMGET', KEYS[2 * number], 'd', 'b', 'day', 'dd', 'db', 'month', 'md', 'mb'))
-    if not d then
+    local have = read_account(KEYS[2 * number], false)
+    if not have.d then
         missing[#missing + 1] = number
     else
-        local today, this_month = tonumber(of_day) == day, tonumber(of_month) == month
-        add(d, b, redis.call('ZCOUNT', KEYS[2 * number + 1], '(' .. text(state.now), '+inf'))
-        add(today and dd or '0', today and db or '0', this_month and md or '0', this_month and mb or '0')
+        local today, this_month = have.day == day, have.month == month
+        add(have.d, have.b, call('ZCOUNT', KEYS[2 * number + 1], '(' .. text(state.now), '+inf'))
+        add(today and have.dd or 0, today and have.db or 0, this_month and have.md or 0, this_month and have.mb or 0)
     end
 end
 return #missing > 2 and missing or answer
