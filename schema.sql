@@ -238,4 +238,4 @@ CREATE TABLE IF NOT EXISTS quota_usage (
     PRIMARY KEY (tenant_id, account, period)
 );
 
-INSERT INTO schema_version (version) VALUES (3) ON CONFLICT DO NOTHING;
+INSERT INTO schema_version (version) VALUES (4) ON CONFLICT DO NOTHING;

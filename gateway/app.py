@@ -20,7 +20,7 @@ from gateway.db import Database
 from gateway.delivery.pace import Pace
 from gateway.downloads import Downloads
 from gateway.errors import ConfigurationError, Family
-from gateway.identity.chain import IdentityChain
+from gateway.identity.chain import IdentityChain, identity_chain
 from gateway.locations import storage_locations
 from gateway.ops.health import Health
 from gateway.ops.request_context import FAMILIES, PROXIES, mark_answer, request_context
@@ -51,7 +51,7 @@ def create_app(config: Config) -> web.Application:
     app.add_routes(stac_downloads.routes(stac))
     app.add_routes(usage.routes())
     app.add_routes(ops.routes())
-    app.cleanup_ctx.append(_neighbours(config, IdentityChain(config.identity, config.quotas)))
+    app.cleanup_ctx.append(_neighbours(config, identity_chain(config)))
     return app
 
 

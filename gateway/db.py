@@ -13,7 +13,7 @@ import asyncpg
 from gateway.config import Database as DatabaseSettings
 from gateway.errors import ConfigurationError, GatewayError, unavailable
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """The version that schema.sql brings a database to."""
 
 _SCHEMA_LOCK = 0x64_6F_77_6E_6C_6F_61_64

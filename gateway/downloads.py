@@ -49,7 +49,7 @@ from gateway.http.evaluate import UNKNOWN_TYPE, Representation, Verdict, evaluat
 from gateway.http.offload import OFFER
 from gateway.identity.chain import IdentityChain
 from gateway.identity.principal import Principal
-from gateway.links import CLIENT, absolute_url
+from gateway.links import CLIENT, absolute_url, shown_by
 from gateway.locations import Location
 from gateway.quotas.service import Quotas, Way
 from gateway.quotas.standing import fields as rate_limit_fields
@@ -136,7 +136,7 @@ class Downloads:
         Raises:
             GatewayError: the refusals listed at the top of this module.
         """
-        principal = self.identity.identify(request.headers, request.query, request[CLIENT].address)
+        principal = await self.identity.identify(shown_by(request))
         request[PRINCIPAL] = principal
         file = await self._locate(request, address, principal)
         plan = await self.plan(request.method, request.headers, file, principal, by_proxy=request[CLIENT].by_proxy)

@@ -17,6 +17,7 @@ from gateway.catalog.model import Address, ByChecksum, Copy, File
 from gateway.downloads import Downloads, Plan
 from gateway.errors import GatewayError
 from gateway.identity.principal import Principal
+from gateway.identity.shown import Shown
 from gateway.locations import Location
 from gateway.quotas.standing import Standing
 from gateway.quotas.usage import Estimate
@@ -81,7 +82,8 @@ async def _steps(app: web.Application, downloads: Downloads, question: Question)
         return
     kind, address = found
     yield Step("address", f"{kind}: {_address_text(address)}")
-    principal = question.principal or downloads.identity.identify(question.headers, target.query, "")
+    shown = Shown(question.headers, target.query, "", question.method, target.raw_path)
+    principal = question.principal or await downloads.identity.identify(shown)
     yield Step("caller", _caller_text(principal))
     if question.method == "GET" and target.query.get("acceptLicense", "").lower() == "true":
         yield Step("licence", "acceptLicense=true accepts it first, which is not done here")

@@ -10,30 +10,30 @@ from gateway.api.keys import DOWNLOADS
 from gateway.downloads import PRINCIPAL
 from gateway.errors import GatewayError
 from gateway.identity.principal import Principal
-from gateway.links import CLIENT
+from gateway.links import shown_by
 
 PROJECT_ADMINS = frozenset({"PROJECT_ADMIN", "INSTANCE_ADMIN"})
 """REGARDS' roles that administer users and their limits; within the tenant of their token, whichever it is."""
 
 
-def caller(request: web.Request) -> Principal:
+async def caller(request: web.Request) -> Principal:
     """Who calls, anonymous callers included.
 
     Raises:
         GatewayError: 401.
     """
-    principal = request.app[DOWNLOADS].identity.identify(request.headers, request.query, request[CLIENT].address)
+    principal = await request.app[DOWNLOADS].identity.identify(shown_by(request))
     request[PRINCIPAL] = principal
     return principal
 
 
-def administrator(request: web.Request, roles: frozenset[str] = PROJECT_ADMINS) -> Principal:
+async def administrator(request: web.Request, roles: frozenset[str] = PROJECT_ADMINS) -> Principal:
     """Who calls, if his role is one of ``roles``.
 
     Raises:
         GatewayError: 401, 403.
     """
-    principal = caller(request)
+    principal = await caller(request)
     if principal.role not in roles:
         raise forbidden(f"This needs the role {' or '.join(sorted(roles))}.")
     return principal

@@ -21,7 +21,7 @@ _OPTIONAL = ("name", "shared", "burst", "slowRate", "fail")
 
 async def get_rules(request: web.Request) -> web.Response:
     """``GET /quota/rules``: a list; ``?subject=…&name=…`` picks some."""
-    principal = administrator(request)
+    principal = await administrator(request)
     query = _query(request, ("subject", "name"))
     found = await administration.rules(
         request.app[DATABASE], principal.tenant, cast("Subject | None", query.get("subject")), query.get("name")
@@ -31,7 +31,7 @@ async def get_rules(request: web.Request) -> web.Response:
 
 async def put_rule(request: web.Request) -> web.Response:
     """``PUT /quota/rules``: one rule, in place of the one of the same subject, name, sharing, metric and period."""
-    principal = administrator(request)
+    principal = await administrator(request)
     rule = _rule(members(await read_json(request), _REQUIRED, _OPTIONAL))
     await administration.put_rule(request.app[DATABASE], principal.tenant, rule)
     return answer(_told(rule))
@@ -39,7 +39,7 @@ async def put_rule(request: web.Request) -> web.Response:
 
 async def delete_rule(request: web.Request) -> web.Response:
     """``DELETE /quota/rules?subject=…&name=…&shared=…&metric=…&period=…``: 204, or 404 if there is none."""
-    principal = administrator(request)
+    principal = await administrator(request)
     query = _query(request, _KEY)
     for name in ("subject", "metric", "period"):
         if name not in query:

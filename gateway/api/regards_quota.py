@@ -37,13 +37,13 @@ _RESERVED = "current|currents|defaults|max|rules"
 
 async def get_own_limits(request: web.Request) -> web.Response:
     """``GET /quota``: what binds the caller, by whichever rules; anonymous callers share REGARDS' public user."""
-    principal = caller(request)
+    principal = await caller(request)
     return answer(_told(_email_of(principal), await _own_limits(request, principal)))
 
 
 async def get_own_usage(request: web.Request) -> web.Response:
     """``GET /quota/current``: the same, and what is used of it."""
-    principal = caller(request)
+    principal = await caller(request)
     who, limits = _email_of(principal), await _own_limits(request, principal)
     usage = await request.app[DOWNLOADS].quotas.usage(principal.tenant, [_account_of(principal)])
     return answer(_told_with_usage(who, limits, usage[_account_of(principal)]))
@@ -51,14 +51,14 @@ async def get_own_usage(request: web.Request) -> web.Response:
 
 async def get_limits(request: web.Request) -> web.Response:
     """``GET /quota/{user_email}``: limits of a user by his own rules and the tenant's defaults."""
-    principal = administrator(request)
+    principal = await administrator(request)
     who = email(request.match_info["user_email"])
     return answer(_told(who, (await _limits(request, principal.tenant, [who]))[who]))
 
 
 async def put_limits(request: web.Request) -> web.Response:
     """``PUT /quota/{user_email}``: limits of a user, as rules of his own."""
-    principal = administrator(request)
+    principal = await administrator(request)
     body = members(await read_json(request), ("email", *_NAMES.values()))
     who = email(request.match_info["user_email"])
     if body["email"] != who:
@@ -70,7 +70,7 @@ async def put_limits(request: web.Request) -> web.Response:
 
 async def get_usage(request: web.Request) -> web.Response:
     """``GET /quota/current/{user_email}``."""
-    principal = administrator(request)
+    principal = await administrator(request)
     who = email(request.match_info["user_email"])
     limits = await _limits(request, principal.tenant, [who])
     (told,) = await _with_usage(request, principal.tenant, limits)
@@ -79,7 +79,7 @@ async def get_usage(request: web.Request) -> web.Response:
 
 async def post_usages(request: web.Request) -> web.Response:
     """``POST /quota/currents``: usage of the users in a list, in its order."""
-    principal = administrator(request, ADMIN_ROLES)
+    principal = await administrator(request, ADMIN_ROLES)
     asked = await read_json(request)
     if not isinstance(asked, list):
         raise bad("The body must be a JSON array of e-mail addresses.")
@@ -89,7 +89,7 @@ async def post_usages(request: web.Request) -> web.Response:
 
 async def get_limits_of_several(request: web.Request) -> web.Response:
     """``GET /quotas?user_email=…&user_email=…``: of any users for administrators, of oneself for everybody."""
-    principal = caller(request)
+    principal = await caller(request)
     asked = _emails(request.query.getall("user_email", []))
     if not asked:
         raise bad("Name users: ?user_email=…&user_email=…")
@@ -104,19 +104,19 @@ async def get_limits_of_several(request: web.Request) -> web.Response:
 
 async def get_max(request: web.Request) -> web.Response:
     """``GET /quota/max``: the default of maxQuota, a number."""
-    principal = administrator(request, ADMIN_ROLES)
+    principal = await administrator(request, ADMIN_ROLES)
     return answer((await administration.regards_defaults(request.app[DATABASE], principal.tenant)).max_quota)
 
 
 async def get_defaults(request: web.Request) -> web.Response:
     """``GET /quota/defaults``: limits of users who have none of their own."""
-    principal = administrator(request)
+    principal = await administrator(request)
     return answer(_defaults(await administration.regards_defaults(request.app[DATABASE], principal.tenant)))
 
 
 async def put_defaults(request: web.Request) -> web.Response:
     """``PUT /quota/defaults``."""
-    principal = administrator(request)
+    principal = await administrator(request)
     limits = _limits_in(members(await read_json(request), tuple(_NAMES.values())))
     await administration.put_regards_defaults(request.app[DATABASE], principal.tenant, limits)
     return answer(_defaults(limits))
@@ -124,7 +124,7 @@ async def put_defaults(request: web.Request) -> web.Response:
 
 async def get_settings(request: web.Request) -> web.Response:
     """``GET /settings``, of which ``?names=…`` picks some; of all settings of REGARDS only those of quota are here."""
-    principal = administrator(request, ADMIN_ROLES)
+    principal = await administrator(request, ADMIN_ROLES)
     names = request.query.getall("names", list(_DESCRIPTIONS))
     values = _defaults(await administration.regards_defaults(request.app[DATABASE], principal.tenant))
     return answer([_setting(name, value) for name, value in values.items() if name in names])
@@ -132,14 +132,14 @@ async def get_settings(request: web.Request) -> web.Response:
 
 async def get_setting(request: web.Request) -> web.Response:
     """``GET /settings/{name}``."""
-    principal, name = administrator(request, ADMIN_ROLES), _setting_name(request)
+    principal, name = await administrator(request, ADMIN_ROLES), _setting_name(request)
     values = _defaults(await administration.regards_defaults(request.app[DATABASE], principal.tenant))
     return answer(_setting(name, values[name]))
 
 
 async def put_setting(request: web.Request) -> web.Response:
     """``PUT /settings/{name}``: its member ``value``; the others of a setting may be there."""
-    principal, name = administrator(request, ADMIN_ROLES), _setting_name(request)
+    principal, name = await administrator(request, ADMIN_ROLES), _setting_name(request)
     body = members(await read_json(request), ("value",), ("name", "description", "defaultValue"))
     if body.get("name", name) != name:
         raise bad("'name' of the body is not the setting of the path.")
@@ -150,7 +150,7 @@ async def put_setting(request: web.Request) -> web.Response:
 
 async def delete_setting(request: web.Request) -> web.Response:
     """``DELETE /settings/{name}``: back to unlimited."""
-    principal, name = administrator(request, ADMIN_ROLES), _setting_name(request)
+    principal, name = await administrator(request, ADMIN_ROLES), _setting_name(request)
     await _put_default(request, principal.tenant, name, None)
     return answer(_setting(name, UNLIMITED))
 

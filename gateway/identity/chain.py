@@ -2,43 +2,58 @@
 
 from __future__ import annotations
 
-from multidict import CIMultiDictProxy, MultiMapping
+from collections.abc import Sequence
 
-from gateway.config import Identity, Quotas
+from gateway.config import Config
 from gateway.errors import unauthorized
 from gateway.identity.jwt import BearerTokens, load_key
 from gateway.identity.networks import Networks
 from gateway.identity.principal import Principal, anonymous
+from gateway.identity.shown import Shown, Way
 from gateway.text import is_storable
 
 
 class IdentityChain:
-    """Each way of being someone in turn; the first that a request shows decides, for good or bad."""
+    """Each way of being someone in turn; the one that a request shows decides, for good or bad."""
 
-    def __init__(self, settings: Identity, quotas: Quotas) -> None:
-        self._tokens = BearerTokens([load_key(key) for key in settings.jwt], settings.leeway)
-        self._networks = Networks(quotas.anonymous_ipv4_prefix, quotas.anonymous_ipv6_prefix)
+    def __init__(self, ways: Sequence[Way], ambient: Sequence[Way], networks: Networks) -> None:
+        """Ask ``ways``, of which a request may show one, then ``ambient`` ones (cookies), which come of themselves."""
+        self._ways = tuple(ways)
+        self._ambient = tuple(ambient)
+        self._networks = networks
 
-    def identify(self, headers: CIMultiDictProxy[str], query: MultiMapping[str], address: str) -> Principal:
-        """The caller: by ``Authorization: Bearer``, else anonymous in the tenant of ``?scope=`` or header ``scope``.
+    async def identify(self, shown: Shown) -> Principal:
+        """The caller: by what he shows, else anonymous in the tenant of ``?scope=`` or header ``scope``.
 
-        ``address`` is the client's IP address, empty if there is none: an anonymous caller is known by its network.
-        A credential that is shown and does not hold is refused, never taken for anonymous.
+        An anonymous caller is known by his network. A credential that is shown and does not hold is refused, never
+        taken for anonymous.
 
         Raises:
-            GatewayError: 401 with WWW-Authenticate.
+            GatewayError: 401 with WWW-Authenticate; 503 nobody can tell at the moment.
         """
-        credentials = headers.getall("Authorization", [])
-        if len(credentials) > 1:
-            raise unauthorized("more than one Authorization field", error="invalid_request")
-        if credentials:
-            scheme, _, token = credentials[0].partition(" ")
-            if scheme.lower() != "bearer" or not token.strip():
+        found = [(way, credential) for way in self._ways if (credential := way.find(shown)) is not None]
+        if len(found) > 1:
+            raise unauthorized("more than one credential", error="invalid_request")
+        if not found:
+            if "Authorization" in shown.headers:
                 raise unauthorized("the Authorization field must be 'Bearer <token>'", error="invalid_request")
-            return self._tokens.verify(token.strip())
-        tenant = query.get("scope") or headers.get("scope")
+            found = [(way, credential) for way in self._ambient if (credential := way.find(shown)) is not None][:1]
+        for way, credential in found:
+            return await way.identify(credential, shown)
+        tenant = shown.query.get("scope") or shown.headers.get("scope")
         if tenant:
             if not is_storable(tenant):
                 raise unauthorized("the scope names no tenant")
-            return anonymous(tenant, self._networks.of(address))
+            return anonymous(tenant, self._networks.of(shown.address))
         raise unauthorized("show a bearer token, or name the tenant with ?scope= for public data")
+
+
+def identity_chain(config: Config) -> IdentityChain:
+    """All ways that the settings allow.
+
+    Raises:
+        ConfigurationError: a key cannot be used.
+    """
+    settings, quotas = config.identity, config.quotas
+    tokens = BearerTokens([load_key(key) for key in settings.jwt], settings.leeway)
+    return IdentityChain([tokens], [], Networks(quotas.anonymous_ipv4_prefix, quotas.anonymous_ipv6_prefix))

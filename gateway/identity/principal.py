@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
 
 ADMIN_ROLES = frozenset({"ADMIN", "PROJECT_ADMIN", "INSTANCE_ADMIN"})
 """REGARDS' roles that see and download everything of their tenant."""
 
 UNKNOWN_NETWORK = "unknown"
 """The network of all anonymous callers whose address nobody knows."""
+
+
+Credential = Literal["none", "token", "api key", "session", "link"]
+"""How a caller showed who he is: not at all, by a bearer token, an API key, a browser session, a signed link."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -25,6 +30,7 @@ class Principal:
     """Names of access groups that the token carries, beside the memberships in the database."""
     network: str | None = None
     """Where an anonymous caller comes from, like ``192.0.2.7/32``: what he is counted by. None for a known caller."""
+    credential: Credential = "token"
 
     @property
     def is_anonymous(self) -> bool:
@@ -39,4 +45,4 @@ class Principal:
 
 def anonymous(tenant: str, network: str = UNKNOWN_NETWORK) -> Principal:
     """The caller without a token in ``tenant``, from ``network``: REGARDS' public user."""
-    return Principal(tenant=tenant, subject="public", email=None, role="PUBLIC", network=network)
+    return Principal(tenant=tenant, subject="public", email=None, role="PUBLIC", network=network, credential="none")

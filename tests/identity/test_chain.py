@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from http import HTTPStatus
 
 import pytest
@@ -9,23 +10,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy, MultiDict
 
-from gateway.config import Identity, Quotas
+from gateway.config import JwtKey
 from gateway.errors import GatewayError
 from gateway.identity.chain import IdentityChain
+from gateway.identity.jwt import BearerTokens, load_key
+from gateway.identity.networks import Networks
 from gateway.identity.principal import Principal
+from gateway.identity.shown import Shown
 from gateway.text import is_storable
 from tests.identity.forge import SECRET, claims, token
 
-CHAIN = IdentityChain(
-    Identity.model_validate({"jwt": [{"algorithms": ["HS256", "HS512"], "secret": SECRET}]}), Quotas()
-)
+KEY = load_key(JwtKey.model_validate({"algorithms": ["HS256", "HS512"], "secret": SECRET}))
+CHAIN = IdentityChain([BearerTokens([KEY], 10)], [], Networks(32, 64))
 SCIENTIST = Principal("esa", "scientist", "scientist@example.org", "REGISTERED_USER", ("science",))
 
 
 def identify(
     *fields: tuple[str, str], query: tuple[tuple[str, str], ...] = (), address: str = "192.0.2.7"
 ) -> Principal:
-    return CHAIN.identify(CIMultiDictProxy(CIMultiDict(fields)), MultiDict(query), address)
+    shown = Shown(CIMultiDictProxy(CIMultiDict(fields)), MultiDict(query), address)
+    return asyncio.run(CHAIN.identify(shown))
 
 
 def refusal(*fields: tuple[str, str], query: tuple[tuple[str, str], ...] = ()) -> GatewayError:
