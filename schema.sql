@@ -27,7 +27,13 @@ CREATE TABLE IF NOT EXISTS licences (
     UNIQUE (tenant_id, name)
 );
 
--- Who accepted which version, and when; kept for ever, as a proof.
+ALTER TABLE licences
+    ADD COLUMN IF NOT EXISTS title text,
+    ADD COLUMN IF NOT EXISTS is_public boolean NOT NULL DEFAULT false;  -- shown and linked, but never in the way
+-- Of the datasets of a tenant that name none.
+ALTER TABLE tenants ADD COLUMN IF NOT EXISTS licence_id integer REFERENCES licences ON DELETE SET NULL;
+
+-- Who accepted which version, when and from where; kept for ever, as a proof.
 CREATE TABLE IF NOT EXISTS licence_acceptances (
     licence_id  integer NOT NULL REFERENCES licences ON DELETE CASCADE,
     email       text NOT NULL,
@@ -35,6 +41,9 @@ CREATE TABLE IF NOT EXISTS licence_acceptances (
     accepted_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (licence_id, email, version)
 );
+ALTER TABLE licence_acceptances
+    ADD COLUMN IF NOT EXISTS address text,     -- IP address of the client
+    ADD COLUMN IF NOT EXISTS credential text;  -- by what the caller was known
 
 CREATE TABLE IF NOT EXISTS datasets (
     dataset_id     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -70,6 +79,12 @@ CREATE TABLE IF NOT EXISTS products (
     UNIQUE (tenant_id, urn),
     UNIQUE (dataset_id, provider_id)
 );
+
+-- What quality filters of access rights look at (REGARDS' qualityFilter); NULL: not rated.
+ALTER TABLE products
+    ADD COLUMN IF NOT EXISTS quality_score double precision,
+    ADD COLUMN IF NOT EXISTS quality_level text
+        CHECK (quality_level IN ('ACCEPTED', 'ACCEPTED_WITH_WARNINGS', 'REJECTED'));
 
 CREATE TABLE IF NOT EXISTS files (
     file_id             bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -133,6 +148,35 @@ CREATE TABLE IF NOT EXISTS access_rights (
                     CHECK (file_level IN ('NO_ACCESS', 'INHERITED_ACCESS', 'CUSTOM_ACCESS')),
     PRIMARY KEY (dataset_id, group_id)
 );
+ALTER TABLE access_rights
+    ADD COLUMN IF NOT EXISTS quality_min double precision,     -- NULL: whatever the product is rated, or if it is not
+    ADD COLUMN IF NOT EXISTS quality_max double precision,
+    ADD COLUMN IF NOT EXISTS quality_levels text[],
+    ADD COLUMN IF NOT EXISTS policy text,                      -- name of the policy plug-in that CUSTOM_ACCESS asks
+    ADD COLUMN IF NOT EXISTS policy_options jsonb;
+
+-- Roles of a tenant beside REGARDS' own. Each may what its parent may.
+CREATE TABLE IF NOT EXISTS roles (
+    tenant_id  integer NOT NULL REFERENCES tenants ON DELETE CASCADE,
+    name       text NOT NULL CHECK (name <> '' AND name NOT IN
+                   ('PUBLIC', 'REGISTERED_USER', 'EXPLOIT', 'ADMIN', 'PROJECT_ADMIN', 'INSTANCE_ADMIN')),
+    parent     text NOT NULL CHECK (parent IN ('PUBLIC', 'REGISTERED_USER', 'EXPLOIT', 'ADMIN')),
+    PRIMARY KEY (tenant_id, name)
+);
+
+-- What administrators changed; never changed itself.
+CREATE TABLE IF NOT EXISTS changes (
+    change_id   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    tenant_id   integer REFERENCES tenants ON DELETE SET NULL,  -- NULL: of no tenant, or of one that is gone
+    changed_at  timestamptz NOT NULL DEFAULT now(),
+    actor       text NOT NULL,                 -- email of the administrator; 'command line'
+    action      text NOT NULL,                 -- like 'group.create', 'right.put', 'key.revoke'
+    object      text NOT NULL,                 -- what was changed, as its administrators name it
+    detail      jsonb NOT NULL,                -- what it became; no secrets
+    address     text,
+    request_id  text
+);
+CREATE INDEX IF NOT EXISTS changes_by_time ON changes (tenant_id, changed_at);
 
 -- Limits on metered downloads, each a rule of its own: who (subject, name) may have how much (value: -1 unlimited,
 -- 0 forbidden) of what (metric) in which time (period). Not shared, each caller whom the rule concerns is counted by

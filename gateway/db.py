@@ -55,6 +55,21 @@ class Database:
         except NEIGHBOUR_ERRORS as error:
             raise no_answer() from error
 
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[asyncpg.Connection[Any]]:
+        """A connection in a transaction, for administration: all of the block, or nothing, within the deadline.
+
+        Raises:
+            GatewayError: 503; no answer in time. Errors of constraints pass: they are the caller's business.
+        """
+        try:
+            async with asyncio.timeout(self.timeout), self._pool.acquire() as connection, connection.transaction():
+                yield connection
+        except (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError):
+            raise
+        except NEIGHBOUR_ERRORS as error:
+            raise no_answer() from error
+
     async def ping(self) -> None:
         """Ask PostgreSQL for a sign of life.
 

@@ -1,0 +1,1 @@
+"""What administrators change: tenants, groups, rights, licences, keys; and the record of it."""

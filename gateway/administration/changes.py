@@ -1,0 +1,52 @@
+"""The record of what administrators change."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import asyncpg
+
+_RECORD = """
+INSERT INTO changes (tenant_id, actor, action, object, detail, address, request_id)
+VALUES ((SELECT tenant_id FROM tenants WHERE name = $1), $2, $3, $4, $5::jsonb, $6, $7)"""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Actor:
+    """Who changes something."""
+
+    name: str
+    """E-mail address of the administrator, or ``command line``."""
+    address: str | None = None
+    """IP address that he came from."""
+    request_id: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Change:
+    """What was done."""
+
+    tenant: str
+    action: str
+    """Like ``group.create``, ``right.put``, ``key.revoke``."""
+    object: str
+    """What was changed, as administrators name it."""
+    detail: Mapping[str, object]
+    """What it became. No secrets."""
+
+
+async def record(connection: asyncpg.Connection[Any], actor: Actor, change: Change) -> None:
+    """Write ``change`` down, in the transaction that makes it."""
+    await connection.execute(
+        _RECORD,
+        change.tenant,
+        actor.name,
+        change.action,
+        change.object,
+        json.dumps(change.detail),
+        actor.address,
+        actor.request_id,
+    )
