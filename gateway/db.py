@@ -29,6 +29,10 @@ class _Connection(asyncpg.Connection):
         return ""
 
 
+Connection = asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]
+"""One of one's own, or of the pool."""
+
+
 class Database:
     """Runs statements. No connection is held longer than one of them takes."""
 
@@ -56,7 +60,7 @@ class Database:
             raise no_answer() from error
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[asyncpg.Connection[Any]]:
+    async def transaction(self) -> AsyncIterator[Connection]:
         """A connection in a transaction, for administration: all of the block, or nothing, within the deadline.
 
         Raises:

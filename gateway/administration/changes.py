@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
-from typing import Any
 
-import asyncpg
+from gateway.db import Connection
 
 _RECORD = """
 INSERT INTO changes (tenant_id, actor, action, object, detail, address, request_id)
@@ -32,20 +31,20 @@ class Change:
     tenant: str
     action: str
     """Like ``group.create``, ``right.put``, ``key.revoke``."""
-    object: str
+    what: str
     """What was changed, as administrators name it."""
     detail: Mapping[str, object]
     """What it became. No secrets."""
 
 
-async def record(connection: asyncpg.Connection[Any], actor: Actor, change: Change) -> None:
+async def record(connection: Connection, actor: Actor, change: Change) -> None:
     """Write ``change`` down, in the transaction that makes it."""
     await connection.execute(
         _RECORD,
         change.tenant,
         actor.name,
         change.action,
-        change.object,
+        change.what,
         json.dumps(change.detail),
         actor.address,
         actor.request_id,
