@@ -282,4 +282,18 @@ CREATE TABLE IF NOT EXISTS quota_usage (
     PRIMARY KEY (tenant_id, account, period)
 );
 
+-- Sessions of browsers. Of the cookie only its SHA-256 is kept.
+CREATE TABLE IF NOT EXISTS sessions (
+    hash        bytea PRIMARY KEY,
+    tenant_id   integer NOT NULL REFERENCES tenants ON DELETE CASCADE,
+    subject     text NOT NULL,
+    email       text NOT NULL,
+    role        text NOT NULL,
+    groups      text[] NOT NULL,
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    expires_at  timestamptz NOT NULL,
+    address     text                           -- where the user logged in from
+);
+CREATE INDEX IF NOT EXISTS sessions_by_end ON sessions (expires_at);
+
 INSERT INTO schema_version (version) VALUES (4) ON CONFLICT DO NOTHING;

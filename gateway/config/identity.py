@@ -21,6 +21,8 @@ Symmetric = Literal["HS256", "HS384", "HS512"]
 """Signed and verified with the same secret."""
 
 _DAY = 86_400
+SHORTEST_SECRET = 32
+"""Bytes of a secret that things are derived from."""
 
 
 class JwtKey(Section):
@@ -146,6 +148,43 @@ class Issuer(Section):
             raise ValueError(f"'{name}' {error}{also}") from error
 
 
+class Login(Section):
+    """``[identity.login]``: browsers log in at an identity provider, and are known by a cookie from then on.
+
+    It needs ``public_url`` of ``[api]``, where the identity provider sends them back to, with ``/login/callback``.
+    """
+
+    issuer: Text
+    """Which of ``[[identity.issuers]]``; its endpoints are found by discovery."""
+    client_id: Text
+    """Our name there; what ID tokens are made for."""
+    client_secret: SecretStr | None = None
+    """What we prove it with; none for a public client. PKCE is used anyway."""
+    secret: SecretStr
+    """Random text of at least 32 bytes, the same in all processes: it seals what a browser keeps during a log-in."""
+    scopes: Annotated[list[Text], Field(min_length=1)] = ["openid", "email", "profile"]  # noqa: RUF012
+    """What is asked for; ``openid`` is needed."""
+    lifetime: Annotated[float, Field(ge=60, le=30 * _DAY)] = 28_800
+    """Seconds that a session lasts."""
+    timeout: Annotated[Seconds, Field(le=60)] = 10
+    """Seconds that the identity provider may take."""
+
+    @field_validator("secret")
+    @classmethod
+    def _long_enough(cls, value: SecretStr) -> SecretStr:
+        length = len(value.get_secret_value().encode())
+        if length < SHORTEST_SECRET:
+            raise ValueError(f"has {length} bytes, needs at least {SHORTEST_SECRET} (openssl rand -base64 48)")
+        return value
+
+    @field_validator("scopes")
+    @classmethod
+    def _openid(cls, value: list[str]) -> list[str]:
+        if "openid" not in value:
+            raise ValueError("must hold 'openid', without which there is no ID token")
+        return value
+
+
 class Identity(Section):
     """``[identity]``: how callers show who they are."""
 
@@ -153,6 +192,8 @@ class Identity(Section):
     """Keys of bearer tokens; the first that fits a token's ``iss`` and ``alg`` and verifies it is taken."""
     issuers: list[Issuer] = []  # noqa: RUF012
     """Identity providers whose keys are fetched; each has all tokens with its ``iss`` to itself."""
+    login: Login | None = None
+    """How browsers log in; absent, they do not."""
     leeway: Annotated[float, Field(ge=0, le=60)] = 10
     """Seconds that the clocks of token issuers may differ from ours."""
 
@@ -165,4 +206,6 @@ class Identity(Section):
             if issuer.issuer in seen:
                 raise ValueError(f"issuer {issuer.issuer!r} is in more than one table")
             seen.add(issuer.issuer)
+        if self.login is not None and self.login.issuer not in (issuer.issuer for issuer in self.issuers):
+            raise ValueError("'issuer' of 'login' is none of [[identity.issuers]]")
         return self
