@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from gateway.config.section import Section, Text
 
@@ -50,10 +50,46 @@ class JwtKey(Section):
         return self
 
 
+LINK_SECRET_BYTES = 32
+LONGEST_LINK_SECONDS = 7 * 86400
+
+
+class Links(Section):
+    """``[identity.links]``: signed download links."""
+
+    secret: SecretStr
+    """What all signatures are derived from: at least 32 bytes. With another one all links end."""
+    lifetime: Annotated[int, Field(ge=1, le=LONGEST_LINK_SECONDS)] = 86400
+    """Seconds that a link works if its maker names no end."""
+    max_lifetime: Annotated[int, Field(ge=1, le=LONGEST_LINK_SECONDS)] = LONGEST_LINK_SECONDS
+    """Seconds that a link may work at most: a week or less."""
+
+    @field_validator("secret")
+    @classmethod
+    def _unknown_to_others(cls, value: SecretStr) -> SecretStr:
+        secret = value.get_secret_value()
+        if "replace-me" in secret:
+            raise ValueError("is the placeholder of the example, which everybody knows")
+        if len(secret.encode()) < LINK_SECRET_BYTES:
+            raise ValueError(
+                f"has {len(secret.encode())} bytes; it must have at least {LINK_SECRET_BYTES} "
+                "(openssl rand -base64 48 makes a good one)"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _within_the_longest(self) -> Self:
+        if self.lifetime > self.max_lifetime:
+            raise ValueError("'lifetime' is more than 'max_lifetime'")
+        return self
+
+
 class Identity(Section):
     """``[identity]``: how callers show who they are."""
 
     jwt: Annotated[list[JwtKey], Field(min_length=1)]
     """Keys of bearer tokens; the first that fits a token's ``alg`` and verifies it is taken."""
+    links: Links | None = None
+    """Signed download links; there are none without this table."""
     leeway: Annotated[float, Field(ge=0, le=60)] = 10
     """Seconds that the clocks of token issuers may differ from ours."""

@@ -20,7 +20,7 @@ from jwt.algorithms import HMACAlgorithm
 from gateway.config import JwtKey
 from gateway.errors import ConfigurationError, GatewayError, unauthorized
 from gateway.identity.principal import Principal
-from gateway.identity.shown import Shown
+from gateway.identity.shown import API_KEY_PREFIX, Shown
 from gateway.text import is_storable
 
 LONGEST_TOKEN = 8192
@@ -99,9 +99,9 @@ class BearerTokens:
         self._verified: dict[bytes, tuple[Principal, float]] = {}
 
     def find(self, shown: Shown) -> str | None:
-        """The token of ``Authorization: Bearer``."""
+        """The token of ``Authorization: Bearer``, unless that is an API key."""
         scheme, token = shown.authorization
-        return token if scheme == "bearer" and token else None
+        return token if scheme == "bearer" and token and not token.startswith(API_KEY_PREFIX) else None
 
     async def identify(self, credential: str, shown: Shown) -> Principal:  # noqa: ARG002 - a token says it all
         """As `verify`."""
