@@ -11,7 +11,16 @@ import aiohttp.http_writer
 from aiohttp import web
 
 import gateway.db
-from gateway.api import ops, quota_rules, regards_downloads, regards_quota, stac_downloads, usage
+from gateway.api import (
+    keys_admin,
+    link_routes,
+    ops,
+    quota_rules,
+    regards_downloads,
+    regards_quota,
+    stac_downloads,
+    usage,
+)
 from gateway.api.bodies import MOST_BYTES
 from gateway.api.keys import DATABASE, DOWNLOADS, HEALTH
 from gateway.catalog.locate import WARM_UP, catalog
@@ -20,8 +29,11 @@ from gateway.db import Database
 from gateway.delivery.pace import Pace
 from gateway.downloads import Downloads
 from gateway.errors import ConfigurationError, Family
+from gateway.identity.api_keys import ApiKeys, api_keys
 from gateway.identity.chain import IdentityChain, identity_chain
+from gateway.identity.signed_links import SignedLinks, Signer, signed_links
 from gateway.locations import storage_locations
+from gateway.notifications import Notifications, listening
 from gateway.ops.health import Health
 from gateway.ops.request_context import FAMILIES, PROXIES, mark_answer, request_context
 from gateway.quotas.upkeep import open_quotas
@@ -50,6 +62,8 @@ def create_app(config: Config) -> web.Application:
     app.add_routes(regards_quota.routes(regards))
     app.add_routes(stac_downloads.routes(stac))
     app.add_routes(usage.routes())
+    app.add_routes(keys_admin.routes())
+    link_routes.set_up(app, config)
     app.add_routes(ops.routes())
     app.cleanup_ctx.append(_neighbours(config, identity_chain(config)))
     return app
@@ -82,9 +96,11 @@ async def neighbours(
         catalog(database, config.quotas.metered_data_types) as files,
         verifying(database, delivery.storage_timeout) as verifier,
         identity as callers,
+        listening(config.database) as notifications,
+        shown_ways(config, database, notifications) as ways,
     ):
         downloads = Downloads(
-            identity=callers,
+            identity=callers.also(*ways),
             catalog=files,
             locations=locations,
             quotas=quotas,
@@ -96,8 +112,23 @@ async def neighbours(
             resting=Resting(),
         )
         checks = {"postgresql": database.ping, "redis": quotas.ping}
-        yield downloads, Health(checks, alarms=lambda: {"broken_copies": verifier.broken}), database
+        health = Health(checks, alarms=lambda: {"broken_copies": verifier.broken}, notifications=notifications)
+        yield downloads, health, database
         await downloads.close()
+
+
+@contextlib.asynccontextmanager
+async def shown_ways(
+    config: Config, database: Database, notifications: Notifications
+) -> AsyncIterator[tuple[ApiKeys] | tuple[ApiKeys, SignedLinks]]:
+    """The ways of being someone that are kept in the database."""
+    async with api_keys(database, notifications) as keys:
+        links = config.identity.links
+        if links is None:
+            yield (keys,)
+            return
+        async with signed_links(Signer(links.secret.get_secret_value().encode()), database, notifications) as of_links:
+            yield keys, of_links
 
 
 def check_extensions() -> None:

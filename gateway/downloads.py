@@ -48,7 +48,8 @@ from gateway.http.disposition import content_disposition
 from gateway.http.evaluate import UNKNOWN_TYPE, Representation, Verdict, evaluate
 from gateway.http.offload import OFFER
 from gateway.identity.chain import IdentityChain
-from gateway.identity.principal import Principal
+from gateway.identity.principal import Credential, Principal
+from gateway.identity.scopes import require_scope
 from gateway.links import CLIENT, absolute_url, shown_by
 from gateway.locations import Location
 from gateway.quotas.service import Quotas, Way
@@ -69,6 +70,9 @@ _REFUSED = {
     HTTPStatus.PRECONDITION_FAILED: "The file is not in the state that the request asks for.",
     HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: "The file has no bytes in the range that the request asks for.",
 }
+
+_MAY_ACCEPT: frozenset[Credential] = frozenset({"token", "api key"})
+"""Credentials that accept a licence by a GET: those that no web page and no e-mail can make somebody show."""
 
 CLOSING_SECONDS = 3.0
 """More than a download needs to end once it is cut."""
@@ -136,9 +140,12 @@ class Downloads:
         Raises:
             GatewayError: the refusals listed at the top of this module.
         """
-        principal = await self.identity.identify(shown_by(request))
+        principal = await self.identity.identify(shown_by(request, address))
         request[PRINCIPAL] = principal
+        require_scope(principal, "download")
         file = await self._locate(request, address, principal)
+        if principal.link is not None and principal.link.is_counted and not file.is_metered:
+            raise GatewayError(HTTPStatus.FORBIDDEN, "What this link is good for cannot be counted for this file.")
         plan = await self.plan(request.method, request.headers, file, principal, by_proxy=request[CLIENT].by_proxy)
         fields = _fields(request, plan)
         status = plan.verdict.status
@@ -251,7 +258,12 @@ class Downloads:
             self.running.discard(task)
 
     async def _locate(self, request: web.Request, address: Address, principal: Principal) -> File:
-        if request.method == "GET" and _flag(request, "acceptLicense") and not _is_dry_run(request):
+        if (
+            request.method == "GET"
+            and principal.credential in _MAY_ACCEPT
+            and _flag(request, "acceptLicense")
+            and not _is_dry_run(request)
+        ):
             await self.catalog.accept_licence(address, principal)
         try:
             return await self.catalog.locate(address, principal)

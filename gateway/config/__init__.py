@@ -6,7 +6,7 @@ An environment variable is named ``GATEWAY_`` and the path to the setting with `
 
 from __future__ import annotations
 
-from gateway.config.identity import ClaimNames, Identity, Issuer, JwtKey
+from gateway.config.identity import ClaimNames, Identity, Issuer, JwtKey, Links
 from gateway.config.loading import Config, from_values, load
 from gateway.config.neighbours import Database, Redis
 from gateway.config.quotas import Quotas
@@ -22,6 +22,7 @@ __all__ = [
     "Identity",
     "Issuer",
     "JwtKey",
+    "Links",
     "Quotas",
     "Redis",
     "Server",

@@ -13,9 +13,7 @@ from gateway.http.outbound import Target, parse_authority, parse_target
 HMAC_SECRET_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
 """Shortest secret of each algorithm in bytes: that of its hash (RFC 7518 §3.2)."""
 
-Asymmetric = Literal[
-    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
-]
+Asymmetric = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 """Signed with a private key, verified with a public one (RFC 7518 §3.1, RFC 8037; EdDSA is Ed25519)."""
 Symmetric = Literal["HS256", "HS384", "HS512"]
 """Signed and verified with the same secret."""
@@ -146,6 +144,40 @@ class Issuer(Section):
             raise ValueError(f"'{name}' {error}{also}") from error
 
 
+LINK_SECRET_BYTES = 32
+LONGEST_LINK_SECONDS = 7 * 86400
+
+
+class Links(Section):
+    """``[identity.links]``: signed download links."""
+
+    secret: SecretStr
+    """What all signatures are derived from: at least 32 bytes. With another one all links end."""
+    lifetime: Annotated[int, Field(ge=1, le=LONGEST_LINK_SECONDS)] = 86400
+    """Seconds that a link works if its maker names no end."""
+    max_lifetime: Annotated[int, Field(ge=1, le=LONGEST_LINK_SECONDS)] = LONGEST_LINK_SECONDS
+    """Seconds that a link may work at most: a week or less."""
+
+    @field_validator("secret")
+    @classmethod
+    def _unknown_to_others(cls, value: SecretStr) -> SecretStr:
+        secret = value.get_secret_value()
+        if "replace-me" in secret:
+            raise ValueError("is the placeholder of the example, which everybody knows")
+        if len(secret.encode()) < LINK_SECRET_BYTES:
+            raise ValueError(
+                f"has {len(secret.encode())} bytes; it must have at least {LINK_SECRET_BYTES} "
+                "(openssl rand -base64 48 makes a good one)"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _within_the_longest(self) -> Self:
+        if self.lifetime > self.max_lifetime:
+            raise ValueError("'lifetime' is more than 'max_lifetime'")
+        return self
+
+
 class Identity(Section):
     """``[identity]``: how callers show who they are."""
 
@@ -153,13 +185,17 @@ class Identity(Section):
     """Keys of bearer tokens; the first that fits a token's ``iss`` and ``alg`` and verifies it is taken."""
     issuers: list[Issuer] = []  # noqa: RUF012
     """Identity providers whose keys are fetched; each has all tokens with its ``iss`` to itself."""
+    links: Links | None = None
+    """Signed download links; there are none without this table."""
     leeway: Annotated[float, Field(ge=0, le=60)] = 10
     """Seconds that the clocks of token issuers may differ from ours."""
 
     @model_validator(mode="after")
     def _each_issuer_has_one_place(self) -> Self:
         if not self.jwt and not self.issuers:
-            raise ValueError("give a key of your tokens as an [[identity.jwt]], or their issuer as an [[identity.issuers]]")
+            raise ValueError(
+                "give a key of your tokens as an [[identity.jwt]], or their issuer as an [[identity.issuers]]"
+            )
         seen = {key.issuer for key in self.jwt}
         for issuer in self.issuers:
             if issuer.issuer in seen:

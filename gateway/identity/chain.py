@@ -23,6 +23,10 @@ class IdentityChain:
         self._ambient = tuple(ambient)
         self._networks = networks
 
+    def also(self, *ways: Way) -> IdentityChain:
+        """This chain with more ways of which a request may show one."""
+        return IdentityChain((*self._ways, *ways), self._ambient, self._networks)
+
     async def identify(self, shown: Shown) -> Principal:
         """The caller: by what he shows, else anonymous in the tenant of ``?scope=`` or header ``scope``.
 
@@ -37,7 +41,9 @@ class IdentityChain:
             raise unauthorized("more than one credential", error="invalid_request")
         if not found:
             if "Authorization" in shown.headers:
-                raise unauthorized("the Authorization field must be 'Bearer <token>'", error="invalid_request")
+                raise unauthorized(
+                    "the Authorization field must be 'Bearer <token>' or hold an API key", error="invalid_request"
+                )
             found = [(way, credential) for way in self._ambient if (credential := way.find(shown)) is not None][:1]
         for way, credential in found:
             return await way.identify(credential, shown)
