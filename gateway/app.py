@@ -22,6 +22,7 @@ from gateway.downloads import Downloads
 from gateway.errors import ConfigurationError, Family
 from gateway.identity.chain import IdentityChain, identity_chain
 from gateway.locations import storage_locations
+from gateway.ops.audit import audited, auditing
 from gateway.ops.health import Health
 from gateway.ops.request_context import FAMILIES, PROXIES, mark_answer, request_context
 from gateway.quotas.upkeep import open_quotas
@@ -37,7 +38,7 @@ def create_app(config: Config) -> web.Application:
             Redis or a storage cannot be reached.
     """
     check_extensions()
-    app = web.Application(middlewares=[request_context], client_max_size=MOST_BYTES)
+    app = web.Application(middlewares=[audited, request_context], client_max_size=MOST_BYTES)
     app.on_response_prepare.append(mark_answer)
     app[PROXIES] = tuple(config.server.trusted_proxies)
     regards, stac = config.api.regards_prefix, config.api.stac_prefix
@@ -51,6 +52,7 @@ def create_app(config: Config) -> web.Application:
     app.add_routes(stac_downloads.routes(stac))
     app.add_routes(usage.routes())
     app.add_routes(ops.routes())
+    app.cleanup_ctx.append(auditing(config.database, config.audit))
     app.cleanup_ctx.append(_neighbours(config, identity_chain(config)))
     return app
 
