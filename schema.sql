@@ -347,4 +347,35 @@ CREATE INDEX IF NOT EXISTS revoked_links_by_time ON revoked_links (revoked_at);
 CREATE OR REPLACE TRIGGER revoked_links_changed AFTER INSERT ON revoked_links
     FOR EACH ROW EXECUTE FUNCTION notify_gateway('revoked_links', 'link_id');
 
+-- The record of downloads: one row for each download and each refusal on their routes, written in batches after the
+-- answer. Partitions are months in UTC (download_log_2026_11 is one); the gateway makes them ahead and drops old ones.
+CREATE TABLE IF NOT EXISTS download_log (
+    at           timestamptz NOT NULL,         -- when the answer ended
+    record       bigint NOT NULL,              -- tells records of the same moment apart
+    tenant       text NOT NULL,                -- name; empty: nobody knows of which (no credential that holds)
+    subject      text,                         -- login
+    email        text,                         -- NULL: anonymous, or unknown
+    role         text,
+    credential   text,                         -- by what the caller was known
+    address      text,                         -- as [audit] addresses says
+    method       text NOT NULL,
+    route        text NOT NULL,                -- template of the path
+    path         text NOT NULL,                -- as it was asked, percent-encoded, without the query
+    product      text,                         -- URN; before it is found: as it was asked
+    file         text,                         -- checksum or key of the asset, as it was asked
+    file_id      bigint,                       -- NULL: it was not found, or is not for the caller
+    verdict      text NOT NULL CHECK (verdict IN ('whole', 'cut', 'redirected', 'offloaded', 'refused', 'failed')),
+    reason       text,                         -- code of the error, or what cut the transfer
+    status       integer,                      -- NULL: the gateway ended before there was an answer
+    promised     bigint,                       -- bytes
+    sent         bigint,                       -- bytes; of what is handed over all count as sent
+    storage      text,                         -- of the copy
+    delivery     text,                         -- stream, redirect or accel
+    duration_ms  double precision NOT NULL,
+    request_id   text,
+    user_agent   text
+) PARTITION BY RANGE (at);
+CREATE INDEX IF NOT EXISTS download_log_by_time ON download_log (tenant, at);
+CREATE INDEX IF NOT EXISTS download_log_by_email ON download_log (tenant, email, at);
+
 INSERT INTO schema_version (version) VALUES (4) ON CONFLICT DO NOTHING;

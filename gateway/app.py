@@ -12,6 +12,7 @@ from aiohttp import web
 
 import gateway.db
 from gateway.api import (
+    admin_routes,
     keys_admin,
     link_routes,
     ops,
@@ -34,6 +35,7 @@ from gateway.identity.chain import IdentityChain, identity_chain
 from gateway.identity.signed_links import SignedLinks, Signer, signed_links
 from gateway.locations import storage_locations
 from gateway.notifications import Notifications, listening
+from gateway.ops.audit import audited, auditing
 from gateway.ops.health import Health
 from gateway.ops.request_context import FAMILIES, PROXIES, mark_answer, request_context
 from gateway.quotas.upkeep import open_quotas
@@ -49,7 +51,7 @@ def create_app(config: Config) -> web.Application:
             Redis or a storage cannot be reached.
     """
     check_extensions()
-    app = web.Application(middlewares=[request_context], client_max_size=MOST_BYTES)
+    app = web.Application(middlewares=[audited, request_context], client_max_size=MOST_BYTES)
     app.on_response_prepare.append(mark_answer)
     app[PROXIES] = tuple(config.server.trusted_proxies)
     regards, stac = config.api.regards_prefix, config.api.stac_prefix
@@ -64,7 +66,9 @@ def create_app(config: Config) -> web.Application:
     app.add_routes(usage.routes())
     app.add_routes(keys_admin.routes())
     link_routes.set_up(app, config)
+    app.add_routes(admin_routes.routes())
     app.add_routes(ops.routes())
+    app.cleanup_ctx.append(auditing(config.database, config.audit))
     app.cleanup_ctx.append(_neighbours(config, identity_chain(config)))
     return app
 

@@ -66,6 +66,23 @@ PRINCIPAL = web.RequestKey("principal", Principal)
 TRANSFER = web.RequestKey("transfer", Transfer)
 """What became of the bytes, for the access log."""
 
+
+@dataclasses.dataclass(slots=True)
+class Asked:
+    """What a request asked for, and what was found of it, for the record of downloads."""
+
+    address: Address
+    file: File | None = None
+    """None: it was not found, or is not for the caller."""
+    way: str | None = None
+    """How the bytes leave: stream, redirect or accel."""
+    storage: str | None = None
+    """Where the bytes lie."""
+
+
+ASKED = web.RequestKey("asked", Asked)
+"""Present from the beginning of a request for a file."""
+
 _REFUSED = {
     HTTPStatus.PRECONDITION_FAILED: "The file is not in the state that the request asks for.",
     HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: "The file has no bytes in the range that the request asks for.",
@@ -140,13 +157,15 @@ class Downloads:
         Raises:
             GatewayError: the refusals listed at the top of this module.
         """
+        asked = request[ASKED] = Asked(address)
         principal = await self.identity.identify(shown_by(request, address))
         request[PRINCIPAL] = principal
         require_scope(principal, "download")
-        file = await self._locate(request, address, principal)
+        file = asked.file = await self._locate(request, address, principal)
         if principal.link is not None and principal.link.is_counted and not file.is_metered:
             raise GatewayError(HTTPStatus.FORBIDDEN, "What this link is good for cannot be counted for this file.")
         plan = await self.plan(request.method, request.headers, file, principal, by_proxy=request[CLIENT].by_proxy)
+        asked.way, asked.storage = plan.decision.way, plan.candidates[0].copy.storage
         fields = _fields(request, plan)
         status = plan.verdict.status
         if status >= HTTPStatus.BAD_REQUEST:
@@ -333,6 +352,8 @@ class Downloads:
             raise unavailable("The quota service does not answer at the moment; try again.") from error
         finally:
             self._learn(plan, content)
+            if content.used:
+                request[ASKED].storage = content.used[-1][0].storage_name
         if transfer.problem is not None:
             log.warning("cut after %s of %s bytes: %r", transfer.sent, transfer.promised, transfer.problem)
         return response

@@ -6,6 +6,7 @@ An environment variable is named ``GATEWAY_`` and the path to the setting with `
 
 from __future__ import annotations
 
+from gateway.config.audit import Audit
 from gateway.config.identity import ClaimNames, Identity, Issuer, JwtKey, Links
 from gateway.config.loading import Config, from_values, load
 from gateway.config.neighbours import Database, Redis
@@ -15,6 +16,7 @@ from gateway.config.storage import StorageLocation
 
 __all__ = [
     "Api",
+    "Audit",
     "ClaimNames",
     "Config",
     "Database",

@@ -11,6 +11,7 @@ from typing import Annotated
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
+from gateway.config.audit import Audit
 from gateway.config.identity import Identity
 from gateway.config.neighbours import Database, Redis
 from gateway.config.quotas import Quotas
@@ -38,6 +39,7 @@ class Config(BaseSettings):
     api: Api = Api()
     delivery: Delivery = Delivery()
     quotas: Quotas = Quotas()
+    audit: Audit = Audit()
     storage: Annotated[list[StorageLocation], Field(min_length=1)]
 
     @classmethod
