@@ -10,6 +10,7 @@ from gateway.config.identity import Identity, JwtKey
 from gateway.config.loading import Config, from_values, load
 from gateway.config.neighbours import Database, Redis
 from gateway.config.quotas import Quotas
+from gateway.config.rights import PolicyTable, Rights
 from gateway.config.serving import Api, Delivery, Server
 from gateway.config.storage import StorageLocation
 
@@ -20,8 +21,10 @@ __all__ = [
     "Delivery",
     "Identity",
     "JwtKey",
+    "PolicyTable",
     "Quotas",
     "Redis",
+    "Rights",
     "Server",
     "StorageLocation",
     "from_values",
