@@ -82,7 +82,7 @@ CREATE TABLE IF NOT EXISTS products (
 
 -- What quality filters of access rights look at (REGARDS' qualityFilter); NULL: not rated.
 ALTER TABLE products
-    ADD COLUMN IF NOT EXISTS quality_score double precision,
+    ADD COLUMN IF NOT EXISTS quality_score double precision CHECK (quality_score <> 'NaN'),
     ADD COLUMN IF NOT EXISTS quality_level text
         CHECK (quality_level IN ('ACCEPTED', 'ACCEPTED_WITH_WARNINGS', 'REJECTED'));
 
@@ -149,11 +149,13 @@ CREATE TABLE IF NOT EXISTS access_rights (
     PRIMARY KEY (dataset_id, group_id)
 );
 ALTER TABLE access_rights
-    ADD COLUMN IF NOT EXISTS quality_min double precision,     -- NULL: whatever the product is rated, or if it is not
-    ADD COLUMN IF NOT EXISTS quality_max double precision,
-    ADD COLUMN IF NOT EXISTS quality_levels text[],
+    ADD COLUMN IF NOT EXISTS quality_min double precision CHECK (quality_min <> 'NaN'),  -- NULL: whatever the product
+    ADD COLUMN IF NOT EXISTS quality_max double precision CHECK (quality_max <> 'NaN'),  -- is rated, or if it is not
+    ADD COLUMN IF NOT EXISTS quality_levels text[]
+        CHECK (cardinality(quality_levels) > 0
+               AND quality_levels <@ ARRAY['ACCEPTED', 'ACCEPTED_WITH_WARNINGS', 'REJECTED']),
     ADD COLUMN IF NOT EXISTS policy text,                      -- name of the policy plug-in that CUSTOM_ACCESS asks
-    ADD COLUMN IF NOT EXISTS policy_options jsonb;
+    ADD COLUMN IF NOT EXISTS policy_options jsonb CHECK (jsonb_typeof(policy_options) = 'object');
 
 -- Roles of a tenant beside REGARDS' own. Each may what its parent may.
 CREATE TABLE IF NOT EXISTS roles (

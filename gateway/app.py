@@ -12,8 +12,10 @@ from aiohttp import web
 
 import gateway.db
 from gateway.api import (
+    access,
     admin_routes,
     keys_admin,
+    licences,
     link_routes,
     ops,
     quota_rules,
@@ -24,7 +26,8 @@ from gateway.api import (
 )
 from gateway.api.bodies import MOST_BYTES
 from gateway.api.keys import DATABASE, DOWNLOADS, HEALTH
-from gateway.catalog.locate import WARM_UP, catalog
+from gateway.catalog.locate import catalog
+from gateway.catalog.statements import WARM_UP
 from gateway.config import Config
 from gateway.db import Database
 from gateway.delivery.pace import Pace
@@ -39,8 +42,12 @@ from gateway.ops.audit import audited, auditing
 from gateway.ops.health import Health
 from gateway.ops.request_context import FAMILIES, PROXIES, mark_answer, request_context
 from gateway.quotas.upkeep import open_quotas
+from gateway.rights.policies import open_policies
 from gateway.sources import Resting
 from gateway.verification import verifying
+
+_REGARDS = ("downloads", "entities", "license", "quota", "quotas", "settings")
+"""What REGARDS' paths begin with."""
 
 
 def create_app(config: Config) -> web.Application:
@@ -56,12 +63,14 @@ def create_app(config: Config) -> web.Application:
     app[PROXIES] = tuple(config.server.trusted_proxies)
     regards, stac = config.api.regards_prefix, config.api.stac_prefix
     app[FAMILIES] = {
-        **{f"{regards}/{name}": Family.REGARDS for name in ("downloads", "quota", "quotas", "settings")},
+        **{f"{regards}/{name}": Family.REGARDS for name in _REGARDS},
         f"{stac}/collections": Family.STAC,
     }
     app.add_routes(regards_downloads.routes(regards))
     app.add_routes(quota_rules.routes(regards))
     app.add_routes(regards_quota.routes(regards))
+    app.add_routes(access.routes(regards))
+    app.add_routes(licences.routes(regards, stac))
     app.add_routes(stac_downloads.routes(stac))
     app.add_routes(usage.routes())
     app.add_routes(keys_admin.routes())
@@ -97,7 +106,8 @@ async def neighbours(
         storage_locations(config.storage) as locations,
         gateway.db.connect(config.database, WARM_UP) as database,
         open_quotas(config.redis, config.quotas, database) as quotas,
-        catalog(database, config.quotas.metered_data_types) as files,
+        open_policies(config.policies) as policies,
+        catalog(database, config.quotas.metered_data_types, config.rights, policies) as files,
         verifying(database, delivery.storage_timeout) as verifier,
         identity as callers,
         listening(config.database) as notifications,
@@ -112,6 +122,7 @@ async def neighbours(
             verifier=verifier,
             redirect_agents=tuple(delivery.redirect_agents),
             public_url=config.api.public_url,
+            stac_prefix=config.api.stac_prefix,
             clock=lambda: datetime.datetime.now(datetime.UTC),
             resting=Resting(),
         )

@@ -11,6 +11,7 @@ from gateway.config.identity import ClaimNames, Identity, Issuer, JwtKey, Links
 from gateway.config.loading import Config, from_values, load
 from gateway.config.neighbours import Database, Redis
 from gateway.config.quotas import Quotas
+from gateway.config.rights import PolicyTable, Rights
 from gateway.config.serving import Api, Delivery, Server
 from gateway.config.storage import StorageLocation
 
@@ -25,8 +26,10 @@ __all__ = [
     "Issuer",
     "JwtKey",
     "Links",
+    "PolicyTable",
     "Quotas",
     "Redis",
+    "Rights",
     "Server",
     "StorageLocation",
     "from_values",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -15,6 +16,22 @@ class Section(BaseModel):
     """A table of the TOML file; a name it does not know is refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PluginTable(BaseModel):
+    """A table whose settings beyond those of its class are options of a plug-in."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    @property
+    def options(self) -> dict[str, object]:
+        """The options of the plug-in, by name."""
+        return dict(self.model_extra or {})
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, object]]:
+        """Show which options there are; their values may be secrets of the plug-in."""
+        for name, value in super().__repr_args__():
+            yield name, "…" if name in self.options else value
 
 
 def url_with_scheme(*schemes: str) -> AfterValidator:
