@@ -104,7 +104,8 @@ def _run_in_thread(work: Coroutine[object, object, None]) -> None:
 
 @pytest.fixture
 def no_background(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What quotas do in the background waits for an hour: round trips are those of requests alone."""
+    """What goes on in the background waits for an hour: round trips are those of requests alone."""
+    monkeypatch.setattr("gateway.notifications.PING_SECONDS", 3600.0)
     for name in ("LOOK_SECONDS", "DRAIN_SECONDS", "SWEEP_SECONDS"):
         monkeypatch.setattr(f"gateway.quotas.upkeep.{name}", 3600.0)
 

@@ -11,6 +11,7 @@ from gateway.api.callers import caller
 from gateway.api.keys import LOGINS
 from gateway.errors import GatewayError
 from gateway.identity.login import LOGIN_SECONDS
+from gateway.identity.opening import Logins
 from gateway.identity.sessions import COOKIE, cookie
 from gateway.links import CLIENT, shown_by
 

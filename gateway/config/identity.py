@@ -7,22 +7,18 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
-from gateway.config.section import Seconds, Section, Text
+from gateway.config.section import RandomSecret, Seconds, Section, Text
 from gateway.http.outbound import Target, parse_authority, parse_target
 
 HMAC_SECRET_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
 """Shortest secret of each algorithm in bytes: that of its hash (RFC 7518 §3.2)."""
 
-Asymmetric = Literal[
-    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"
-]
+Asymmetric = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 """Signed with a private key, verified with a public one (RFC 7518 §3.1, RFC 8037; EdDSA is Ed25519)."""
 Symmetric = Literal["HS256", "HS384", "HS512"]
 """Signed and verified with the same secret."""
 
 _DAY = 86_400
-SHORTEST_SECRET = 32
-"""Bytes of a secret that things are derived from."""
 
 
 class JwtKey(Section):
@@ -160,7 +156,7 @@ class Login(Section):
     """Our name there; what ID tokens are made for."""
     client_secret: SecretStr | None = None
     """What we prove it with; none for a public client. PKCE is used anyway."""
-    secret: SecretStr
+    secret: RandomSecret
     """Random text of at least 32 bytes, the same in all processes: it seals what a browser keeps during a log-in."""
     scopes: Annotated[list[Text], Field(min_length=1)] = ["openid", "email", "profile"]  # noqa: RUF012
     """What is asked for; ``openid`` is needed."""
@@ -169,20 +165,32 @@ class Login(Section):
     timeout: Annotated[Seconds, Field(le=60)] = 10
     """Seconds that the identity provider may take."""
 
-    @field_validator("secret")
-    @classmethod
-    def _long_enough(cls, value: SecretStr) -> SecretStr:
-        length = len(value.get_secret_value().encode())
-        if length < SHORTEST_SECRET:
-            raise ValueError(f"has {length} bytes, needs at least {SHORTEST_SECRET} (openssl rand -base64 48)")
-        return value
-
     @field_validator("scopes")
     @classmethod
     def _openid(cls, value: list[str]) -> list[str]:
         if "openid" not in value:
             raise ValueError("must hold 'openid', without which there is no ID token")
         return value
+
+
+LONGEST_LINK_SECONDS = 7 * 86400
+
+
+class Links(Section):
+    """``[identity.links]``: signed download links."""
+
+    secret: RandomSecret
+    """What all signatures are derived from: at least 32 bytes. With another one all links end."""
+    lifetime: Annotated[int, Field(ge=1, le=LONGEST_LINK_SECONDS)] = 86400
+    """Seconds that a link works if its maker names no end."""
+    max_lifetime: Annotated[int, Field(ge=1, le=LONGEST_LINK_SECONDS)] = LONGEST_LINK_SECONDS
+    """Seconds that a link may work at most: a week or less."""
+
+    @model_validator(mode="after")
+    def _within_the_longest(self) -> Self:
+        if self.lifetime > self.max_lifetime:
+            raise ValueError("'lifetime' is more than 'max_lifetime'")
+        return self
 
 
 class Identity(Section):
@@ -194,13 +202,17 @@ class Identity(Section):
     """Identity providers whose keys are fetched; each has all tokens with its ``iss`` to itself."""
     login: Login | None = None
     """How browsers log in; absent, they do not."""
+    links: Links | None = None
+    """Signed download links; there are none without this table."""
     leeway: Annotated[float, Field(ge=0, le=60)] = 10
     """Seconds that the clocks of token issuers may differ from ours."""
 
     @model_validator(mode="after")
     def _each_issuer_has_one_place(self) -> Self:
         if not self.jwt and not self.issuers:
-            raise ValueError("give a key of your tokens as an [[identity.jwt]], or their issuer as an [[identity.issuers]]")
+            raise ValueError(
+                "give a key of your tokens as an [[identity.jwt]], or their issuer as an [[identity.issuers]]"
+            )
         seen = {key.issuer for key in self.jwt}
         for issuer in self.issuers:
             if issuer.issuer in seen:

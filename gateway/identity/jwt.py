@@ -21,14 +21,12 @@ from gateway.identity.keys import Keys, StaticKeys, load_key
 from gateway.identity.networks import Networks
 from gateway.identity.principal import Principal, anonymous
 from gateway.identity.rotation import rotating_keys
-from gateway.identity.shown import Shown
+from gateway.identity.shown import API_KEY_PREFIX, Shown
 
 LONGEST_TOKEN = 8192
 """Bytes; a longer one is refused before any work is spent on it."""
 MOST_REMEMBERED = 10_000
 """Verified tokens that are remembered."""
-API_KEY_PREFIX = "gdk_"
-"""What API keys begin with, which are shown in the same field."""
 _PUBLIC = ("PUBLIC", "public@regards.com")
 """Role and e-mail address in the tokens that REGARDS makes for callers without a name."""
 
@@ -72,6 +70,11 @@ class BearerTokens:
         self._networks = networks
         self._clock = clock
         self._verified: dict[bytes, _Verified] = {}
+
+    def made_for(self, issuer: str, audience: str) -> BearerTokens:
+        """What verifies tokens of one issuer, by the same keys, that are made for another audience."""
+        issuers = [dataclasses.replace(one, audience=audience) for one in self._issuers[issuer]]
+        return BearerTokens(issuers, self._leeway, self._networks, self._clock)
 
     def find(self, shown: Shown) -> str | None:
         """The token of ``Authorization: Bearer``, unless it is an API key."""
@@ -171,9 +174,7 @@ def open_tokens(settings: Identity, networks: Networks) -> contextlib.AbstractAs
 
 
 @contextlib.asynccontextmanager
-async def _opened(
-    settings: Identity, networks: Networks, static: Sequence[TokenIssuer]
-) -> AsyncIterator[BearerTokens]:
+async def _opened(settings: Identity, networks: Networks, static: Sequence[TokenIssuer]) -> AsyncIterator[BearerTokens]:
     async with contextlib.AsyncExitStack() as stack:
         issuers = list(static)
         session = await stack.enter_async_context(key_client())

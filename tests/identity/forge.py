@@ -7,7 +7,6 @@ import hashlib
 import hmac
 import json
 import time
-
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -59,9 +58,7 @@ def claims(**changes: Any) -> dict[str, Any]:
     return {name: value for name, value in {**good, **changes}.items() if value is not ...}
 
 
-def signature(
-    message: bytes, algorithm: str, secret: bytes = SECRET.encode(), key: PrivateKey | None = None
-) -> bytes:
+def signature(message: bytes, algorithm: str, secret: bytes = SECRET.encode(), key: PrivateKey | None = None) -> bytes:
     if algorithm in HASHES:
         return hmac.new(secret, message, HASHES[algorithm]).digest()
     key = key or own_key(algorithm)
@@ -110,7 +107,11 @@ def jwk(key: PublicKey, **members: Any) -> dict[str, Any]:
     """The JWK of a public key (RFC 7518 §6, RFC 8037 §2), and other members."""
     if isinstance(key, rsa.RSAPublicKey):
         n, e = key.public_numbers().n, key.public_numbers().e
-        own = {"kty": "RSA", "n": base64url(n.to_bytes((n.bit_length() + 7) // 8, "big")), "e": base64url(e.to_bytes(3, "big"))}
+        own = {
+            "kty": "RSA",
+            "n": base64url(n.to_bytes((n.bit_length() + 7) // 8, "big")),
+            "e": base64url(e.to_bytes(3, "big")),
+        }
     elif isinstance(key, ec.EllipticCurvePublicKey):
         length = (key.curve.key_size + 7) // 8
         curve = {256: "P-256", 384: "P-384", 521: "P-521"}[key.curve.key_size]

@@ -31,7 +31,9 @@ def of(
     return TokenIssuer(issuer, audience, algorithms, StaticKeys((VerificationKey(algorithms, key),)))
 
 
-def bearer_tokens(*issuers: TokenIssuer, leeway: float = LEEWAY, clock: Callable[[], float] = time.time) -> BearerTokens:
+def bearer_tokens(
+    *issuers: TokenIssuer, leeway: float = LEEWAY, clock: Callable[[], float] = time.time
+) -> BearerTokens:
     return BearerTokens(issuers, leeway, Networks(32, 64), clock)
 
 

@@ -104,9 +104,7 @@ def test_a_secret_is_a_key() -> None:
 
 
 @pytest.mark.parametrize("algorithm", ["HS256", "HS384", "HS512"])
-@pytest.mark.parametrize(
-    "secret", [RSA_PEM.decode(), json.dumps({"kty": "oct", "k": "k" * 64}), f"ssh-rsa {'A' * 64}"]
-)
+@pytest.mark.parametrize("secret", [RSA_PEM.decode(), json.dumps({"kty": "oct", "k": "k" * 64}), f"ssh-rsa {'A' * 64}"])
 def test_a_public_key_given_as_secret_is_refused_at_the_start(algorithm: str, secret: str) -> None:
     """Everyone may know it, so that everyone could sign."""
     given = JwtKey.model_validate({"algorithms": [algorithm], "secret": secret})

@@ -74,9 +74,7 @@ async def standing(idp: Provider, **settings: Any) -> AsyncIterator[Stand]:
     setting = idp.setting(**settings)
     async with key_client() as session:
         keys = RotatingKeys(setting, functools.partial(fetch_keys, session, setting), clock)
-        issuer = TokenIssuer(
-            setting.issuer, setting.audience, tuple(setting.algorithms), keys, Mapped.by(setting)
-        )
+        issuer = TokenIssuer(setting.issuer, setting.audience, tuple(setting.algorithms), keys, Mapped.by(setting))
         try:
             yield Stand(idp, keys, BearerTokens([issuer], 10, Networks(32, 64)), clock)
         finally:
