@@ -166,7 +166,7 @@ class LoginFlow:
 
 
 def is_own_path(path: str) -> bool:
-    """Whether a browser that is sent to ``path`` stays on this site: no ``//host``, no ``/\\host``, no control character."""
+    """Whether a browser that is sent to ``path`` stays on this site: no other host, no control character."""
     return (
         path.startswith("/")
         and path[1:2] not in ("/", "\\")
