@@ -62,10 +62,8 @@ class IdTokens:
         """
         principal = await self._tokens.verify(token)
         claims = parse_token(token).claims
-        shown = claims.get("nonce")
-        if not isinstance(shown, str) or not hmac.compare_digest(
-            shown.encode("utf-8", "surrogatepass"), nonce.encode()
-        ):
+        shown = str(claims.get("nonce", "")).encode("utf-8", "surrogatepass")
+        if not hmac.compare_digest(shown, nonce.encode()):
             raise unauthorized("the ID token was made for another log-in", error="invalid_token")
         if claims.get("azp", self._client_id) != self._client_id:
             raise unauthorized("the ID token was made for somebody else", error="invalid_token")
