@@ -16,6 +16,7 @@ import pytest
 from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
+from yarl import URL
 
 from gateway.config import Config
 from gateway.errors import ConfigurationError
@@ -72,7 +73,7 @@ class Browser:
         fields = dict(headers)
         if self.cookies:
             fields["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
-        response, body = await self.gateway.request(method, path, **fields)
+        response, body = await self.gateway.request(method, path, None, **fields)
         self.last = dict(response.cookies)
         for name, morsel in response.cookies.items():
             if morsel["max-age"] == "0" or not morsel.value:
@@ -192,7 +193,7 @@ OTHER_SITES = [
 
 @pytest.mark.parametrize("then", OTHER_SITES)
 async def test_nobody_is_sent_to_another_site(gateway: RunningGateway, then: str) -> None:
-    url = aiohttp.client.URL(f"{gateway.url}/login").with_query(next=then)
+    url = URL(f"{gateway.url}/login").with_query(next=then)
     async with gateway.session.get(url, allow_redirects=False) as response:
         assert response.status == 400
         assert "Location" not in response.headers
