@@ -448,7 +448,9 @@ def test_the_example_is_valid_and_what_it_comments_out_are_the_defaults(tmp_path
 
 
 def test_the_issuer_that_the_example_comments_out_is_valid_and_shows_the_defaults() -> None:
-    lines = EXAMPLE.read_text(encoding="utf-8").partition("# [[identity.issuers]]\n")[2].partition("\n\n")[0].splitlines()
+    lines = (
+        EXAMPLE.read_text(encoding="utf-8").partition("# [[identity.issuers]]\n")[2].partition("\n\n")[0].splitlines()
+    )
     shown = tomllib.loads("\n".join(line[2:] for line in lines if re.match(r"# (\w+ = |\[)", line)))
     own = {"issuer", "audience", "algorithms", "jwks_url", "tenant", "default_role", "role_prefix"}
     claims = shown.pop("identity")["issuers"]["claims"]

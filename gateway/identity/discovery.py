@@ -65,9 +65,7 @@ async def fetch_keys(session: aiohttp.ClientSession, setting: Issuer) -> KeySet:
 async def _discover(session: aiohttp.ClientSession, setting: Issuer, issuer: Target) -> Target:
     body, _ = await _get(session, issuer.url.rstrip("/") + _WELL_KNOWN)
     hosts = setting.hosts or [issuer.authority]
-    return await asyncio.to_thread(
-        parse_discovery, body, setting.issuer, hosts, insecure_http=setting.insecure_http
-    )
+    return await asyncio.to_thread(parse_discovery, body, setting.issuer, hosts, insecure_http=setting.insecure_http)
 
 
 async def _get(session: aiohttp.ClientSession, url: str) -> tuple[bytes, Mapping[str, str]]:

@@ -31,7 +31,9 @@ def of(
     return TokenIssuer(issuer, audience, algorithms, StaticKeys((VerificationKey(algorithms, key),)))
 
 
-def bearer_tokens(*issuers: TokenIssuer, leeway: float = LEEWAY, clock: Callable[[], float] = time.time) -> BearerTokens:
+def bearer_tokens(
+    *issuers: TokenIssuer, leeway: float = LEEWAY, clock: Callable[[], float] = time.time
+) -> BearerTokens:
     return BearerTokens(issuers, leeway, Networks(32, 64), clock)
 
 
@@ -44,7 +46,7 @@ STRICT = bearer_tokens(of(("HS256",), SECRET.encode(), issuer="https://idp.examp
 
 
 def verify(tokens: BearerTokens, shown: str) -> Principal:
-    return at_once(verify(tokens, shown))
+    return at_once(tokens.verify(shown))
 
 
 def now() -> int:
