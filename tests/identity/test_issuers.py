@@ -353,7 +353,12 @@ def test_a_good_token_is_accepted(name: str) -> None:
 
 
 def test_names_of_any_alphabet_are_good() -> None:
-    names = {"sub": "Ольга Ångström", "email": "οδυσσεύς@παράδειγμα.ελ", "tenant": "宇宙", "groups": ["Île 北京 🛰"]}
+    names: dict[str, Any] = {
+        "sub": "Ольга Ångström",
+        "email": "οδυσσεύς@παράδειγμα.ελ",
+        "tenant": "宇宙",
+        "groups": ["Île 北京 🛰"],
+    }
     who = at_once(TOKENS.verify(good(**names)))
     assert (who.subject, who.email, who.tenant, list(who.groups)) == tuple(names.values())
 
