@@ -17,6 +17,7 @@ Asymmetric = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES25
 """Signed with a private key, verified with a public one (RFC 7518 §3.1, RFC 8037; EdDSA is Ed25519)."""
 Symmetric = Literal["HS256", "HS384", "HS512"]
 """Signed and verified with the same secret."""
+AnyAlgorithm = Literal[Symmetric, Asymmetric]
 
 _DAY = 86_400
 
@@ -24,7 +25,7 @@ _DAY = 86_400
 class JwtKey(Section):
     """``[[identity.jwt]]``: one key that bearer tokens may be signed with, and the algorithms it is pinned to."""
 
-    algorithms: Annotated[list[Symmetric | Asymmetric], Field(min_length=1)]
+    algorithms: Annotated[list[AnyAlgorithm], Field(min_length=1)]
     """The only values of a token's ``alg`` that this key verifies."""
     secret: SecretStr | None = None
     """For HS algorithms: the shared secret, at least as long as the hash (32, 48, 64 bytes)."""
@@ -61,8 +62,8 @@ class JwtKey(Section):
 class ClaimNames(Section):
     """``[identity.issuers.claims]``: where an issuer's tokens say who the caller is.
 
-    A name with dots leads into objects: ``realm_access.roles`` is ``roles`` of ``realm_access``, unless there is a claim
-    of exactly this name.
+    A name with dots leads into objects: ``realm_access.roles`` is ``roles`` of ``realm_access``, unless there is a
+    claim of exactly this name.
     """
 
     tenant: Text = "tenant"
@@ -89,7 +90,7 @@ class Issuer(Section):
     jwks_url: Text | None = None
     """Where its JWK Set (RFC 7517 §5) is; when absent, it is found by OpenID Connect Discovery."""
     hosts: list[Annotated[str, AfterValidator(parse_authority)]] = []  # noqa: RUF012 - pydantic copies it
-    """Hosts (``host`` or ``host:port``) that discovery may name as the place of the keys; the issuer's own when empty."""
+    """Hosts (``host`` or ``host:port``) where discovery may say that the keys are; the issuer's own when empty."""
     insecure_http: bool = False
     """Whether plain http to loopback addresses is allowed, for tests."""
     tenant: Text | None = None
