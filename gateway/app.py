@@ -69,7 +69,9 @@ def create_app(config: Config) -> web.Application:
     return app
 
 
-def _neighbours(config: Config, identity: IdentityChain) -> Callable[[web.Application], AsyncIterator[None]]:
+def _neighbours(
+    config: Config, identity: contextlib.AbstractAsyncContextManager[IdentityChain]
+) -> Callable[[web.Application], AsyncIterator[None]]:
     async def opened(app: web.Application) -> AsyncIterator[None]:
         async with neighbours(config, identity) as (app[DOWNLOADS], app[HEALTH], app[DATABASE]):
             yield
@@ -78,7 +80,9 @@ def _neighbours(config: Config, identity: IdentityChain) -> Callable[[web.Applic
 
 
 @contextlib.asynccontextmanager
-async def neighbours(config: Config, identity: IdentityChain) -> AsyncIterator[tuple[Downloads, Health, Database]]:
+async def neighbours(
+    config: Config, identity: contextlib.AbstractAsyncContextManager[IdentityChain]
+) -> AsyncIterator[tuple[Downloads, Health, Database]]:
     """Open what a download needs, in the order in which it must outlive the others.
 
     Raises:
@@ -91,11 +95,12 @@ async def neighbours(config: Config, identity: IdentityChain) -> AsyncIterator[t
         open_quotas(config.redis, config.quotas, database) as quotas,
         catalog(database, config.quotas.metered_data_types) as files,
         verifying(database, delivery.storage_timeout) as verifier,
+        identity as callers,
         listening(config.database) as notifications,
         shown_ways(config, database, notifications) as ways,
     ):
         downloads = Downloads(
-            identity=identity.also(*ways),
+            identity=callers.also(*ways),
             catalog=files,
             locations=locations,
             quotas=quotas,

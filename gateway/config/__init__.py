@@ -6,7 +6,7 @@ An environment variable is named ``GATEWAY_`` and the path to the setting with `
 
 from __future__ import annotations
 
-from gateway.config.identity import Identity, JwtKey, Links
+from gateway.config.identity import ClaimNames, Identity, Issuer, JwtKey, Links
 from gateway.config.loading import Config, from_values, load
 from gateway.config.neighbours import Database, Redis
 from gateway.config.quotas import Quotas
@@ -15,10 +15,12 @@ from gateway.config.storage import StorageLocation
 
 __all__ = [
     "Api",
+    "ClaimNames",
     "Config",
     "Database",
     "Delivery",
     "Identity",
+    "Issuer",
     "JwtKey",
     "Links",
     "Quotas",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import AsyncIterator, Sequence
 
 from gateway.config import Config
 from gateway.errors import unauthorized
-from gateway.identity.jwt import BearerTokens, load_key
+from gateway.identity.jwt import BearerTokens, open_tokens
 from gateway.identity.networks import Networks
 from gateway.identity.principal import Principal, anonymous
 from gateway.identity.shown import Shown, Way
@@ -54,12 +55,19 @@ class IdentityChain:
         raise unauthorized("show a bearer token, or name the tenant with ?scope= for public data")
 
 
-def identity_chain(config: Config) -> IdentityChain:
-    """All ways that the settings allow.
+def identity_chain(config: Config) -> contextlib.AbstractAsyncContextManager[IdentityChain]:
+    """All ways that the settings allow, open within the block.
 
     Raises:
-        ConfigurationError: a key cannot be used.
+        ConfigurationError: a key cannot be used; at once, before the block.
     """
-    settings, quotas = config.identity, config.quotas
-    tokens = BearerTokens([load_key(key) for key in settings.jwt], settings.leeway)
-    return IdentityChain([tokens], [], Networks(quotas.anonymous_ipv4_prefix, quotas.anonymous_ipv6_prefix))
+    networks = Networks(config.quotas.anonymous_ipv4_prefix, config.quotas.anonymous_ipv6_prefix)
+    return _opened(open_tokens(config.identity, networks), networks)
+
+
+@contextlib.asynccontextmanager
+async def _opened(
+    tokens: contextlib.AbstractAsyncContextManager[BearerTokens], networks: Networks
+) -> AsyncIterator[IdentityChain]:
+    async with tokens as bearer:
+        yield IdentityChain([bearer], [], networks)

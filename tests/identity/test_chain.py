@@ -10,18 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy, MultiDict
 
-from gateway.config import JwtKey
 from gateway.errors import GatewayError
 from gateway.identity.chain import IdentityChain
-from gateway.identity.jwt import BearerTokens, load_key
+from gateway.identity.jwt import BearerTokens, TokenIssuer
+from gateway.identity.keys import StaticKeys, VerificationKey
 from gateway.identity.networks import Networks
 from gateway.identity.principal import Principal
 from gateway.identity.shown import Shown
 from gateway.text import is_storable
 from tests.identity.forge import SECRET, claims, token
 
-KEY = load_key(JwtKey.model_validate({"algorithms": ["HS256", "HS512"], "secret": SECRET}))
-CHAIN = IdentityChain([BearerTokens([KEY], 10)], [], Networks(32, 64))
+ALGORITHMS = ("HS256", "HS512")
+KEYS = StaticKeys((VerificationKey(ALGORITHMS, SECRET.encode()),))
+NETWORKS = Networks(32, 64)
+CHAIN = IdentityChain([BearerTokens([TokenIssuer(None, None, ALGORITHMS, KEYS)], 10, NETWORKS)], [], NETWORKS)
 SCIENTIST = Principal("esa", "scientist", "scientist@example.org", "REGISTERED_USER", ("science",))
 
 
