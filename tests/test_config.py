@@ -136,6 +136,20 @@ WRONG: list[tuple[str, object, str]] = [
     ("identity.leeway", -1, "identity.leeway: Input should be greater than or equal to 0"),
     ("identity.leeway", 61, "identity.leeway: Input should be less than or equal to 60"),
     ("identity.leeway", float("nan"), "identity.leeway: Input should be"),
+    ("identity.links", {}, "identity.links.secret: is missing"),
+    ("identity.links", {"secret": SECRET[:31]}, "identity.links.secret: has 31 bytes; it must have at least 32"),
+    ("identity.links", {"secret": f"{SECRET}replace-me"}, "identity.links.secret: is the placeholder of the example"),
+    (
+        "identity.links",
+        {"secret": SECRET, "max_lifetime": 604_801},
+        "identity.links.max_lifetime: Input should be less",
+    ),
+    ("identity.links", {"secret": SECRET, "lifetime": 0}, "identity.links.lifetime: Input should be greater"),
+    (
+        "identity.links",
+        {"secret": SECRET, "max_lifetime": 60},
+        "identity.links: 'lifetime' is more than 'max_lifetime'",
+    ),
     ("api.public_url", "data.example.org", f"api.public_url: {HTTP_URL}"),
     ("api.public_url", "ftp://data.example.org", f"api.public_url: {HTTP_URL}"),
     ("api.public_url", "https://", f"api.public_url: {HTTP_URL}"),
@@ -393,10 +407,11 @@ def settings_by_table() -> dict[str, set[str]]:
     """The settings of each table: ``[server]``, ``[[identity.jwt]]``."""
     tables = {name: field.annotation for name, field in Config.model_fields.items() if name != "storage"}
     found = {name: set(section.model_fields) for name, section in tables.items() if section is not None}
-    found["identity"] -= {"jwt", "issuers"}
+    found["identity"] -= {"jwt", "issuers", "links"}
     found["identity.jwt"] = set(gateway.config.JwtKey.model_fields)
     found["identity.issuers"] = set(gateway.config.Issuer.model_fields) - {"claims"}
     found["identity.issuers.claims"] = set(gateway.config.ClaimNames.model_fields)
+    found["identity.links"] = set(gateway.config.Links.model_fields)
     found["storage"] = set(gateway.config.StorageLocation.model_fields)
     return found
 

@@ -137,6 +137,7 @@ _REMEDIES = {
     "database": 'set dsn of [database] (or GATEWAY_DATABASE__DSN) to your PostgreSQL, "postgresql://user:password@host/name"',
     "redis": 'set url of [redis] (or GATEWAY_REDIS__URL) to your Redis or Valkey, "redis://host:6379/0"',
     "identity": "give the key of your tokens as an [[identity.jwt]] table",
+    "identity.links": "openssl rand -base64 48 makes a good one",
     "tenants": """list the tenants whose files it holds, or ["*"] for all""",
     "storage": "give at least one [[storage]] table with name, plugin and the plug-in's options",
 }
@@ -145,7 +146,8 @@ _REMEDIES = {
 def _complaint(path: tuple[int | str, ...], kind: str, message: str) -> str:
     name = ".".join(str(part) for part in path)
     if kind in ("missing", "too_short"):
-        remedy = _REMEDIES.get(str(path[-1] if path[-1] == "tenants" else path[0]))
+        names = (str(path[-1]) if path[-1] == "tenants" else "", ".".join(map(str, path[:2])), str(path[0]))
+        remedy = next((_REMEDIES[one] for one in names if one in _REMEDIES), None)
         return f"{name}: is missing" + (f"; {remedy}" if remedy else "")
     if kind == "extra_forbidden":
         return f"{name}: {_UNKNOWN}"
