@@ -32,6 +32,8 @@ MOST_NAME, MOST_TEXT = 256, 1024
 """Characters that are kept of names, and of longer texts."""
 SECONDS = 10.0
 """That a batch, or a look at the months, may take."""
+LOCK_MILLISECONDS = 2000
+"""That whoever makes or drops a month waits for others: those who write wait behind it."""
 _LOCK = 0x61_75_64_69_74
 """Advisory lock of whoever makes or drops a month."""
 _SLICE = 50
@@ -221,7 +223,7 @@ class AuditTable:
 
     @staticmethod
     async def _lock(connection: asyncpg.Connection[Any]) -> None:
-        await connection.execute("SET LOCAL lock_timeout = '2s'")
+        await connection.execute(f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}")
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
 
     def _address(self, address: str) -> str | None:
