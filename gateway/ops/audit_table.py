@@ -136,19 +136,14 @@ class AuditTable:
 
     def row(self, record: Noted) -> Row:
         """The columns of ``record``: cut, without control characters, and with as much of the address as is kept."""
-        who = record.principal
         product, file = _names(record.asked)
         return (
             datetime.datetime.fromtimestamp(record.at, datetime.UTC),
             record.record,
-            _name(who.tenant) if who is not None else "",
-            _name(who.subject) if who is not None else None,
-            _name(who.email) if who is not None else None,
-            _name(who.role) if who is not None else None,
-            who.credential if who is not None else None,
+            *_who(record.principal),
             self._address(record.client),
-            _name(record.method),
-            _text(record.route),
+            record.method,
+            record.route,
             _text(record.path),
             _text(record.product or product),
             _text(file),
@@ -177,10 +172,13 @@ class AuditTable:
                         server_settings={"application_name": "download-gateway audit"},
                     )
                 yield self._connection
-        except BaseException:
+        except BaseException as error:
             connection, self._connection = self._connection, None
             if connection is not None:
                 connection.terminate()
+            if isinstance(error, asyncpg.InternalClientError):
+                # What asyncpg says of a connection that ends at that very moment.
+                raise ConnectionResetError(str(error)) from error
             raise
 
     async def _copy(self, connection: asyncpg.Connection[Any], rows: Sequence[Row]) -> int:
@@ -258,6 +256,15 @@ def _names(asked: Address) -> tuple[str, str]:
     if isinstance(asked, ByAsset):
         return f"{asked.collection}/{asked.item}", asked.asset
     return asked.product, asked.checksum
+
+
+@functools.lru_cache(maxsize=4096)
+def _who(principal: Principal | None) -> tuple[str | None, ...]:
+    """Tenant, subject, email, role and credential."""
+    if principal is None:
+        return "", None, None, None, None
+    tenant, subject, email, role = map(_name, (principal.tenant, principal.subject, principal.email, principal.role))
+    return tenant, subject, email, role, principal.credential
 
 
 def _name(text: str | None) -> str | None:
