@@ -143,7 +143,7 @@ async def group_id_of(work: Work, name: str, lock: Lock = "FOR KEY SHARE") -> in
     Raises:
         GatewayError: 404.
     """
-    statement = f"SELECT group_id FROM groups WHERE tenant_id = $1 AND name = $2 {lock}"
+    statement = f"SELECT group_id FROM groups WHERE tenant_id = $1 AND name = $2 {lock}"  # noqa: S608 - one of three
     found = await work.connection.fetchval(statement, work.tenant_id, name) if is_storable(name) else None
     if found is None:
         raise _no_group(name)

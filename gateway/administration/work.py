@@ -96,7 +96,7 @@ async def tenant_id_of(database: Database, tenant: str) -> int:
 
 
 async def _tenant_id(connection: Connection, tenant: str, lock: Lock) -> int:
-    statement = f"SELECT tenant_id FROM tenants WHERE name = $1 {lock}"
+    statement = f"SELECT tenant_id FROM tenants WHERE name = $1 {lock}"  # noqa: S608 - one of three
     identifier: int | None = await connection.fetchval(statement, tenant) if is_storable(tenant) else None
     if identifier is None:
         raise no_tenant(tenant)

@@ -32,6 +32,10 @@ _FORMULA = re.compile(r"[=+\-@\t\r\n]")
 _SPECIAL = re.compile(r'[";\r\n]')
 
 
+class _ClientGoneError(Exception):
+    """Nobody is there to send to."""
+
+
 async def get_downloads(request: web.Request) -> web.StreamResponse:
     """``GET /admin/downloads``: downloads and refusals, the newest first."""
     return await _answer(request, DOWNLOADS)
@@ -92,10 +96,9 @@ async def _stream(
             await _write(response, (_line(kind.columns) if media_type == CSV else b"") + lines(first))
             async for some in found:
                 await _write(response, lines(some))
-            await response.write_eof()
     except TimeoutError as error:
         raise unavailable("The client takes the records too slowly.") from error
-    except ConnectionError:
+    except _ClientGoneError:
         response.force_close()
     return response
 
@@ -103,7 +106,10 @@ async def _stream(
 async def _write(response: web.StreamResponse, data: bytes) -> None:
     if data:
         async with asyncio.timeout(PIECE_SECONDS):
-            await response.write(data)
+            try:
+                await response.write(data)
+            except ConnectionError as error:
+                raise _ClientGoneError from error
 
 
 def _ndjson(records: Iterable[Record]) -> bytes:
