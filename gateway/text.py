@@ -23,7 +23,7 @@ def escaped(text: str, most: int) -> str:
 
     What a terminal, a log or a database would obey appears as Python writes it, like ``\x1b``.
     """
-    kept = text[:most]
+    kept = text if len(text) <= most else text[:most]
     if kept.isprintable():
         return kept
     return "".join(one if one.isprintable() else repr(one)[1:-1] for one in kept)[:most]

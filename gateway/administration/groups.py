@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 
 from gateway.administration.changes import Actor
-from gateway.administration.work import Outcome, Work, changing, check_email, check_name, missing, tenant_id_of
+from gateway.administration.work import Lock, Outcome, Work, changing, check_email, check_name, missing, tenant_id_of
 from gateway.db import Database
 from gateway.text import is_storable
 
@@ -79,7 +79,9 @@ async def delete_group(database: Database, tenant: str, name: str, actor: Actor)
         GatewayError: 404 no such tenant or group; 503.
     """
     async with changing(database, tenant, actor) as work:
-        await work.connection.execute("DELETE FROM groups WHERE group_id = $1", await group_id_of(work, name))
+        await work.connection.execute(
+            "DELETE FROM groups WHERE group_id = $1", await group_id_of(work, name, "FOR UPDATE")
+        )
         await work.record("group.delete", name)
 
 
@@ -102,7 +104,7 @@ async def add_members(database: Database, tenant: str, name: str, emails: Iterab
     """
     wanted = _checked(emails)
     async with changing(database, tenant, actor) as work:
-        return await _add(work, name, await group_id_of(work, name), wanted)
+        return await _add(work, name, await group_id_of(work, name, "FOR NO KEY UPDATE"), wanted)
 
 
 async def remove_member(database: Database, tenant: str, name: str, email: str, actor: Actor) -> None:
@@ -112,7 +114,7 @@ async def remove_member(database: Database, tenant: str, name: str, email: str, 
         GatewayError: 404 no such tenant, group or member; 503.
     """
     async with changing(database, tenant, actor) as work:
-        group_id = await group_id_of(work, name)
+        group_id = await group_id_of(work, name, "FOR NO KEY UPDATE")
         if not is_storable(email) or not await work.connection.fetchval(_REMOVE, group_id, email):
             raise missing(f"The group {name!r} has no member {email!r}.")
         await work.record("member.remove", name, emails=[email])
@@ -128,20 +130,20 @@ async def put_members(
     """
     wanted = _checked(emails)
     async with changing(database, tenant, actor) as work:
-        group_id = await group_id_of(work, name)
+        group_id = await group_id_of(work, name, "FOR NO KEY UPDATE")
         removed = [row["email"] for row in await work.connection.fetch(_REMOVE_OTHERS, group_id, wanted)]
         if removed:
             await work.record("member.remove", name, emails=removed)
         return await _add(work, name, group_id, wanted), removed
 
 
-async def group_id_of(work: Work, name: str) -> int:
-    """The id of a group, which is kept until the change is made.
+async def group_id_of(work: Work, name: str, lock: Lock = "FOR KEY SHARE") -> int:
+    """The id of a group, whose row is locked until the change is made.
 
     Raises:
         GatewayError: 404.
     """
-    statement = "SELECT group_id FROM groups WHERE tenant_id = $1 AND name = $2 FOR KEY SHARE"
+    statement = f"SELECT group_id FROM groups WHERE tenant_id = $1 AND name = $2 {lock}"  # noqa: S608 - one of three
     found = await work.connection.fetchval(statement, work.tenant_id, name) if is_storable(name) else None
     if found is None:
         raise _no_group(name)

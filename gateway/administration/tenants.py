@@ -16,7 +16,6 @@ _LIST = """
 SELECT t.name, t.created_at, l.name AS licence FROM tenants t LEFT JOIN licences l ON l.licence_id = t.licence_id
 WHERE t.name COLLATE "C" > $1 ORDER BY t.name COLLATE "C" LIMIT $2"""
 _FOUND = ", ".join(f"EXISTS (SELECT FROM {table} WHERE tenant_id = $1) AS {table}" for table in CONTENT)
-_LOCK = "SELECT FROM tenants WHERE tenant_id = $1 FOR UPDATE"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -60,8 +59,7 @@ async def delete_tenant(database: Database, name: str, actor: Actor) -> None:
     Raises:
         GatewayError: 404 there is none; 409 it is not empty; 503.
     """
-    async with changing(database, name, actor) as work:
-        await work.connection.execute(_LOCK, work.tenant_id)
+    async with changing(database, name, actor, lock="FOR UPDATE") as work:
         found = await work.connection.fetchrow(f"SELECT {_FOUND}", work.tenant_id)
         assert found is not None  # noqa: S101 - it has no FROM
         left = [table for table, exists in found.items() if exists]

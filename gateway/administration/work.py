@@ -22,6 +22,11 @@ Outcome = Literal["created", "changed", "same"]
 """What a PUT did."""
 
 
+Lock = Literal["FOR KEY SHARE", "FOR NO KEY UPDATE", "FOR UPDATE"]
+"""That it stays; that nobody else changes it or what it consists of; that nobody else even refers to it. Taken at once
+as strong as it is needed: two who make theirs stronger would wait for each other."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Work:
     """A change that is being made: all of it and its record, or nothing."""
@@ -45,8 +50,10 @@ class Work:
 
 
 @contextlib.asynccontextmanager
-async def changing(database: Database, tenant: str, actor: Actor) -> AsyncIterator[Work]:
-    """A transaction in which ``actor`` changes something of ``tenant``.
+async def changing(
+    database: Database, tenant: str, actor: Actor, *, lock: Lock = "FOR KEY SHARE"
+) -> AsyncIterator[Work]:
+    """A transaction in which ``actor`` changes something of ``tenant``, whose row is locked until its end.
 
     Raises:
         GatewayError: 404 there is no such tenant; 400 or 409 the change breaks a rule of the database that nobody
@@ -54,7 +61,7 @@ async def changing(database: Database, tenant: str, actor: Actor) -> AsyncIterat
     """
     with plain_refusals():
         async with database.transaction() as connection:
-            yield Work(connection, tenant, await _tenant_id(connection, tenant), actor)
+            yield Work(connection, tenant, await _tenant_id(connection, tenant, lock), actor)
 
 
 @contextlib.contextmanager
@@ -88,9 +95,8 @@ async def tenant_id_of(database: Database, tenant: str) -> int:
     return identifier
 
 
-async def _tenant_id(connection: Connection, tenant: str) -> int:
-    # Kept until the change is made: else its rows could outlive their tenant's check.
-    statement = "SELECT tenant_id FROM tenants WHERE name = $1 FOR KEY SHARE"
+async def _tenant_id(connection: Connection, tenant: str, lock: Lock) -> int:
+    statement = f"SELECT tenant_id FROM tenants WHERE name = $1 {lock}"  # noqa: S608 - one of three
     identifier: int | None = await connection.fetchval(statement, tenant) if is_storable(tenant) else None
     if identifier is None:
         raise no_tenant(tenant)

@@ -17,7 +17,7 @@ from aiohttp import web
 from gateway.administration.records import CHANGES, DOWNLOADS, Kind, Place, Record, Wanted, page, pages
 from gateway.api.admin import acting, cursor_of, cursor_text, known_query, limit_of
 from gateway.api.bodies import answer, bad
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, unavailable
 
 CSV, NDJSON = "text/csv", "application/x-ndjson"
 MOST_STREAMED = 100_000_000
@@ -30,6 +30,10 @@ PIECE_SECONDS = 30.0
 _FORMULA = re.compile(r"[=+\-@\t\r\n]")
 """What begins a cell that a spreadsheet would run (OWASP, CSV injection)."""
 _SPECIAL = re.compile(r'[";\r\n]')
+
+
+class _ClientGoneError(Exception):
+    """Nobody is there to send to."""
 
 
 async def get_downloads(request: web.Request) -> web.StreamResponse:
@@ -76,31 +80,36 @@ async def _stream(
     request: web.Request, kind: Kind, media_type: str, found: AsyncIterator[list[Record]]
 ) -> web.StreamResponse:
     """Send records as they are read. What goes wrong before the first is an error; later the answer is cut."""
+    headers = {
+        "Content-Type": f"{media_type}; charset=utf-8",
+        "Content-Disposition": f'attachment; filename="{kind.name}.{"csv" if media_type == CSV else "ndjson"}"',
+        "Cache-Control": "no-store",
+        "Vary": "Authorization, Accept",
+        "X-Content-Type-Options": "nosniff",
+    }
+    response = web.StreamResponse(headers=headers)
     lines: Callable[[Iterable[Record]], bytes] = _csv if media_type == CSV else _ndjson
-    async with asyncio.timeout(STREAM_SECONDS):
-        first = await anext(found)
-        headers = {
-            "Content-Type": f"{media_type}; charset=utf-8",
-            "Content-Disposition": f'attachment; filename="{kind.name}.{"csv" if media_type == CSV else "ndjson"}"',
-            "Cache-Control": "no-store",
-            "Vary": "Authorization, Accept",
-            "X-Content-Type-Options": "nosniff",
-        }
-        response = web.StreamResponse(headers=headers)
-        await response.prepare(request)
-        if media_type == CSV:
-            await _write(response, _line(kind.columns))
-        await _write(response, lines(first))
-        async for some in found:
-            await _write(response, lines(some))
-        await response.write_eof()
+    try:
+        async with asyncio.timeout(STREAM_SECONDS):
+            first = await anext(found)
+            await response.prepare(request)
+            await _write(response, (_line(kind.columns) if media_type == CSV else b"") + lines(first))
+            async for some in found:
+                await _write(response, lines(some))
+    except TimeoutError as error:
+        raise unavailable("The client takes the records too slowly.") from error
+    except _ClientGoneError:
+        response.force_close()
     return response
 
 
 async def _write(response: web.StreamResponse, data: bytes) -> None:
     if data:
         async with asyncio.timeout(PIECE_SECONDS):
-            await response.write(data)
+            try:
+                await response.write(data)
+            except ConnectionError as error:
+                raise _ClientGoneError from error
 
 
 def _ndjson(records: Iterable[Record]) -> bytes:

@@ -32,6 +32,8 @@ MOST_NAME, MOST_TEXT = 256, 1024
 """Characters that are kept of names, and of longer texts."""
 SECONDS = 10.0
 """That a batch, or a look at the months, may take."""
+LOCK_MILLISECONDS = 2000
+"""That whoever makes or drops a month waits for others: those who write wait behind it."""
 _LOCK = 0x61_75_64_69_74
 """Advisory lock of whoever makes or drops a month."""
 _SLICE = 50
@@ -134,19 +136,14 @@ class AuditTable:
 
     def row(self, record: Noted) -> Row:
         """The columns of ``record``: cut, without control characters, and with as much of the address as is kept."""
-        who = record.principal
         product, file = _names(record.asked)
         return (
             datetime.datetime.fromtimestamp(record.at, datetime.UTC),
             record.record,
-            _name(who.tenant) if who is not None else "",
-            _name(who.subject) if who is not None else None,
-            _name(who.email) if who is not None else None,
-            _name(who.role) if who is not None else None,
-            who.credential if who is not None else None,
+            *_who(record.principal),
             self._address(record.client),
-            _name(record.method),
-            _text(record.route),
+            record.method,
+            record.route,
             _text(record.path),
             _text(record.product or product),
             _text(file),
@@ -175,10 +172,13 @@ class AuditTable:
                         server_settings={"application_name": "download-gateway audit"},
                     )
                 yield self._connection
-        except BaseException:
+        except BaseException as error:
             connection, self._connection = self._connection, None
             if connection is not None:
                 connection.terminate()
+            if isinstance(error, asyncpg.InternalClientError):
+                # What asyncpg says of a connection that ends at that very moment.
+                raise ConnectionResetError(str(error)) from error
             raise
 
     async def _copy(self, connection: asyncpg.Connection[Any], rows: Sequence[Row]) -> int:
@@ -221,7 +221,7 @@ class AuditTable:
 
     @staticmethod
     async def _lock(connection: asyncpg.Connection[Any]) -> None:
-        await connection.execute("SET LOCAL lock_timeout = '2s'")
+        await connection.execute(f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}")
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
 
     def _address(self, address: str) -> str | None:
@@ -256,6 +256,15 @@ def _names(asked: Address) -> tuple[str, str]:
     if isinstance(asked, ByAsset):
         return f"{asked.collection}/{asked.item}", asked.asset
     return asked.product, asked.checksum
+
+
+@functools.lru_cache(maxsize=4096)
+def _who(principal: Principal | None) -> tuple[str | None, ...]:
+    """Tenant, subject, email, role and credential."""
+    if principal is None:
+        return "", None, None, None, None
+    tenant, subject, email, role = map(_name, (principal.tenant, principal.subject, principal.email, principal.role))
+    return tenant, subject, email, role, principal.credential
 
 
 def _name(text: str | None) -> str | None:
