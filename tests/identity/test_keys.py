@@ -14,7 +14,8 @@ from gateway.errors import ConfigurationError
 from gateway.identity.jwt import BearerTokens, TokenIssuer
 from gateway.identity.keys import StaticKeys, VerificationKey, describe, fits, load_key
 from gateway.identity.networks import Networks
-from tests.identity.forge import EC_KEYS, ED_KEY, RSA_KEY, RSA_PEM, SECRET, PrivateKey, at_once, own_key, pem, token
+from tests.identity.asking import identify_at_once
+from tests.identity.forge import EC_KEYS, ED_KEY, RSA_KEY, RSA_PEM, SECRET, PrivateKey, own_key, pem, token
 from tests.identity.forge import signature as forged_signature
 
 ASYMMETRIC = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
@@ -41,7 +42,7 @@ def test_a_public_key_in_a_file_verifies_its_algorithm(tmp_path: Path, algorithm
     key = load_key(setting(file, algorithm))
     issuer = TokenIssuer(None, None, (algorithm,), StaticKeys((key,)))
     tokens = BearerTokens([issuer], 10, Networks(32, 64))
-    assert at_once(tokens.verify(token(signed_as=algorithm))).subject == "scientist"
+    assert identify_at_once(tokens, token(signed_as=algorithm)).subject == "scientist"
 
 
 def test_one_rsa_key_may_verify_several_algorithms(tmp_path: Path) -> None:

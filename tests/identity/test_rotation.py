@@ -20,6 +20,7 @@ from gateway.identity.discovery import KeySet, fetch_keys, key_client
 from gateway.identity.jwt import BearerTokens, TokenIssuer
 from gateway.identity.networks import Networks
 from gateway.identity.rotation import MOST_TRIED, RotatingKeys, rotating_keys
+from tests.identity.asking import identify
 from tests.identity.forge import EC_KEYS, OTHER_RSA_KEY, RSA_KEY, jwk
 from tests.identity.provider import Provider, provider
 
@@ -52,7 +53,7 @@ class Stand:
 
     async def status(self, shown: str) -> HTTPStatus:
         try:
-            await self.tokens.verify(shown)
+            await identify(self.tokens, shown)
         except GatewayError as error:
             return error.status
         return HTTPStatus.OK
