@@ -23,7 +23,7 @@ _WELL_KNOWN = "/.well-known/openid-configuration"
 
 
 class NotFetchedError(Exception):
-    """The keys could not be fetched. The message says why, for an operator, and quotes nothing that was answered."""
+    """The keys could not be fetched. The message says why, and quotes nothing that was answered but a host's name."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

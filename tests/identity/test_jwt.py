@@ -10,7 +10,7 @@ from http import HTTPStatus
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import GatewayError
@@ -350,6 +350,7 @@ def test_what_sign_makes_is_read() -> None:
     assert identify_at_once(BOTH, made) == who
 
 
+@settings(deadline=None)
 @given(st.one_of(st.text(), st.text(alphabet=st.characters(categories=["Cs", "Lu", "Cc", "Nd"]))))
 def test_any_text_is_refused_as_token(shown: str) -> None:
     assert_refused(BOTH, shown)
@@ -363,6 +364,7 @@ json_values = st.recursive(
 member_names = st.sampled_from(["exp", "nbf", "iat", "aud", "iss", "sub", "tenant", "role", "email", "groups", "jti"])
 
 
+@settings(deadline=None)
 @given(st.dictionaries(member_names, json_values, max_size=4))
 def test_any_json_in_the_claims_is_a_principal_or_401(changes: dict[str, object]) -> None:
     shown = token(claims(**changes))
@@ -375,12 +377,14 @@ def test_any_json_in_the_claims_is_a_principal_or_401(changes: dict[str, object]
         assert all(isinstance(text, str) and text for text in (who.tenant, who.subject, who.role, who.email))
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from(["alg", "kid", "crit", "b64", "typ", "jwk", "x5c", "zip"]), json_values))
 def test_any_json_in_the_header_is_401_or_harmless(members: dict[str, object]) -> None:
     shown = token(header={"alg": "HS256", **members}, secret=b"not the secret, but as long as it has to be")
     assert_refused(BOTH, shown)
 
 
+@settings(deadline=None)
 @given(st.integers(min_value=0), st.characters(codec="ascii"))
 def test_no_character_of_a_token_can_be_replaced(position: int, character: str) -> None:
     good = GOOD_TOKEN
