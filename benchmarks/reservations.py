@@ -332,6 +332,7 @@ def _file(number: int) -> File:
         reference=False,
         copies=(),
         visible_to_all=False,
+        is_open=False,
         is_metered=True,
         limits=(
             Limit(account, "downloads", "total", NEVER),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from aiohttp import web
 
 from gateway.catalog.model import Address
@@ -17,9 +19,30 @@ LINK = "link"
 
 
 def base_url(request: web.Request, public_url: str | None) -> str:
-    """What absolute links begin with, as the client of ``request`` sees it."""
+    """What the paths of this gateway follow for the client of ``request``: ``public_url``, else how it asked."""
     client = request[CLIENT]
-    return public_url if public_url is not None else f"{client.scheme}://{client.host}"
+    return public_url or f"{client.scheme}://{client.host}"
+
+
+def is_same_origin(request: web.Request, public_url: str | None) -> bool:
+    """Whether ``request`` comes from a page of this gateway.
+
+    Its Origin (RFC 6454) must be that of ``public_url``, or the one that the request is sent to. What browsers send
+    along by themselves, like cookies, says nothing of whose page had it sent; Origin does.
+    """
+    fields = request.headers.getall("Origin", [])
+    own = {_origin(base_url(request, None)), _origin(public_url) if public_url else None}
+    return len(fields) == 1 and (origin := _origin(fields[0])) is not None and origin in own
+
+
+def _origin(url: str) -> tuple[str, str, int] | None:
+    """Scheme, host and port; None of what has none (``null``)."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    except (ValueError, KeyError):
+        return None
+    return (parts.scheme, parts.hostname, port) if parts.hostname else None
 
 
 def absolute_url(request: web.Request, public_url: str | None, *without: str, **query: str) -> str:

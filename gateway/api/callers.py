@@ -7,13 +7,14 @@ from http import HTTPStatus
 from aiohttp import web
 
 from gateway.administration.changes import Actor
-from gateway.api.keys import DOWNLOADS
+from gateway.api.keys import DATABASE, DOWNLOADS
 from gateway.downloads import PRINCIPAL
 from gateway.errors import GatewayError
 from gateway.identity.principal import Principal, Scope
 from gateway.identity.scopes import require_scope
 from gateway.links import CLIENT, shown_by
 from gateway.ops.request_context import REQUEST_ID
+from gateway.rights.custom_roles import holds
 
 PROJECT_ADMINS = frozenset({"PROJECT_ADMIN", "INSTANCE_ADMIN"})
 """REGARDS' roles that administer users and their limits; within the tenant of their token, whichever it is."""
@@ -40,6 +41,18 @@ async def administrator(request: web.Request, roles: frozenset[str] = PROJECT_AD
     principal = await caller(request, "admin")
     if principal.role not in roles:
         raise forbidden(f"This needs the role {' or '.join(sorted(roles))}.")
+    return principal
+
+
+async def with_role(request: web.Request, least: str) -> Principal:
+    """Who calls, if his role is ``least`` or one above it; a role of the tenant's own counts as its parent.
+
+    Raises:
+        GatewayError: 401, 403; 503 PostgreSQL does not answer.
+    """
+    principal = await caller(request)
+    if not await holds(request.app[DATABASE], principal, least):
+        raise forbidden(f"This needs the role {least}, or one above it.")
     return principal
 
 

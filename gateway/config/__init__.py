@@ -6,15 +6,18 @@ An environment variable is named ``GATEWAY_`` and the path to the setting with `
 
 from __future__ import annotations
 
-from gateway.config.identity import ClaimNames, Identity, Issuer, JwtKey, Links
+from gateway.config.audit import Audit
+from gateway.config.identity import ClaimNames, Identity, Issuer, JwtKey, Links, Login
 from gateway.config.loading import Config, from_values, load
 from gateway.config.neighbours import Database, Redis
 from gateway.config.quotas import Quotas
+from gateway.config.rights import PolicyTable, Rights
 from gateway.config.serving import Api, Delivery, Server
 from gateway.config.storage import StorageLocation
 
 __all__ = [
     "Api",
+    "Audit",
     "ClaimNames",
     "Config",
     "Database",
@@ -23,8 +26,11 @@ __all__ = [
     "Issuer",
     "JwtKey",
     "Links",
+    "Login",
+    "PolicyTable",
     "Quotas",
     "Redis",
+    "Rights",
     "Server",
     "StorageLocation",
     "from_values",

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
-from gateway.config import Config
 from gateway.errors import unauthorized
-from gateway.identity.jwt import BearerTokens, open_tokens
 from gateway.identity.networks import Networks
 from gateway.identity.principal import Principal, anonymous
 from gateway.identity.shown import Shown, Way
@@ -22,10 +19,6 @@ class IdentityChain:
         self._ways = tuple(ways)
         self._ambient = tuple(ambient)
         self._networks = networks
-
-    def also(self, *ways: Way) -> IdentityChain:
-        """This chain with more ways of which a request may show one."""
-        return IdentityChain((*self._ways, *ways), self._ambient, self._networks)
 
     async def identify(self, shown: Shown) -> Principal:
         """The caller: by what he shows, else anonymous in the tenant of ``?scope=`` or header ``scope``.
@@ -53,21 +46,3 @@ class IdentityChain:
                 raise unauthorized("the scope names no tenant")
             return anonymous(tenant, self._networks.of(shown.address))
         raise unauthorized("show a bearer token, or name the tenant with ?scope= for public data")
-
-
-def identity_chain(config: Config) -> contextlib.AbstractAsyncContextManager[IdentityChain]:
-    """All ways that the settings allow, open within the block.
-
-    Raises:
-        ConfigurationError: a key cannot be used; at once, before the block.
-    """
-    networks = Networks(config.quotas.anonymous_ipv4_prefix, config.quotas.anonymous_ipv6_prefix)
-    return _opened(open_tokens(config.identity, networks), networks)
-
-
-@contextlib.asynccontextmanager
-async def _opened(
-    tokens: contextlib.AbstractAsyncContextManager[BearerTokens], networks: Networks
-) -> AsyncIterator[IdentityChain]:
-    async with tokens as bearer:
-        yield IdentityChain([bearer], [], networks)

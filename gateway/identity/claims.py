@@ -24,7 +24,7 @@ class ClaimError(Exception):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Mapped:
+class ClaimMapping:
     """Where the claims of an issuer say who the caller is. The defaults are REGARDS'."""
 
     names: ClaimNames = ClaimNames()  # noqa: RUF009 - it is frozen
@@ -35,7 +35,7 @@ class Mapped:
     unverified_email: bool = True
 
     @classmethod
-    def by(cls, setting: Issuer) -> Mapped:
+    def by(cls, setting: Issuer) -> ClaimMapping:
         """As an issuer's table says."""
         return cls(
             setting.claims,
@@ -68,7 +68,7 @@ class Mapped:
         """The role: of several the highest that REGARDS knows; another only if it is alone, or has the prefix."""
         value = claim(claims, self.names.role)
         listed = isinstance(value, list)
-        shown = value if isinstance(value, list) else [] if value is None else [value]
+        shown: list[Any] = value if isinstance(value, list) else [] if value is None else [value]
         if len(shown) > MOST_GROUPS or not all(_is_text(role) for role in shown):
             raise ClaimError(f"the token's claim {self.names.role!r} is no role and no list of roles")
         prefix = self.role_prefix
@@ -81,6 +81,10 @@ class Mapped:
         if chosen is None:
             raise ClaimError(f"the token's claim {self.names.role!r} is missing or names no role")
         return chosen
+
+
+REGARDS = ClaimMapping()
+"""What REGARDS' own tokens say."""
 
 
 def check_times(claims: Mapping[str, Any], now: float, leeway: float) -> float:

@@ -44,7 +44,7 @@ def parse_token(text: str) -> Token:
     header = _object(encoded_header)
     algorithm, kid, kind = header.get("alg"), header.get("kid"), header.get("typ")
     if not isinstance(algorithm, str) or not isinstance(kid, str | None) or not isinstance(kind, str | None):
-        raise ValueError("the token's header is not valid")
+        raise ValueError("the token's header is not valid")  # noqa: TRY004 - of the text, not of an argument
     if "crit" in header or header.get("b64", True) is not True or (kind and kind.lower()) not in _TYPES:
         raise ValueError("the token's header asks for what is not supported")
     return Token(algorithm, kid, _object(encoded_payload), message.encode(), _decode(signature))

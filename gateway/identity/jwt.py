@@ -14,7 +14,7 @@ import jwt
 
 from gateway.config import Identity
 from gateway.errors import GatewayError, unauthorized
-from gateway.identity.claims import ClaimError, Mapped, check_audience, check_times
+from gateway.identity.claims import REGARDS, ClaimError, ClaimMapping, check_audience, check_times
 from gateway.identity.compact import Token, parse_token
 from gateway.identity.discovery import fetch_keys, key_client
 from gateway.identity.keys import Keys, StaticKeys, load_key
@@ -41,7 +41,7 @@ class TokenIssuer:
     """Required in ``aud``; not looked at when None."""
     algorithms: tuple[str, ...]
     keys: Keys
-    mapped: Mapped = Mapped()
+    mapping: ClaimMapping = REGARDS
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -70,6 +70,11 @@ class BearerTokens:
         self._networks = networks
         self._clock = clock
         self._verified: dict[bytes, _Verified] = {}
+
+    def made_for(self, issuer: str, audience: str) -> BearerTokens:
+        """What verifies tokens of one issuer, by the same keys, that are made for another audience."""
+        issuers = [dataclasses.replace(one, audience=audience) for one in self._issuers[issuer]]
+        return BearerTokens(issuers, self._leeway, self._networks, self._clock)
 
     def find(self, shown: Shown) -> str | None:
         """The token of ``Authorization: Bearer``, unless it is an API key."""
@@ -150,7 +155,7 @@ class BearerTokens:
                 expires = check_times(token.claims, now, self._leeway)
                 if issuer.audience is not None:
                     check_audience(token.claims, issuer.audience)
-                principal = issuer.mapped.principal(token.claims)
+                principal = issuer.mapping.principal(token.claims)
                 return _Verified(principal, min(expires, now + trusted.seconds), issuer.keys, generation)
         return None
 
@@ -177,7 +182,7 @@ async def _opened(settings: Identity, networks: Networks, static: Sequence[Token
             fetch = functools.partial(fetch_keys, session, setting)
             keys = await stack.enter_async_context(rotating_keys(setting, fetch))
             issuers.append(
-                TokenIssuer(setting.issuer, setting.audience, tuple(setting.algorithms), keys, Mapped.by(setting))
+                TokenIssuer(setting.issuer, setting.audience, tuple(setting.algorithms), keys, ClaimMapping.by(setting))
             )
         yield BearerTokens(issuers, settings.leeway, networks)
 

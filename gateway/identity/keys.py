@@ -45,7 +45,11 @@ class VerificationKey:
     algorithms: tuple[str, ...]
     key: bytes | PublicKey = dataclasses.field(repr=False)
     kid: str | None = None
-    """Its name within the keys of its issuer (RFC 7517 §4.5); None fits a token with any ``kid``, or none."""
+    """Its name within the keys of its issuer (RFC 7517 §4.5)."""
+
+    def may_have_signed(self, kid: str | None, algorithm: str) -> bool:
+        """Whether a token with these header members is to be verified with it; where one has no name, any will do."""
+        return algorithm in self.algorithms and (kid is None or self.kid is None or kid == self.kid)
 
     def verifies(self, algorithm: str, message: bytes, signature: bytes) -> bool:
         """Whether ``signature`` over ``message`` was made with this key's counterpart by ``algorithm``."""
@@ -89,8 +93,8 @@ class StaticKeys:
     generation: int = 0
 
     async def find(self, kid: str | None, algorithm: str) -> Sequence[Trusted]:
-        """Those that are pinned to ``algorithm``, and have this name or none."""
-        return [Trusted(key) for key in self.keys if algorithm in key.algorithms and key.kid in (None, kid)]
+        """Those that may have signed it."""
+        return [Trusted(key) for key in self.keys if key.may_have_signed(kid, algorithm)]
 
 
 def fits(algorithm: str, key: object) -> bool:

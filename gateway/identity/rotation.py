@@ -78,7 +78,7 @@ class RotatingKeys:
         return [
             Trusted(held.key, min(held.until, self._usable_until) - now)
             for held in self._held
-            if algorithm in held.key.algorithms and (kid is None or held.key.kid in (None, kid)) and now < held.until
+            if held.key.may_have_signed(kid, algorithm) and now < held.until
         ][:MOST_TRIED]
 
     async def keep_fresh(self) -> None:

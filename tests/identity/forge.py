@@ -7,13 +7,12 @@ import hashlib
 import hmac
 import json
 import time
-
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
-from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512
+from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512, HashAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 T = TypeVar("T")
@@ -33,7 +32,7 @@ EC_KEYS = {
 ED_KEY = ed25519.Ed25519PrivateKey.generate()
 
 HASHES = {"HS256": hashlib.sha256, "HS384": hashlib.sha384, "HS512": hashlib.sha512}
-_DIGESTS = {"256": SHA256, "384": SHA384, "512": SHA512}
+_DIGESTS: dict[str, type[SHA256 | SHA384 | SHA512]] = {"256": SHA256, "384": SHA384, "512": SHA512}
 
 
 def own_key(algorithm: str) -> PrivateKey:
@@ -65,7 +64,7 @@ def signature(message: bytes, algorithm: str, secret: bytes = SECRET.encode(), k
     key = key or own_key(algorithm)
     if isinstance(key, ed25519.Ed25519PrivateKey):
         return key.sign(message)
-    digest = _DIGESTS[algorithm[2:]]()
+    digest: HashAlgorithm = _DIGESTS[algorithm[2:]]()
     if isinstance(key, ec.EllipticCurvePrivateKey):
         length = (key.curve.key_size + 7) // 8
         r, s = decode_dss_signature(key.sign(message, ec.ECDSA(digest)))

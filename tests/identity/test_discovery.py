@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from aiohttp import web
 
 from gateway.config import Issuer
 from gateway.identity.discovery import MOST_BYTES, KeySet, NotFetchedError, fetch_keys, key_client
+from gateway.identity.jwks import parse_key_set
 from tests.identity.forge import EC_KEYS, RSA_KEY, jwk
 from tests.identity.provider import KEY, Handler, Provider, provider
+from tests.s3.strict import strict_s3
 
 
 @pytest.fixture
@@ -214,8 +217,6 @@ async def test_nobody_there_is_told_by_host_and_port_alone(idp: Provider) -> Non
 
 
 async def test_a_certificate_that_nobody_vouches_for_is_refused(idp: Provider, tmp_path: Path) -> None:
-    from tests.s3.strict import strict_s3
-
     async with strict_s3(tls=True) as strict:
         endpoint = str(strict.account.endpoint)
         assert endpoint.startswith("https://")
@@ -223,18 +224,13 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused(idp: Provider, t
 
 
 async def test_every_key_of_a_large_set_is_read_in_a_thread(idp: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
-    import threading
-
-    from gateway.identity import discovery
-
     threads: list[threading.Thread] = []
-    parse = discovery.parse_key_set
 
     def watched(*arguments: Any) -> Any:
         threads.append(threading.current_thread())
-        return parse(*arguments)
+        return parse_key_set(*arguments)
 
-    monkeypatch.setattr(discovery, "parse_key_set", watched)
+    monkeypatch.setattr("gateway.identity.discovery.parse_key_set", watched)
     idp.keys = [jwk(key.public_key(), kid=str(n)) for n in range(200) for key in (RSA_KEY, EC_KEYS["ES256"])]
     assert len((await fetched(idp.setting())).keys) == 64
     assert threads

@@ -46,7 +46,7 @@ STRICT = bearer_tokens(of(("HS256",), SECRET.encode(), issuer="https://idp.examp
 
 
 def verify(tokens: BearerTokens, shown: str) -> Principal:
-    return at_once(verify(tokens, shown))
+    return at_once(tokens.verify(shown))
 
 
 def now() -> int:

@@ -14,7 +14,7 @@ from gateway.errors import ConfigurationError
 from gateway.identity.jwt import BearerTokens, TokenIssuer
 from gateway.identity.keys import StaticKeys, VerificationKey, describe, fits, load_key
 from gateway.identity.networks import Networks
-from tests.identity.forge import EC_KEYS, ED_KEY, RSA_KEY, RSA_PEM, SECRET, at_once, own_key, pem, token
+from tests.identity.forge import EC_KEYS, ED_KEY, RSA_KEY, RSA_PEM, SECRET, PrivateKey, at_once, own_key, pem, token
 from tests.identity.forge import signature as forged_signature
 
 ASYMMETRIC = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
@@ -129,8 +129,8 @@ def test_a_key_verifies_nothing_by_an_algorithm_that_it_is_not_pinned_to() -> No
 
 @pytest.mark.parametrize("algorithm", ["none", "HS256", "ES256K", "Ed448", ""])
 def test_no_public_key_fits_other_algorithms(algorithm: str) -> None:
-    for key in (RSA_KEY, ED_KEY, *EC_KEYS.values()):
-        assert not fits(algorithm, key.public_key())
+    keys: list[PrivateKey] = [RSA_KEY, ED_KEY, *EC_KEYS.values()]
+    assert not [key for key in keys if fits(algorithm, key.public_key())]
 
 
 def test_kinds_of_keys_are_told_to_operators() -> None:
