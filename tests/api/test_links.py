@@ -155,6 +155,12 @@ async def test_a_link_holds_for_nothing_else(gateway: RunningGateway, entry: Ent
         ("POST", "/links"),
         ("DELETE", f"/links/{link['id']}"),
         ("GET", "/admin/keys"),
+        ("GET", "/admin/groups"),
+        ("GET", "/me"),
+        ("GET", "/license"),
+        ("PUT", "/license"),
+        ("PUT", "/collections/restricted/license"),
+        ("POST", "/entities/access"),
         ("GET", "/quota"),
         ("GET", "/quota/rules"),
         ("PUT", "/quota/rules"),
@@ -437,6 +443,14 @@ async def test_a_link_accepts_no_licence_and_its_token_is_in_no_answer_and_no_lo
     await send(gateway, "GET", f"{link['url']}x")
     assert len(gateway.access_log) > 4
     assert not any(secret in line or "link=" in line for line in gateway.access_log)
+    connection = gateway.catalogue.connection
+
+    async def recorded() -> bool:
+        return bool(await connection.fetchval("SELECT count(*) FROM download_log WHERE credential = 'link'"))
+
+    await until(recorded, "downloads by the link are recorded")
+    rows = await connection.fetch("SELECT t::text AS text FROM download_log t")
+    assert not any(secret in row["text"] for row in rows)
 
 
 async def test_a_redirect_does_not_pass_the_token_on(database: str, redis_url: str, tmp_path: Path) -> None:

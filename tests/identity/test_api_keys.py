@@ -187,6 +187,17 @@ async def test_the_scope_admin_makes_nobody_an_administrator(gateway: RunningGat
     assert (await send(gateway, "GET", "/quota/rules", shown_key(key)))[0] == 403
 
 
+async def test_a_key_accepts_the_licences_of_its_user(gateway: RunningGateway, entry: Entry) -> None:
+    await gateway.catalogue.licence("restricted")
+    keys = [(await new_key(gateway, SCIENTIST, scopes=[scope]))["key"] for scope in ("download", "quota")]
+    for path in ("/license", "/collections/restricted/license"):
+        statuses = [(await send(gateway, "GET", path, shown_key(key)))[0] for key in keys]
+        assert statuses == [200, 403]
+    statuses = [(await send(gateway, "GET", f"{entry.stac}?acceptLicense=true", shown_key(key)))[0] for key in keys]
+    assert statuses == [200, 403]
+    assert (await gateway.get(entry.stac, SCIENTIST))[0].status == 200
+
+
 async def test_no_key_manages_keys(gateway: RunningGateway) -> None:
     told = await new_key(gateway, PROJECT_ADMIN, scopes=["admin", "download", "quota", "order"])
     shown = shown_key(told["key"])
