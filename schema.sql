@@ -284,4 +284,7 @@ CREATE TABLE IF NOT EXISTS quota_usage (
     PRIMARY KEY (tenant_id, account, period)
 );
 
+-- What every decision on a download looks for: the public groups of a tenant.
+CREATE INDEX IF NOT EXISTS groups_public ON groups (tenant_id, group_id) WHERE is_public;
+
 INSERT INTO schema_version (version) VALUES (4) ON CONFLICT DO NOTHING;
