@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 import aiohttp
@@ -15,7 +15,7 @@ import pytest
 from yarl import URL
 
 from gateway.identity.chain import IdentityChain
-from gateway.identity.principal import Principal
+from gateway.identity.principal import Credential, Principal
 from gateway.identity.shown import Shown
 from gateway.licence_links import licence_field
 from tests.api.support import INSTANCE_ADMIN, PLAIN_ADMIN, PROJECT_ADMIN, call
@@ -49,7 +49,8 @@ def by_any_credential(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def as_shown(chain: IdentityChain, shown: Shown) -> Principal:
         who = await identify(chain, shown)
-        return dataclasses.replace(who, credential=shown.headers.get("Test-Credential", who.credential))
+        credential = cast("Credential", shown.headers.get("Test-Credential", who.credential))
+        return dataclasses.replace(who, credential=credential)
 
     monkeypatch.setattr(IdentityChain, "identify", as_shown)
 
@@ -169,7 +170,8 @@ async def test_a_dataset_has_its_own_licence_else_its_tenants_and_a_public_one_i
 async def test_the_licence_of_a_collection(gateway: RunningGateway) -> None:
     made = gateway.catalogue
     entry = await made.file(b"data", collection="open")
-    path, nothing = "/collections/open/license", {"acceptedAt": None, "title": None, "version": None, "links": []}
+    path = "/collections/open/license"
+    nothing: dict[str, Any] = {"acceptedAt": None, "title": None, "version": None, "links": []}
     status, body = await call(gateway, "GET", path, OUTSIDER)
     assert (status, body) == (200, {"accepted": True, "licenseLink": None, "public": True, **nothing})
     licence = await made.licence("open", LICENCE)

@@ -226,7 +226,7 @@ async def test_a_batch_is_asked_over_a_bounded_number_of_connections(agent: Agen
 )
 async def test_options_are_checked_when_the_gateway_starts(options: dict[str, object], complaint: str) -> None:
     with pytest.raises(ConfigurationError, match=complaint):
-        async with open_policies([PolicyTable(name="mine", plugin="opa", **options)]):  # type: ignore[arg-type]
+        async with open_policies([PolicyTable(name="mine", plugin="opa", **options)]):
             pass
 
 

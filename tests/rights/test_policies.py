@@ -275,7 +275,7 @@ async def test_policies_are_found_by_their_entry_points(tmp_path: Path, monkeypa
     (information / "METADATA").write_text("Metadata-Version: 2.1\nName: somebodys\nVersion: 1\n")
     (information / "entry_points.txt").write_text("[gateway.policies]\nboth = somebodys:Both\nbroken = nowhere:X\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    tables = [PolicyTable(name=name, plugin="both", answer=name == "yes") for name in ("yes", "no")]  # type: ignore[call-arg]
+    tables = [PolicyTable(name=name, plugin="both", answer=name == "yes") for name in ("yes", "no")]
     async with open_policies(tables) as policies:
         for name in ("yes", "no"):
             expected = name == "yes"
@@ -298,5 +298,5 @@ def test_what_comes_with_the_gateway_is_there_without_entry_points() -> None:
 
 async def test_a_table_with_options_that_its_plug_in_does_not_have_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="policy 'mine': colour: plug-in 'properties' has no options"):
-        async with open_policies([PolicyTable(name="mine", plugin="properties", colour="red")]):  # type: ignore[call-arg]
+        async with open_policies([PolicyTable(name="mine", plugin="properties", colour="red")]):
             pass
