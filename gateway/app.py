@@ -11,7 +11,7 @@ import aiohttp.http_writer
 from aiohttp import web
 
 import gateway.db
-from gateway.api import admin_routes, ops, quota_rules, regards_downloads, regards_quota, stac_downloads, usage
+from gateway.api import admin_routes, openapi, ops, quota_rules, regards_downloads, regards_quota, stac_downloads, usage
 from gateway.api.bodies import MOST_BYTES
 from gateway.api.keys import DATABASE, DOWNLOADS, HEALTH
 from gateway.catalog.locate import WARM_UP, catalog
@@ -53,6 +53,8 @@ def create_app(config: Config) -> web.Application:
     app.add_routes(usage.routes())
     app.add_routes(admin_routes.routes())
     app.add_routes(ops.routes())
+    app.add_routes(openapi.routes())
+    app.on_startup.append(openapi.describing(config.api))
     app.cleanup_ctx.append(auditing(config.database, config.audit))
     app.cleanup_ctx.append(_neighbours(config, identity_chain(config)))
     return app
