@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from gateway import __version__
+from gateway.commands.admin import admin
 from gateway.commands.doctor import doctor
 from gateway.commands.explain import explain
 from gateway.commands.quotas import quotas
@@ -179,5 +180,5 @@ def demo(
         asyncio.run(run_demo(options, Report(time.monotonic).hear))
 
 
-for command in (doctor, verify, explain, quotas):
+for command in (admin, doctor, verify, explain, quotas):
     main.add_command(command)
