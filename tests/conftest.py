@@ -104,9 +104,12 @@ def _run_in_thread(work: Coroutine[object, object, None]) -> None:
 
 @pytest.fixture
 def no_background(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What quotas do in the background waits for an hour: round trips are those of requests alone."""
+    """What quotas and the record of downloads do in the background waits for an hour: round trips are those of requests
+    alone.
+    """
     for name in ("LOOK_SECONDS", "DRAIN_SECONDS", "SWEEP_SECONDS"):
         monkeypatch.setattr(f"gateway.quotas.upkeep.{name}", 3600.0)
+    monkeypatch.setattr("gateway.ops.audit.GATHER_SECONDS", 3600.0)
 
 
 @pytest.fixture
