@@ -128,6 +128,7 @@ def no_background(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.notifications.PING_SECONDS", 3600.0)
     for name in ("LOOK_SECONDS", "DRAIN_SECONDS", "SWEEP_SECONDS"):
         monkeypatch.setattr(f"gateway.quotas.upkeep.{name}", 3600.0)
+    monkeypatch.setattr("gateway.ops.audit.GATHER_SECONDS", 3600.0)
 
 
 @pytest.fixture
