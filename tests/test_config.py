@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import inspect
 import os
+import pkgutil
 import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -341,10 +344,16 @@ root = "/data"
 """
 
 
+def config_modules() -> Iterator[ModuleType]:
+    for found in pkgutil.iter_modules(gateway.config.__path__, f"{gateway.config.__name__}."):
+        yield importlib.import_module(found.name)
+
+
 def settings_classes() -> Iterator[type[BaseModel]]:
-    for _, member in inspect.getmembers(gateway.config, inspect.isclass):
-        if issubclass(member, BaseModel) and member.__module__ == gateway.config.__name__:
-            yield member
+    for module in config_modules():
+        for _, member in inspect.getmembers(module, inspect.isclass):
+            if issubclass(member, BaseModel) and member.__module__ == module.__name__:
+                yield member
 
 
 def undocumented(node: ast.ClassDef) -> Iterator[str]:
@@ -361,9 +370,11 @@ def test_every_setting_is_documented_in_the_source() -> None:
     classes = {cls.__name__ for cls in settings_classes()}
     nodes = [
         node
-        for node in ast.parse(inspect.getsource(gateway.config)).body
+        for module in config_modules()
+        for node in ast.parse(inspect.getsource(module)).body
         if isinstance(node, ast.ClassDef) and node.name in classes
     ]
+    assert {"Config", "Database", "JwtKey", "StorageLocation"} <= classes
     assert {node.name for node in nodes} == classes
     assert not [node.name for node in nodes if not ast.get_docstring(node)]
     # The settings of Config are the sections, which are documented by their classes.

@@ -10,7 +10,7 @@ import pytest
 
 from tests.harness import SCIENCE, RunningGateway, config_for, running_gateway
 
-SEND_TIMEOUT = 1.0
+SEND_TIMEOUT = 0.6
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import datetime
 import hashlib
+import select
 import socket
 import struct
 from pathlib import Path
@@ -81,6 +82,13 @@ class RawClient:
             while piece := await self._loop.sock_recv(self.connection, 256 * 1024):
                 received += piece
         return bytes(received)
+
+    async def ended(self) -> None:
+        """Wait, without reading, until the other side has reset the connection."""
+        poll = select.poll()
+        poll.register(self.connection, 0)  # POLLERR and POLLHUP are told all the same
+        while not poll.poll(0):
+            await asyncio.sleep(0.01)
 
     def reset(self) -> None:
         """Leave by RST."""

@@ -53,7 +53,7 @@ async def unreadable(entry: Entry, client: RawClient, monkeypatch: pytest.Monkey
 
 
 async def stalled(entry: Entry, client: RawClient, _: pytest.MonkeyPatch) -> bytes:
-    await asyncio.sleep(SEND_TIMEOUT + 0.5)
+    await client.ended()
     return await client.read_to_the_end()
 
 

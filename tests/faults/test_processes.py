@@ -189,7 +189,7 @@ async def test_a_dead_mount_does_not_keep_the_process_from_ending(archive: Archi
     mount = archive.directory / "mount"
     mounted = Catalogue(archive.catalogue.connection, mount)
     entry = await mounted.file(LARGE, storage="mount")
-    with archive.serve() as gateway:
+    with archive.serve(server={"port": 0, "shutdown_timeout": 0.3}) as gateway:
         assert (await fetch(gateway.url, entry))[0]
         hang(mount)
         try:

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 
 import aiohttp
 import pytest
 
-from tests.harness import SCIENTIST, Entry, bearer
-from tests.s3.strict.faults import Fault
+from gateway.identity.principal import Principal
+from tests.harness import SCIENCE, SCIENTIST, Entry, bearer, principal
+from tests.s3.strict.faults import End, Fault
 from tests.upstream.conftest import MEBIBYTE, Stand, StandFactory
 
 BYTES = random.Random(17).randbytes(3 * MEBIBYTE)
 OTHER = random.Random(18).randbytes(3 * MEBIBYTE)
+ENDS: list[End] = ["reset", "fin"]
+AT_ONCE = 8
+STALL_SECONDS = 0.5
+"""Within which a store must go on. Nothing else may last as long, though `AT_ONCE` requests share the loop."""
+ROUNDS = 20 if os.environ.get("GATEWAY_TEST_FULL") else 8
+"""Of fifty clients that leave."""
 
 
 async def fetch(stand: Stand, entry: Entry, **fields: str) -> tuple[int, bytes | None]:
@@ -31,19 +39,32 @@ async def drain(response: aiohttp.ClientResponse, received: bytearray) -> None:
         received += piece
 
 
-async def charged(stand: Stand, *, less_than: int) -> tuple[int, int]:
+async def charged(stand: Stand, who: Principal = SCIENTIST, *, less_than: int) -> tuple[int, int]:
     """Downloads and bytes, once fewer than ``less_than`` bytes are held."""
     for _ in range(100):
-        usage = await stand.gateway.usage(SCIENTIST)
+        usage = await stand.gateway.usage(who)
         if usage[1] < less_than:
             break
         await asyncio.sleep(0.02)
     return usage
 
 
-def one_fault(stand: Stand, kind: str, at: int) -> Fault:
+def one_fault(stand: Stand, kind: str, at: int, *, key: str) -> Fault:
     faults = stand.strict.faults
-    return {"reset": faults.reset_after, "stall": faults.stall_after, "short": faults.short_body}[kind](at)
+    return {"reset": faults.reset_after, "stall": faults.stall_after, "short": faults.short_body}[kind](at, key=key)
+
+
+async def some_at_once(work: Callable[[int], Coroutine[object, object, None]], count: int) -> None:
+    """Do ``work`` for the numbers below ``count``, a few at a time: most of it is waiting."""
+    slots = asyncio.Semaphore(AT_ONCE)
+
+    async def in_turn(number: int) -> None:
+        async with slots:
+            await work(number)
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(count):
+            group.create_task(in_turn(number))
 
 
 @pytest.mark.parametrize(
@@ -55,20 +76,30 @@ def one_fault(stand: Stand, kind: str, at: int) -> Fault:
 async def test_a_single_fault_is_not_noticed(stand_for: StandFactory, *, tls: bool, verified: bool) -> None:
     """Seventy at random offsets on each way that bytes take: resets, short bodies, and some stalls."""
     dice = random.Random(42)
-    async with stand_for(tls=tls, storage_timeout=0.3) as stand:
+    async with stand_for(tls=tls, storage_timeout=STALL_SECONDS) as stand:
         seen: list[str] = []
-        for number in range(70):
-            entry = await stand.object(BYTES, item=f"item-{number}", verified=verified)
-            kind = dice.choice(["reset", "reset", "short", "short", "stall"])
-            start = dice.choice([0, 0, 0, dice.randrange(len(BYTES) - MEBIBYTE)])
-            fault = one_fault(stand, kind, dice.randrange(1, len(BYTES) - start))
+        entries = [
+            await stand.object(BYTES, item=f"item-{number}", key=f"key-{number}", verified=verified)
+            for number in range(70)
+        ]
+
+        async def break_once(number: int) -> None:
+            kind, start, at = plan[number]
+            fault = one_fault(stand, kind, at, key=f"key-{number}")
             fields = {"Range": f"bytes={start}-"} if start else {}
-            status, body = await fetch(stand, entry, **fields)
+            status, body = await fetch(stand, entries[number], **fields)
             assert fault.hits == 1, (kind, status, len(body or b""))
             if (status, body) != (206 if start else 200, BYTES[start:]):
                 seen.append(f"{number}: {kind}, {status}, {body and len(body)}")
+
+        plan = []
+        for _ in entries:
+            kind = dice.choice(["reset", "reset", "short", "short", "stall"])
+            start = dice.choice([0, 0, 0, dice.randrange(len(BYTES) - MEBIBYTE)])
+            plan.append((kind, start, dice.randrange(1, len(BYTES) - start)))
+        await some_at_once(break_once, len(plan))
         assert not seen
-        assert stand.strict.faults.next(stand.strict.requests[-1]) is None
+        assert not [request for request in stand.strict.requests if stand.strict.faults.next(request)]
 
 
 @pytest.mark.parametrize("verified", [True, False], ids=["spliced", "verified on the way"])
@@ -76,49 +107,61 @@ async def test_a_single_fault_is_not_noticed(stand_for: StandFactory, *, tls: bo
 async def test_an_object_that_changes_meanwhile_is_never_spliced(stand_for: StandFactory, *, verified: bool) -> None:
     """Fifty on each way: the client keeps a correct beginning, and sees that it is no more than that."""
     dice = random.Random(43)
-    async with stand_for(storage_timeout=0.3) as stand:
-        for number in range(50):
-            entry = await stand.object(BYTES, item=f"item-{number}", key=f"key-{number}", verified=verified)
-            at = dice.randrange(1, len(BYTES) - 1)
-            stand.strict.faults.replace_after(at, OTHER, then=dice.choice(["reset", "fin"]))
-            async with stand.gateway.session.get(f"{stand.gateway.url}{entry.stac}", headers=bearer(SCIENTIST)) as got:
+    async with stand_for(storage_timeout=STALL_SECONDS) as stand:
+        entries = [
+            await stand.object(BYTES, item=f"item-{number}", key=f"key-{number}", verified=verified)
+            for number in range(50)
+        ]
+        plan = [(dice.randrange(1, len(BYTES) - 1), dice.choice(ENDS)) for _ in entries]
+
+        async def change(number: int) -> None:
+            at, end = plan[number]
+            path = entries[number].stac
+            stand.strict.faults.replace_after(at, OTHER, then=end, key=f"key-{number}")
+            async with stand.gateway.session.get(f"{stand.gateway.url}{path}", headers=bearer(SCIENTIST)) as got:
                 assert got.status == 200
                 received = bytearray()
                 with pytest.raises(aiohttp.ClientPayloadError):
                     await drain(got, received)
             assert bytes(received) == BYTES[: len(received)]
             assert len(received) < len(BYTES)
-            assert (await fetch(stand, entry))[0] == 502
+            assert (await fetch(stand, entries[number]))[0] == 502
+
+        await some_at_once(change, len(plan))
 
 
 @pytest.mark.timeout(120)
 async def test_a_fault_before_the_first_byte_is_an_error_and_costs_nothing(stand_for: StandFactory) -> None:
     """A hundred of them, of every kind; the next request is served."""
-    async with stand_for(storage_timeout=0.2) as stand:
+    async with stand_for(storage_timeout=STALL_SECONDS) as stand:
         faults = stand.strict.faults
-        kinds: list[Callable[[], Fault]] = [
-            lambda: faults.reset_before_head(times=2),
-            lambda: faults.stall_before_head(times=2),
-            faults.internal_error,
-            faults.slow_down,
-            lambda: faults.reset_after(0, times=2),
-            lambda: faults.short_body(0),
-            faults.gzip,
-            lambda: faults.wrong_length(7),
-            lambda: faults.wrong_length(-7),
+        kinds: list[Callable[[str], Fault]] = [
+            lambda key: faults.reset_before_head(times=2, key=key),
+            lambda key: faults.stall_before_head(times=2, key=key),
+            lambda key: faults.internal_error(key=key),
+            lambda key: faults.slow_down(key=key),
+            lambda key: faults.reset_after(0, times=2, key=key),
+            lambda key: faults.short_body(0, key=key),
+            lambda key: faults.gzip(key=key),
+            lambda key: faults.wrong_length(7, key=key),
+            lambda key: faults.wrong_length(-7, key=key),
         ]
+        entries = [await stand.object(BYTES, item=f"item-{number}", key=f"key-{number}") for number in range(100)]
         answers: dict[int, int] = {}
-        for number in range(100):
-            entry = await stand.object(BYTES, item=f"item-{number}")
-            kinds[number % len(kinds)]()
-            response, body = await stand.gateway.get(entry.stac, SCIENTIST)
+
+        async def fail(number: int) -> None:
+            who = principal(f"user-{number}", SCIENCE)
+            kinds[number % len(kinds)](f"key-{number}")
+            response, body = await stand.gateway.get(entries[number].stac, who)
             answers[response.status] = answers.get(response.status, 0) + 1
             assert response.status in (502, 503, 504), (number, response.status, body[:200])
             assert int(response.headers["Retry-After"]) > 0
             assert b"Signature" not in body
-            assert await charged(stand, less_than=1) == (0, 0)
-            faults.clear()
+            assert await charged(stand, who, less_than=1) == (0, 0)
+
+        await some_at_once(fail, len(entries))
         assert sum(answers.values()) == 100
+        faults.clear()
         # A storage that failed a moment ago is asked all the same when there is no other.
         entry = await stand.object(BYTES)
         assert await fetch(stand, entry) == (200, BYTES)
@@ -160,9 +203,9 @@ async def test_what_is_missing_archived_or_forbidden_has_its_own_answer(stand: S
 
 
 async def test_clients_that_leave_leave_no_connection_behind(stand: Stand) -> None:
-    """A thousand downloads that are given up: nothing is drained, and nothing stays open."""
+    """Hundreds of downloads that are given up (1,000 in full): nothing is drained, and nothing stays open."""
     entry = await stand.object(BYTES)
-    for _ in range(20):
+    for _ in range(ROUNDS):
         responses = await asyncio.gather(
             *(
                 stand.gateway.session.get(f"{stand.gateway.url}{entry.stac}", headers=bearer(SCIENTIST))

@@ -1,0 +1,29 @@
+"""Settings of the gateway: one TOML file, then environment variables over it.
+
+An environment variable is named ``GATEWAY_`` and the path to the setting with ``__`` between its parts, in capitals:
+``GATEWAY_DATABASE__DSN`` is ``dsn`` of ``[database]``. ``config.example.toml`` shows every setting.
+"""
+
+from __future__ import annotations
+
+from gateway.config.identity import Identity, JwtKey
+from gateway.config.loading import Config, from_values, load
+from gateway.config.neighbours import Database, Redis
+from gateway.config.quotas import Quotas
+from gateway.config.serving import Api, Delivery, Server
+from gateway.config.storage import StorageLocation
+
+__all__ = [
+    "Api",
+    "Config",
+    "Database",
+    "Delivery",
+    "Identity",
+    "JwtKey",
+    "Quotas",
+    "Redis",
+    "Server",
+    "StorageLocation",
+    "from_values",
+    "load",
+]
