@@ -46,11 +46,16 @@ class TokenIssuer:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Verified:
+    """What a good token says, and how long that may be believed."""
+
     principal: Principal
     is_public: bool
+    """Whether REGARDS made it for a caller without a name."""
     until: float
+    """Seconds since the epoch."""
     keys: Keys
     generation: int
+    """Of the keys, when it was verified."""
 
 
 class BearerTokens:
