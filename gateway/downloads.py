@@ -49,11 +49,14 @@ from gateway.http.evaluate import UNKNOWN_TYPE, Representation, Verdict, evaluat
 from gateway.http.offload import OFFER
 from gateway.identity.chain import IdentityChain
 from gateway.identity.principal import Principal
-from gateway.links import CLIENT, absolute_url, shown_by
+from gateway.identity.scopes import require_scope
+from gateway.licence_links import licence_field, show_way_to_accept
+from gateway.links import CLIENT, shown_by
 from gateway.locations import Location
 from gateway.quotas.service import Quotas, Way
 from gateway.quotas.standing import fields as rate_limit_fields
 from gateway.quotas.usage import Estimate
+from gateway.rights.licences import NotAcceptedError
 from gateway.sources import Candidate, Resting, choose, expect, failure
 from gateway.storage import Stat, StorageError, can_sign
 from gateway.verification import Verifier
@@ -64,6 +67,23 @@ PRINCIPAL = web.RequestKey("principal", Principal)
 """The caller, for the access log."""
 TRANSFER = web.RequestKey("transfer", Transfer)
 """What became of the bytes, for the access log."""
+
+
+@dataclasses.dataclass(slots=True)
+class Asked:
+    """What a request asked for, and what was found of it, for the record of downloads."""
+
+    address: Address
+    file: File | None = None
+    """None: it was not found, or is not for the caller."""
+    way: str | None = None
+    """How the bytes leave: stream, redirect or accel."""
+    storage: str | None = None
+    """Where the bytes lie."""
+
+
+ASKED = web.RequestKey("asked", Asked)
+"""Present from the beginning of a request for a file."""
 
 _REFUSED = {
     HTTPStatus.PRECONDITION_FAILED: "The file is not in the state that the request asks for.",
@@ -120,6 +140,8 @@ class Downloads:
     """Clients, with their oldest version, that keep a token from other hosts."""
     public_url: str | None
     """Base of absolute links; None takes the request's Host."""
+    stac_prefix: str
+    """Before ``/collections``."""
     clock: Callable[[], datetime.datetime]
     resting: Resting
     """The storage locations that failed a moment ago."""
@@ -130,16 +152,22 @@ class Downloads:
         """Answer a GET or HEAD for the file at ``address``.
 
         Query parameters: ``isContentInline=true`` has a browser show the file instead of saving it;
-        ``acceptLicense=true`` (GET with a token) accepts the licence of its dataset first (both of REGARDS);
+        ``acceptLicense=true`` (GET with a token or an API key) accepts the licence of its dataset first (both are
+        REGARDS');
         ``dryRun=true`` (GET) tells what the download would be charged, as JSON, and changes nothing.
 
         Raises:
             GatewayError: the refusals listed at the top of this module.
         """
-        principal = await self.identity.identify(shown_by(request))
+        asked = request[ASKED] = Asked(address)
+        principal = await self.identity.identify(shown_by(request, address))
         request[PRINCIPAL] = principal
-        file = await self._locate(request, address, principal)
+        require_scope(principal, "download")
+        file = asked.file = await self._locate(request, address, principal)
+        if principal.link is not None and principal.link.is_counted and not file.is_metered:
+            raise GatewayError(HTTPStatus.FORBIDDEN, "What this link is good for cannot be counted for this file.")
         plan = await self.plan(request.method, request.headers, file, principal, by_proxy=request[CLIENT].by_proxy)
+        asked.way, asked.storage = plan.decision.way, plan.candidates[0].copy.storage
         fields = _fields(request, plan)
         status = plan.verdict.status
         if status >= HTTPStatus.BAD_REQUEST:
@@ -252,13 +280,11 @@ class Downloads:
 
     async def _locate(self, request: web.Request, address: Address, principal: Principal) -> File:
         if request.method == "GET" and _flag(request, "acceptLicense") and not _is_dry_run(request):
-            await self.catalog.accept_licence(address, principal)
+            await self.catalog.accept_licence(address, principal, request[CLIENT].address)
         try:
             return await self.catalog.locate(address, principal)
-        except GatewayError as error:
-            if error.status is HTTPStatus.LOCKED:
-                link = absolute_url(request, self.public_url, "dryRun", acceptLicense="true")
-                error.body = {**(error.body or {}), "accept": link}
+        except NotAcceptedError as error:
+            show_way_to_accept(error, request, principal, self.public_url, self.stac_prefix)
             raise
 
     async def _dry_run(self, plan: Plan, principal: Principal) -> web.Response:
@@ -321,6 +347,8 @@ class Downloads:
             raise unavailable("The quota service does not answer at the moment; try again.") from error
         finally:
             self._learn(plan, content)
+            if content.used:
+                request[ASKED].storage = content.used[-1][0].storage_name
         if transfer.problem is not None:
             log.warning("cut after %s of %s bytes: %r", transfer.sent, transfer.promised, transfer.problem)
         return response
@@ -351,6 +379,8 @@ def _fields(request: web.Request, plan: Plan) -> dict[str, str]:
     fields = {**SAFETY_FIELDS, **digests, **verdict.headers}
     if file.is_public:
         fields["Cache-Control"] = PUBLIC_CACHING
+    if file.licence is not None:
+        fields |= licence_field(file.licence)
     if verdict.status != HTTPStatus.NOT_MODIFIED:
         fields["Content-Disposition"] = content_disposition(file.name, kind)
     answers = request.method == "GET" and verdict.parts

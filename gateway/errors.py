@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
 
@@ -48,6 +48,8 @@ class GatewayError(Exception):
     body: Mapping[str, object] | None = None
     """Replaces the REGARDS body where REGARDS has one of its own (423: ``{"license", "accept"}``); the other families
     add its members to theirs."""
+    links: Sequence[Mapping[str, str]] = ()
+    """Where to go from here (``rel``, ``href``, …): the member ``links`` of STAC and of problems."""
 
     def __post_init__(self) -> None:
         super().__init__(self.detail)
@@ -71,6 +73,8 @@ def render(error: GatewayError, family: Family, *, request_id: str) -> tuple[str
     members = dict(error.body or {})
     if family is Family.REGARDS:
         return "application/json", _json(members or {"messages": [error.detail]})
+    if error.links:
+        members["links"] = list(error.links)
     if family is Family.STAC:
         return "application/json", _json({"code": error.code, "description": error.detail, **members})
     problem = {

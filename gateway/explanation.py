@@ -82,7 +82,7 @@ async def _steps(app: web.Application, downloads: Downloads, question: Question)
         return
     kind, address = found
     yield Step("address", f"{kind}: {_address_text(address)}")
-    shown = Shown(question.headers, target.query, "", question.method, target.raw_path)
+    shown = Shown(question.headers, target.query, "", question.method, target.raw_path, address)
     principal = question.principal or await downloads.identity.identify(shown)
     yield Step("caller", _caller_text(principal))
     if question.method == "GET" and target.query.get("acceptLicense", "").lower() == "true":

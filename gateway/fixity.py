@@ -209,6 +209,7 @@ def _file(row: asyncpg.Record) -> File:
         reference=row["reference"],
         copies=(),
         visible_to_all=False,
+        is_open=False,
         is_metered=False,
         limits=(),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import secrets
 import threading
@@ -15,7 +16,8 @@ import pytest
 import redis
 
 from gateway.embedded import Services, run_services
-from tests.harness import SCIENCE, RunningGateway, config_for, running_gateway
+from tests.canaries import CANARIES
+from tests.harness import SCIENCE, SECRET, RunningGateway, config_for, running_gateway
 
 pytest_plugins = ("tests.redis_servers", "tests.s3.fixtures")
 
@@ -32,7 +34,25 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
         yield Services(dsn, url, tmp_path_factory.mktemp("services"))
     else:
         with run_services() as embedded:
+            for url in (embedded.postgres_dsn, embedded.redis_url):
+                CANARIES.hide(f"password of {urlsplit(url).scheme}", str(urlsplit(url).password))
             yield Services(dsn or embedded.postgres_dsn, url or embedded.redis_url, embedded.directory)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _hearing_all() -> Iterator[None]:
+    logging.getLogger().addHandler(CANARIES)
+    CANARIES.hide("the key of tokens", SECRET)
+    yield
+    logging.getLogger().removeHandler(CANARIES)
+
+
+@pytest.fixture(autouse=True)
+def _no_secret_is_seen() -> Iterator[None]:
+    """Whatever a test does: no secret is in a log or an answer."""
+    yield
+    leaks, CANARIES.leaks = CANARIES.leaks, []
+    assert not leaks
 
 
 @pytest.fixture(scope="session")
@@ -104,7 +124,8 @@ def _run_in_thread(work: Coroutine[object, object, None]) -> None:
 
 @pytest.fixture
 def no_background(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What quotas do in the background waits for an hour: round trips are those of requests alone."""
+    """What goes on in the background waits for an hour: round trips are those of requests alone."""
+    monkeypatch.setattr("gateway.notifications.PING_SECONDS", 3600.0)
     for name in ("LOOK_SECONDS", "DRAIN_SECONDS", "SWEEP_SECONDS"):
         monkeypatch.setattr(f"gateway.quotas.upkeep.{name}", 3600.0)
 

@@ -136,6 +136,20 @@ WRONG: list[tuple[str, object, str]] = [
     ("identity.leeway", -1, "identity.leeway: Input should be greater than or equal to 0"),
     ("identity.leeway", 61, "identity.leeway: Input should be less than or equal to 60"),
     ("identity.leeway", float("nan"), "identity.leeway: Input should be"),
+    ("identity.links", {}, "identity.links.secret: is missing"),
+    ("identity.links", {"secret": SECRET[:31]}, "identity.links.secret: has 31 bytes, needs at least 32"),
+    ("identity.links", {"secret": f"{SECRET}replace-me"}, "identity.links.secret: is the placeholder of the example"),
+    (
+        "identity.links",
+        {"secret": SECRET, "max_lifetime": 604_801},
+        "identity.links.max_lifetime: Input should be less",
+    ),
+    ("identity.links", {"secret": SECRET, "lifetime": 0}, "identity.links.lifetime: Input should be greater"),
+    (
+        "identity.links",
+        {"secret": SECRET, "max_lifetime": 60},
+        "identity.links: 'lifetime' is more than 'max_lifetime'",
+    ),
     ("api.public_url", "data.example.org", f"api.public_url: {HTTP_URL}"),
     ("api.public_url", "ftp://data.example.org", f"api.public_url: {HTTP_URL}"),
     ("api.public_url", "https://", f"api.public_url: {HTTP_URL}"),
@@ -391,22 +405,29 @@ def test_the_guard_of_the_documentation_bites() -> None:
 
 def settings_by_table() -> dict[str, set[str]]:
     """The settings of each table: ``[server]``, ``[[identity.jwt]]``."""
-    tables = {name: field.annotation for name, field in Config.model_fields.items() if name != "storage"}
+    lists = ("policies", "storage")
+    tables = {name: field.annotation for name, field in Config.model_fields.items() if name not in lists}
     found = {name: set(section.model_fields) for name, section in tables.items() if section is not None}
-    found["identity"] -= {"jwt", "issuers"}
+    found["identity"] -= {"jwt", "issuers", "links", "login"}
     found["identity.jwt"] = set(gateway.config.JwtKey.model_fields)
     found["identity.issuers"] = set(gateway.config.Issuer.model_fields) - {"claims"}
     found["identity.issuers.claims"] = set(gateway.config.ClaimNames.model_fields)
+    found["identity.login"] = set(gateway.config.Login.model_fields)
+    found["identity.links"] = set(gateway.config.Links.model_fields)
+    found["policies"] = set(gateway.config.PolicyTable.model_fields)
     found["storage"] = set(gateway.config.StorageLocation.model_fields)
     return found
 
 
 def shown_by_table(text: str) -> dict[str, set[str]]:
-    """The names that ``text`` sets, or shows commented out as ``# name = value``, by table."""
+    """The names that ``text`` sets, or shows commented out as ``# name = value``, by table.
+
+    Of tables that are commented out, those of a list count.
+    """
     shown: dict[str, set[str]] = {}
     table = ""
     for line in text.splitlines():
-        if header := re.fullmatch(r"(?:# (?=\[\[?identity))?\[\[?([\w.]+)\]\]?", line.strip()):
+        if header := re.fullmatch(r"(?:# (?=\[\[?(?:identity|policies)))?\[\[?([\w.]+)\]\]?", line.strip()):
             table = header[1]
         elif setting := re.match(r"(?:# ?)?(\w+) = \S", line):
             shown.setdefault(table, set()).add(setting[1])
@@ -423,8 +444,8 @@ def test_the_example_shows_no_setting_that_is_not_there() -> None:
     shown = shown_by_table(EXAMPLE.read_text(encoding="utf-8"))
     settings = settings_by_table()
     assert set(shown) == set(settings)
-    # [[storage]] shows options of its plug-in, too.
-    for table in set(settings) - {"storage"}:
+    # [[policies]] and [[storage]] show options of their plug-ins, too.
+    for table in set(settings) - {"policies", "storage"}:
         assert shown[table] <= settings[table], f"[{table}] has no setting {shown[table] - settings[table]}"
 
 
@@ -439,7 +460,7 @@ def test_the_example_is_valid_and_what_it_comments_out_are_the_defaults(tmp_path
     values["identity"]["jwt"][0]["secret"] = "s" * 64
     config = from_values(values)
     optional = {"public_key_file", "issuer", "audience", "public_url", "sentinel_service", "sentinel_password"}
-    for name in ("server", "database", "redis", "identity", "api", "delivery", "quotas"):
+    for name in ("server", "database", "redis", "identity", "api", "delivery", "quotas", "rights"):
         section = getattr(config, name)
         for setting in type(section).model_fields:
             default = re.search(rf"^# {setting} = (.+)$", _table(text, name), re.MULTILINE)

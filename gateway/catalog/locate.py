@@ -6,145 +6,27 @@ import contextlib
 import datetime
 import functools
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from http import HTTPStatus
-from typing import Any
 
 import asyncpg
 
 from gateway.batching import Batches, batching
-from gateway.catalog.model import (
-    PUBLIC_DATA_TYPES,
-    Address,
-    ByAsset,
-    ByChecksum,
-    Copy,
-    File,
-)
+from gateway.catalog.model import Address, ByAsset, ByChecksum, Copy, File
+from gateway.catalog.statements import LOCATE_BY_ASSET, LOCATE_BY_CHECKSUM, RULES
+from gateway.config import Rights
 from gateway.db import Database, no_answer
-from gateway.errors import GatewayError
+from gateway.errors import GatewayError, unavailable
 from gateway.identity.principal import Principal
 from gateway.quotas.limits import Limit, Rule, limits_of
-from gateway.rights.predicate import CALLER, RIGHTS, caller_columns
+from gateway.rights import licences
+from gateway.rights.licences import Acceptance, Licence, NotAcceptedError
+from gateway.rights.policies import Policies, Row, Verdict
+from gateway.rights.predicate import caller_columns
 from gateway.text import is_storable
 
-# Two files of a product may hold the same bytes; the metered one is taken, so that no other name is a way round quota.
-_FILE_BY_CHECKSUM = "f.product_id = product.product_id AND lower(f.checksum) = lower(asked.checksum)"
-_FILE_BY_ASSET = "f.product_id = product.product_id AND f.asset_key = asked.asset"
-# OFFSET 0 keeps the order: a question leads to its caller and its product by indexes, whatever the planner thinks.
-_BY_URN = """
-LATERAL (
-    SELECT p.product_id, p.urn, p.dataset_id, d.licence_id FROM products p JOIN datasets d USING (dataset_id)
-    WHERE p.tenant_id = caller.tenant_id AND p.urn = asked.product OFFSET 0
-)"""
-_BY_ITEM = """
-LATERAL (
-    SELECT p.product_id, p.urn, p.dataset_id, d.licence_id FROM products p JOIN datasets d USING (dataset_id)
-    WHERE d.tenant_id = caller.tenant_id AND d.collection_id = asked.collection AND p.provider_id = asked.item OFFSET 0
-)"""
-
-
-def _asked(*key: str) -> str:
-    """A from item with a row for each question: who asks (`caller_columns`), the ``key``, and a ``number`` from 1 on.
-
-    The parameters are its columns, as arrays.
-    """
-    columns = "".join(f", ${number}::text[]" for number in range(6, 6 + len(key)))
-    names = ", ".join(("tenant", "email", "groups", "role", "is_admin", *key, "number"))
-    return f"""
-unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::boolean[]{columns}) WITH ORDINALITY AS asked({names})"""
-
-
-# The rules of quota_limits that concern a caller. Groups are looked at only where a tenant has rules for some; ORDER BY
-# has the index asked for that, where EXISTS might read the table.
-_CONCERNED = """
-SELECT unnest(ARRAY['tenant', 'role', CASE WHEN caller.email IS NULL THEN 'anonymous' ELSE 'user' END]) AS subject,
-       unnest(ARRAY['', asked.role, coalesce(caller.email, '')]) AS name
-UNION ALL
-SELECT 'group', of_caller.name
-FROM (
-    SELECT unnest(asked.groups::text[]) AS name
-    UNION
-    SELECT g.name FROM groups g WHERE g.group_id = ANY (caller.groups || caller.public_groups)
-) of_caller
-WHERE (
-    SELECT q.name FROM quota_limits q WHERE q.tenant_id = caller.tenant_id AND q.subject = 'group'
-    ORDER BY q.name LIMIT 1
-) IS NOT NULL"""
-
-
-def _rules_where(condition: str) -> str:
-    """A join item with one row: the rules that concern the caller, as JSON, if ``condition`` holds."""
-    return f"""
-LATERAL (
-    SELECT json_agg(json_build_array(q.subject, q.name, q.shared, q.metric, q.period, q.value, q.burst, q.slow_rate,
-                                     q.fail) ORDER BY q.subject, q.name, q.shared, q.metric, q.period)::text AS rules
-    FROM ({_CONCERNED}) concerned
-    JOIN quota_limits q ON q.tenant_id = caller.tenant_id AND q.subject = concerned.subject AND q.name = concerned.name
-    WHERE {condition}
-)"""  # noqa: S608 - made of constants; values are bound
-
-
-def _locate(asked: str, product: str, file: str, *, metered: str) -> str:
-    """A row for each question that leads to a product; the data types that count are the parameter ``metered``."""
-    return f"""
-SELECT asked.number, product.urn, rights.visible, rights.downloadable, rights.visible_to_all,
-       licence.url AS licence_url, licence.accepted AS licence_accepted,
-       file.*, copies.copies, quota.rules
-FROM {asked}
-CROSS JOIN {CALLER} caller
-CROSS JOIN {product} product
-CROSS JOIN {RIGHTS} rights
-LEFT JOIN LATERAL (
-    SELECT l.url, EXISTS (
-        SELECT FROM licence_acceptances a
-        WHERE a.licence_id = l.licence_id AND a.version = l.version AND a.email = caller.email
-    ) AS accepted
-    FROM licences l WHERE l.licence_id = product.licence_id
-) licence ON true
-LEFT JOIN LATERAL (
-    SELECT f.file_id, f.data_type, f.file_name, f.mime_type, f.size, f.checksum, f.checksum_algorithm, f.reference,
-           f.data_type = ANY ({metered}) AS is_metered
-    FROM files f WHERE {file}
-    ORDER BY is_metered DESC, f.file_id LIMIT 1
-) file ON true
-LEFT JOIN LATERAL (
-    SELECT json_agg(json_build_array(c.copy_id, c.storage, c.location, c.state, c.size, c.modified, c.version,
-                                     c.verified_version, c.broken_version) ORDER BY c.copy_id)::text AS copies
-    FROM copies c WHERE c.file_id = file.file_id
-) copies ON true
-LEFT JOIN {_rules_where("file.is_metered")} quota ON true"""  # noqa: S608 - as above
-
-
-LOCATE_BY_CHECKSUM = _locate(_asked("product", "checksum"), _BY_URN, _FILE_BY_CHECKSUM, metered="$8::text[]")
-LOCATE_BY_ASSET = _locate(_asked("collection", "item", "asset"), _BY_ITEM, _FILE_BY_ASSET, metered="$9::text[]")
-_RULES = f"SELECT quota.rules FROM {_asked()} CROSS JOIN {CALLER} caller CROSS JOIN {_rules_where('true')} quota"  # noqa: S608
-
-WARM_UP: tuple[tuple[str, tuple[object, ...]], ...] = (
-    (LOCATE_BY_CHECKSUM, ([],) * 8),
-    (LOCATE_BY_ASSET, ([],) * 9),
-)
-"""What to run on a new connection so that the first look-up finds its statement prepared: one round trip, not two."""
-
-
-def _accept_licence(asked: str, product: str) -> str:
-    return f"""
-INSERT INTO licence_acceptances (licence_id, email, version)
-SELECT licence.licence_id, caller.email, licence.version
-FROM {asked}
-CROSS JOIN {CALLER} caller
-CROSS JOIN {product} product
-CROSS JOIN {RIGHTS} rights
-JOIN licences licence ON licence.licence_id = product.licence_id
-WHERE rights.visible
-ON CONFLICT DO NOTHING"""  # noqa: S608 - as above
-
-
-_ACCEPT_BY_URN = _accept_licence(_asked("product"), _BY_URN)
-_ACCEPT_BY_ITEM = _accept_licence(_asked("collection", "item"), _BY_ITEM)
-
 Question = tuple[str | bool | None, ...]
-"""What `_asked` has a row for."""
+"""What `gateway.catalog.statements.asked` has a row for."""
 
 
 class Catalog:
@@ -153,10 +35,15 @@ class Catalog:
     def __init__(
         self,
         database: Database,
+        settings: Rights,
+        policies: Policies,
         by_checksum: Batches[Question, asyncpg.Record | None],
         by_asset: Batches[Question, asyncpg.Record | None],
     ) -> None:
         self._database = database
+        self.settings = settings
+        self.policies = policies
+        """Whom rights with CUSTOM_ACCESS ask."""
         self._by_checksum = by_checksum
         self._by_asset = by_asset
 
@@ -165,17 +52,13 @@ class Catalog:
 
         Raises:
             GatewayError: 404 no such product, collection, item, file or asset in the caller's tenant; 403 no right to
-                it; 423 its licence is not accepted, with ``body["license"]`` its URL; 503 PostgreSQL does not answer.
+                it (404 by setting, where he may not even see it); 423 its licence is not accepted; 503 PostgreSQL, or
+                the policy that decides, does not answer.
         """
-        key = _key(address)
-        if not all(is_storable(part) for part in key):
+        row = await self._look_up(address, principal)
+        if row is None:
             raise _not_found(address)
-        look_ups = self._by_checksum if isinstance(address, ByChecksum) else self._by_asset
-        try:
-            row = await look_ups.ask((*caller_columns(principal), *key))
-        except TimeoutError as error:
-            raise no_answer() from error
-        return decide(row, address, principal)
+        return decide(row, await self._verdict(row, principal), address, principal, self.settings)
 
     async def limits(self, principal: Principal) -> tuple[Limit, ...]:
         """What bounds the metered downloads of ``principal``, whatever the file.
@@ -183,35 +66,61 @@ class Catalog:
         Raises:
             GatewayError: 404 his tenant does not exist; 503 PostgreSQL does not answer.
         """
-        rows = await self._database.fetch(_RULES, *([value] for value in caller_columns(principal)))
+        rows = await self._database.fetch(RULES, *([value] for value in caller_columns(principal)))
         if not rows:
             raise GatewayError(HTTPStatus.NOT_FOUND, f"There is no tenant {principal.tenant!r}.")
         return _limits(rows[0]["rules"], principal)
 
-    async def accept_licence(self, address: Address, principal: Principal) -> None:
-        """Record that ``principal`` accepts the licence of the dataset that ``address`` lies in, if it has one.
+    async def accept_licence(self, address: Address, principal: Principal, client: str) -> None:
+        """Record that ``principal`` accepts the licence of the dataset that the file at ``address`` lies in.
 
-        Nothing is recorded for a product that the caller may not see.
+        Nothing is recorded for a file that does not exist or lies in a product that the caller may not see, nor when
+        he showed no credential with which one can accept (see `licences.ACCEPT_BY_DOWNLOAD`).
+
+        Args:
+            address: of the file.
+            principal: the caller.
+            client: his IP address.
 
         Raises:
             GatewayError: 503 PostgreSQL does not answer.
         """
-        key = _key(address)[:-1]
-        if principal.is_anonymous or not all(is_storable(part) for part in key):
+        if principal.is_anonymous or principal.credential not in licences.ACCEPT_BY_DOWNLOAD:
             return
-        statement = _ACCEPT_BY_URN if isinstance(address, ByChecksum) else _ACCEPT_BY_ITEM
-        await self._database.fetch(statement, *([value] for value in (*caller_columns(principal), *key)))
+        row = await self._look_up(address, principal)
+        if row is None or row["file_id"] is None or row["licence_id"] is None:
+            return
+        if (await self._verdict(row, principal)).visible:
+            licence = Licence(row["licence_id"], row["licence_version"], row["licence_url"])
+            await licences.accept(self._database, licence, Acceptance.by(principal, client))
+
+    async def _look_up(self, address: Address, principal: Principal) -> Row | None:
+        key = _key(address)
+        if not all(is_storable(part) for part in key):
+            return None
+        look_ups = self._by_checksum if isinstance(address, ByChecksum) else self._by_asset
+        try:
+            return await look_ups.ask((*caller_columns(principal), *key))
+        except TimeoutError as error:
+            raise no_answer() from error
+
+    async def _verdict(self, row: Row, principal: Principal) -> Verdict:
+        private = row["data_type"] is not None and row["data_type"] not in self.settings.open_data_types
+        (verdict,) = await self.policies.judge(principal, [row], files=private)
+        return verdict
 
 
 @contextlib.asynccontextmanager
-async def catalog(database: Database, metered: Sequence[str]) -> AsyncIterator[Catalog]:
+async def catalog(
+    database: Database, metered: Sequence[str], settings: Rights, policies: Policies
+) -> AsyncIterator[Catalog]:
     """The catalogue in ``database``; downloads of files of the data types ``metered`` count in quotas."""
     by_checksum, by_asset = (_look_up(database, text, metered) for text in (LOCATE_BY_CHECKSUM, LOCATE_BY_ASSET))
     async with (
         batching(by_checksum, seconds=database.timeout, lanes=database.most) as checksums,
         batching(by_asset, seconds=database.timeout, lanes=database.most) as assets,
     ):
-        yield Catalog(database, checksums, assets)
+        yield Catalog(database, settings, policies, checksums, assets)
 
 
 def _look_up(
@@ -226,27 +135,23 @@ def _look_up(
     return look_up
 
 
-def decide(row: Mapping[str, Any] | asyncpg.Record | None, address: Address, principal: Principal) -> File:
+def decide(row: Row, verdict: Verdict, address: Address, principal: Principal, settings: Rights) -> File:
     """Read the row of a look-up: the file, or the refusal. Denied unless everything says yes.
 
     Raises:
-        GatewayError: 404, 403 or 423, in REGARDS' order of checks.
+        GatewayError: 404, 403 or 423, in REGARDS' order of checks; 503 where the policy that matters cannot decide.
     """
-    if row is None:
-        raise _not_found(address)
-    if row["visible"] is not True:
+    if not _yes(verdict.visible):
+        if settings.hide_forbidden:
+            raise _not_found(address)
         raise GatewayError(HTTPStatus.FORBIDDEN, "You have no right to this product.")
     if row["file_id"] is None:
         raise _not_found(address)
-    if row["data_type"] not in PUBLIC_DATA_TYPES:
-        if row["licence_url"] is not None and row["licence_accepted"] is not True:
-            raise GatewayError(
-                HTTPStatus.LOCKED,
-                "The licence of this dataset has not been accepted.",
-                code="LicenseNotAccepted",
-                body={"license": row["licence_url"]},
-            )
-        if row["downloadable"] is not True:
+    is_open = row["data_type"] in settings.open_data_types
+    if not is_open:
+        if row["licence_url"] is not None and not (row["licence_accepted"] is True or licences.is_exempt(principal)):
+            raise NotAcceptedError(row["licence_url"], row["collection_id"])
+        if not _yes(verdict.downloadable):
             raise GatewayError(HTTPStatus.FORBIDDEN, "You have no right to the files of this product.")
     return File(
         file_id=row["file_id"],
@@ -259,10 +164,18 @@ def decide(row: Mapping[str, Any] | asyncpg.Record | None, address: Address, pri
         checksum_algorithm=row["checksum_algorithm"],
         reference=row["reference"],
         visible_to_all=row["visible_to_all"],
+        is_open=is_open,
         copies=_copies(row["copies"]),
         is_metered=row["is_metered"],
         limits=_limits(row["rules"], principal) if row["is_metered"] else (),
+        licence=row["licence_url"],
     )
+
+
+def _yes(decision: bool | None) -> bool:
+    if decision is None:
+        raise unavailable("What decides on this product does not answer at the moment.", code="PolicyUnavailable")
+    return decision
 
 
 def _key(address: Address) -> tuple[str, ...]:

@@ -9,9 +9,6 @@ from typing import Literal
 from gateway.quotas.limits import Limit
 from gateway.storage import Stat
 
-PUBLIC_DATA_TYPES = frozenset({"QUICKLOOK_SD", "QUICKLOOK_MD", "QUICKLOOK_HD", "THUMBNAIL", "DESCRIPTION"})
-"""Data types that whoever sees the product may download: no licence, no file right (REGARDS)."""
-
 CopyState = Literal["ONLINE", "NEARLINE", "OFFLINE", "LOST"]
 
 
@@ -83,12 +80,16 @@ class File:
     copies: tuple[Copy, ...]
     visible_to_all: bool
     """Whether everyone sees its product, anonymous callers included."""
+    is_open: bool
+    """Whether whoever sees its product may download it: no licence, no right to files (setting ``open_data_types``)."""
     is_metered: bool
     """Whether a download of it counts in quotas."""
     limits: tuple[Limit, ...]
     """What bounds the caller's downloads of it, of every account; none unless it is metered."""
+    licence: str | None = None
+    """URL of the licence of its dataset, which the caller has accepted or need not accept."""
 
     @property
     def is_public(self) -> bool:
-        """Whether everyone may download it: a public data type of a product that everyone sees, and not metered."""
-        return self.visible_to_all and self.data_type in PUBLIC_DATA_TYPES and not self.is_metered
+        """Whether everyone may download it: an open data type of a product that everyone sees, and not metered."""
+        return self.visible_to_all and self.is_open and not self.is_metered

@@ -6,15 +6,18 @@ An environment variable is named ``GATEWAY_`` and the path to the setting with `
 
 from __future__ import annotations
 
-from gateway.config.identity import ClaimNames, Identity, Issuer, JwtKey
+from gateway.config.audit import Audit
+from gateway.config.identity import ClaimNames, Identity, Issuer, JwtKey, Links, Login
 from gateway.config.loading import Config, from_values, load
 from gateway.config.neighbours import Database, Redis
 from gateway.config.quotas import Quotas
+from gateway.config.rights import PolicyTable, Rights
 from gateway.config.serving import Api, Delivery, Server
 from gateway.config.storage import StorageLocation
 
 __all__ = [
     "Api",
+    "Audit",
     "ClaimNames",
     "Config",
     "Database",
@@ -22,8 +25,12 @@ __all__ = [
     "Identity",
     "Issuer",
     "JwtKey",
+    "Links",
+    "Login",
+    "PolicyTable",
     "Quotas",
     "Redis",
+    "Rights",
     "Server",
     "StorageLocation",
     "from_values",

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, SecretStr, field_validator, model_validator
 
-from gateway.config.section import Seconds, Section, Text
+from gateway.config.section import RandomSecret, Seconds, Section, Text
 from gateway.http.outbound import Target, parse_authority, parse_target
 
 HMAC_SECRET_BYTES = {"HS256": 32, "HS384": 48, "HS512": 64}
@@ -145,6 +145,55 @@ class Issuer(Section):
             raise ValueError(f"'{name}' {error}{also}") from error
 
 
+class Login(Section):
+    """``[identity.login]``: browsers log in at an identity provider, and are known by a cookie from then on.
+
+    It needs ``public_url`` of ``[api]``, where the identity provider sends them back to, with ``/login/callback``.
+    """
+
+    issuer: Text
+    """Which of ``[[identity.issuers]]``; its endpoints are found by discovery."""
+    client_id: Text
+    """Our name there; what ID tokens are made for."""
+    client_secret: SecretStr | None = None
+    """What we prove it with; none for a public client. PKCE is used anyway."""
+    secret: RandomSecret
+    """Random text of at least 32 bytes, the same in all processes: it seals what a browser keeps during a log-in."""
+    scopes: Annotated[list[Text], Field(min_length=1)] = ["openid", "email", "profile"]  # noqa: RUF012
+    """What is asked for; ``openid`` is needed."""
+    lifetime: Annotated[float, Field(ge=60, le=30 * _DAY)] = 28_800
+    """Seconds that a session lasts."""
+    timeout: Annotated[Seconds, Field(le=60)] = 10
+    """Seconds that the identity provider may take."""
+
+    @field_validator("scopes")
+    @classmethod
+    def _openid(cls, value: list[str]) -> list[str]:
+        if "openid" not in value:
+            raise ValueError("must hold 'openid', without which there is no ID token")
+        return value
+
+
+LONGEST_LINK_SECONDS = 7 * 86400
+
+
+class Links(Section):
+    """``[identity.links]``: signed download links."""
+
+    secret: RandomSecret
+    """What all signatures are derived from: at least 32 bytes. With another one all links end."""
+    lifetime: Annotated[int, Field(ge=1, le=LONGEST_LINK_SECONDS)] = 86400
+    """Seconds that a link works if its maker names no end."""
+    max_lifetime: Annotated[int, Field(ge=1, le=LONGEST_LINK_SECONDS)] = LONGEST_LINK_SECONDS
+    """Seconds that a link may work at most: a week or less."""
+
+    @model_validator(mode="after")
+    def _within_the_longest(self) -> Self:
+        if self.lifetime > self.max_lifetime:
+            raise ValueError("'lifetime' is more than 'max_lifetime'")
+        return self
+
+
 class Identity(Section):
     """``[identity]``: how callers show who they are."""
 
@@ -152,6 +201,10 @@ class Identity(Section):
     """Keys of bearer tokens; the first that fits a token's ``iss`` and ``alg`` and verifies it is taken."""
     issuers: list[Issuer] = []  # noqa: RUF012
     """Identity providers whose keys are fetched; each has all tokens with its ``iss`` to itself."""
+    login: Login | None = None
+    """How browsers log in; absent, they do not."""
+    links: Links | None = None
+    """Signed download links; there are none without this table."""
     leeway: Annotated[float, Field(ge=0, le=60)] = 10
     """Seconds that the clocks of token issuers may differ from ours."""
 
@@ -166,4 +219,6 @@ class Identity(Section):
             if issuer.issuer in seen:
                 raise ValueError(f"issuer {issuer.issuer!r} is in more than one table")
             seen.add(issuer.issuer)
+        if self.login is not None and self.login.issuer not in (issuer.issuer for issuer in self.issuers):
+            raise ValueError("'issuer' of 'login' is none of [[identity.issuers]]")
         return self

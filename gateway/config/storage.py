@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from gateway.config.section import Text
+from gateway.config.section import PluginTable, Text
 
 
-class StorageLocation(BaseModel):
+class StorageLocation(PluginTable):
     """``[[storage]]``: one storage location. Settings not named here are options of its plug-in."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
     """Name by which copies refer to it; never change it once files are ingested."""
@@ -25,7 +22,7 @@ class StorageLocation(BaseModel):
     """Of several copies the one at the lowest number is served."""
     tenants: Annotated[list[Text], Field(min_length=1)]
     """Tenants whose files it may hold; ``["*"]`` for all. A copy of another tenant is neither ingested nor served."""
-    prefixes: Annotated[list[Annotated[str, Field(pattern=r"^(.*/)?$")]], Field(min_length=1)] = [""]
+    prefixes: Annotated[list[Annotated[str, Field(pattern=r"^(.*/)?$")]], Field(min_length=1)] = [""]  # noqa: RUF012 - pydantic copies it
     """What locations may start with, each with a slash at its end; ``{tenant}`` stands for the tenant's name, so that
     ``["{tenant}/"]`` keeps the files of each tenant apart. Anything else is neither ingested nor served."""
     delivery: Literal["auto", "stream", "redirect", "accel"] = "auto"
@@ -59,13 +56,3 @@ class StorageLocation(BaseModel):
         if self.verify == "always" and self.delivery in ("redirect", "accel"):
             raise ValueError("verify 'always' needs delivery 'stream' or 'auto': other bytes do not pass through here")
         return self
-
-    @property
-    def options(self) -> dict[str, object]:
-        """The options of the plug-in, by name."""
-        return dict(self.model_extra or {})
-
-    def __repr_args__(self) -> Iterator[tuple[str | None, object]]:
-        """Show which options there are; their values may be secrets of the plug-in."""
-        for name, value in super().__repr_args__():
-            yield name, "…" if name in self.options else value

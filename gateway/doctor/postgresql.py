@@ -7,7 +7,7 @@ from typing import Any
 
 import asyncpg
 
-from gateway.catalog.locate import WARM_UP
+from gateway.catalog.statements import WARM_UP
 from gateway.config import Database
 from gateway.db import NEIGHBOUR_ERRORS, check_schema_of, one_connection
 from gateway.doctor.clocks import clock_finding, skew

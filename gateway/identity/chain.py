@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
-from gateway.config import Config
 from gateway.errors import unauthorized
-from gateway.identity.jwt import BearerTokens, open_tokens
 from gateway.identity.networks import Networks
 from gateway.identity.principal import Principal, anonymous
 from gateway.identity.shown import Shown, Way
@@ -37,7 +34,9 @@ class IdentityChain:
             raise unauthorized("more than one credential", error="invalid_request")
         if not found:
             if "Authorization" in shown.headers:
-                raise unauthorized("the Authorization field must be 'Bearer <token>'", error="invalid_request")
+                raise unauthorized(
+                    "the Authorization field must be 'Bearer <token>' or hold an API key", error="invalid_request"
+                )
             found = [(way, credential) for way in self._ambient if (credential := way.find(shown)) is not None][:1]
         for way, credential in found:
             return await way.identify(credential, shown)
@@ -47,21 +46,3 @@ class IdentityChain:
                 raise unauthorized("the scope names no tenant")
             return anonymous(tenant, self._networks.of(shown.address))
         raise unauthorized("show a bearer token, or name the tenant with ?scope= for public data")
-
-
-def identity_chain(config: Config) -> contextlib.AbstractAsyncContextManager[IdentityChain]:
-    """All ways that the settings allow, open within the block.
-
-    Raises:
-        ConfigurationError: a key cannot be used; at once, before the block.
-    """
-    networks = Networks(config.quotas.anonymous_ipv4_prefix, config.quotas.anonymous_ipv6_prefix)
-    return _opened(open_tokens(config.identity, networks), networks)
-
-
-@contextlib.asynccontextmanager
-async def _opened(
-    tokens: contextlib.AbstractAsyncContextManager[BearerTokens], networks: Networks
-) -> AsyncIterator[IdentityChain]:
-    async with tokens as bearer:
-        yield IdentityChain([bearer], [], networks)

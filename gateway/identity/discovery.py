@@ -22,6 +22,9 @@ _WELL_KNOWN = "/.well-known/openid-configuration"
 """OpenID Connect Discovery 1.0 §4."""
 
 
+_FAILURES = (TimeoutError, UnusableError, aiohttp.ClientError, OSError, ValueError)
+
+
 class NotFetchedError(Exception):
     """The keys could not be fetched. The message says why, and quotes nothing that was answered but a host's name."""
 
@@ -48,24 +51,47 @@ async def fetch_keys(session: aiohttp.ClientSession, setting: Issuer) -> KeySet:
                 asked = await _discover(session, setting, asked)
             body, headers = await _get(session, asked.url)
             keys = await asyncio.to_thread(parse_key_set, body, setting.algorithms)
-    except TimeoutError as error:
-        raise NotFetchedError(f"{asked.authority} did not answer within {setting.timeout:g} s") from error
-    except UnusableError as error:
-        raise NotFetchedError(f"{asked.authority} {error}") from error
-    except aiohttp.ClientConnectorCertificateError as error:
-        raise NotFetchedError(
-            f"{asked.authority} has a certificate that this machine does not trust: {error.certificate_error}"
-        ) from error
-    except (aiohttp.ClientError, OSError, ValueError) as error:
-        # The messages of others may quote what was answered.
-        raise NotFetchedError(f"{asked.authority} gave no answer: {type(error).__name__}") from error
+    except _FAILURES as error:
+        raise _not_fetched(error, asked, setting) from error
     return KeySet(keys, fresh_seconds(headers))
 
 
-async def _discover(session: aiohttp.ClientSession, setting: Issuer, issuer: Target) -> Target:
+async def fetch_endpoints(session: aiohttp.ClientSession, setting: Issuer) -> Mapping[str, str]:
+    """Where an issuer takes log-ins: ``authorization_endpoint`` and ``token_endpoint``.
+
+    Raises:
+        NotFetchedError: within ``timeout`` nothing came that can be used.
+    """
+    asked = parse_target(setting.issuer, insecure_http=setting.insecure_http)
+    try:
+        async with asyncio.timeout(setting.timeout):
+            names = ("authorization_endpoint", "token_endpoint")
+            found = [await _discover(session, setting, asked, name) for name in names]
+    except _FAILURES as error:
+        raise _not_fetched(error, asked, setting) from error
+    return {name: target.url for name, target in zip(names, found, strict=True)}
+
+
+async def _discover(session: aiohttp.ClientSession, setting: Issuer, issuer: Target, name: str = "jwks_uri") -> Target:
     body, _ = await _get(session, issuer.url.rstrip("/") + _WELL_KNOWN)
     hosts = setting.hosts or [issuer.authority]
-    return await asyncio.to_thread(parse_discovery, body, setting.issuer, hosts, insecure_http=setting.insecure_http)
+    return await asyncio.to_thread(
+        parse_discovery, body, setting.issuer, hosts, insecure_http=setting.insecure_http, name=name
+    )
+
+
+def _not_fetched(error: Exception, asked: Target, setting: Issuer) -> NotFetchedError:
+    match error:
+        case TimeoutError():
+            return NotFetchedError(f"{asked.authority} did not answer within {setting.timeout:g} s")
+        case UnusableError():
+            return NotFetchedError(f"{asked.authority} {error}")
+        case aiohttp.ClientConnectorCertificateError():
+            return NotFetchedError(
+                f"{asked.authority} has a certificate that this machine does not trust: {error.certificate_error}"
+            )
+    # The messages of others may quote what was answered.
+    return NotFetchedError(f"{asked.authority} gave no answer: {type(error).__name__}")
 
 
 async def _get(session: aiohttp.ClientSession, url: str) -> tuple[bytes, Mapping[str, str]]:

@@ -78,14 +78,17 @@ def _is_for_verifying(operations: object) -> bool:
     return operations is None or (isinstance(operations, list) and "verify" in operations)
 
 
-def parse_discovery(body: bytes, issuer: str, hosts: Collection[str], *, insecure_http: bool) -> Target:
-    """Where a discovery document (OpenID Connect Discovery 1.0 §3) says that the keys are.
+def parse_discovery(
+    body: bytes, issuer: str, hosts: Collection[str], *, insecure_http: bool, name: str = "jwks_uri"
+) -> Target:
+    """Where a discovery document (OpenID Connect Discovery 1.0 §3) says that the keys are, or something else.
 
     Args:
         body: the document.
         issuer: that it must be of (§4.3).
         hosts: that may be named, as `Target.authority` writes them.
         insecure_http: whether http to loopback addresses is allowed.
+        name: of the member that says it.
 
     Raises:
         UnusableError: it is of another issuer, or names a place that is not allowed.
@@ -93,15 +96,15 @@ def parse_discovery(body: bytes, issuer: str, hosts: Collection[str], *, insecur
     document = _object(body)
     if document.get("issuer") != issuer:
         raise UnusableError("gave a discovery document of another issuer")
-    place = document.get("jwks_uri")
+    place = document.get(name)
     if not isinstance(place, str):
-        raise UnusableError("gave a discovery document without 'jwks_uri'")
+        raise UnusableError(f"gave a discovery document without {name!r}")
     try:
         target = parse_target(place, insecure_http=insecure_http)
     except ValueError as error:
-        raise UnusableError(f"gave a discovery document whose 'jwks_uri' is not allowed: {error}") from error
+        raise UnusableError(f"gave a discovery document whose {name!r} is not allowed: {error}") from error
     if target.authority not in hosts:
-        raise UnusableError(f"gave a discovery document whose 'jwks_uri' is at {target.authority}, at none of 'hosts'")
+        raise UnusableError(f"gave a discovery document whose {name!r} is at {target.authority}, at none of 'hosts'")
     return target
 
 

@@ -21,14 +21,12 @@ from gateway.identity.keys import Keys, StaticKeys, load_key
 from gateway.identity.networks import Networks
 from gateway.identity.principal import Principal, anonymous
 from gateway.identity.rotation import rotating_keys
-from gateway.identity.shown import Shown
+from gateway.identity.shown import API_KEY_PREFIX, Shown
 
 LONGEST_TOKEN = 8192
 """Bytes; a longer one is refused before any work is spent on it."""
 MOST_REMEMBERED = 10_000
 """Verified tokens that are remembered."""
-API_KEY_PREFIX = "gdk_"
-"""What API keys begin with, which are shown in the same field."""
 _PUBLIC = ("PUBLIC", "public@regards.com")
 """Role and e-mail address in the tokens that REGARDS makes for callers without a name."""
 
@@ -74,6 +72,11 @@ class BearerTokens:
         self._clock = clock
         self._verified: dict[bytes, _Verified] = {}
 
+    def made_for(self, issuer: str, audience: str) -> BearerTokens:
+        """What verifies tokens of one issuer, by the same keys, that are made for another audience."""
+        issuers = [dataclasses.replace(one, audience=audience) for one in self._issuers[issuer]]
+        return BearerTokens(issuers, self._leeway, self._networks, self._clock)
+
     def find(self, shown: Shown) -> str | None:
         """The token of ``Authorization: Bearer``, unless it is an API key."""
         scheme, token = shown.authorization
@@ -81,6 +84,17 @@ class BearerTokens:
 
     async def identify(self, credential: str, shown: Shown) -> Principal:
         """Whom the token names; an anonymous caller for the token that REGARDS makes for such.
+
+        Raises:
+            GatewayError: 401, 503; as `verify`.
+        """
+        known = self._recall(credential) or await self._learn(credential)
+        if known.is_public:
+            return anonymous(known.principal.tenant, self._networks.of(shown.address))
+        return known.principal
+
+    async def verify(self, token: str) -> Principal:
+        """Whom ``token`` names.
 
         Its ``iss`` chooses the issuer, and ``kid`` the key among those of the issuer, which the settings pin to
         algorithms: a token cannot choose how it is verified. A token that was verified is remembered by its hash until
@@ -90,18 +104,22 @@ class BearerTokens:
             GatewayError: 401 the token is too long, malformed, wrongly signed, expired, or lacks a claim; 503 the keys
                 of its issuer cannot be fetched.
         """
-        if len(credential) > LONGEST_TOKEN:
+        return (self._recall(token) or await self._learn(token)).principal
+
+    def _recall(self, token: str) -> _Verified | None:
+        if len(token) > LONGEST_TOKEN:
             raise _invalid("the token is too long")
-        digest = hashlib.sha256(credential.encode("utf-8", "surrogatepass")).digest()
-        known = self._verified.get(digest)
+        known = self._verified.get(_digest(token))
         if known is None or self._clock() >= known.until or known.keys.generation != known.generation:
-            known = await self._verify(credential)
-            while len(self._verified) >= MOST_REMEMBERED:
-                del self._verified[next(iter(self._verified))]
-            self._verified[digest] = known
-        if known.is_public:
-            return anonymous(known.principal.tenant, self._networks.of(shown.address))
-        return known.principal
+            return None
+        return known
+
+    async def _learn(self, token: str) -> _Verified:
+        verified = await self._verify(token)
+        while len(self._verified) >= MOST_REMEMBERED:
+            del self._verified[next(iter(self._verified))]
+        self._verified[_digest(token)] = verified
+        return verified
 
     async def _verify(self, text: str) -> _Verified:
         try:
@@ -174,6 +192,10 @@ async def _opened(settings: Identity, networks: Networks, static: Sequence[Token
                 TokenIssuer(setting.issuer, setting.audience, tuple(setting.algorithms), keys, ClaimMapping.by(setting))
             )
         yield BearerTokens(issuers, settings.leeway, networks)
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
 def _invalid(reason: str) -> GatewayError:

@@ -16,11 +16,14 @@ import asyncpg
 import pytest
 
 from gateway import db
-from gateway.catalog.locate import LOCATE_BY_ASSET, LOCATE_BY_CHECKSUM, WARM_UP, Catalog, Question, catalog
+from gateway.catalog.locate import Catalog, Question, catalog
 from gateway.catalog.model import Address, ByAsset, ByChecksum, File
+from gateway.catalog.statements import LOCATE_BY_ASSET, LOCATE_BY_CHECKSUM, WARM_UP
+from gateway.config import Rights
 from gateway.errors import GatewayError
 from gateway.identity.principal import Principal, anonymous
 from gateway.quotas.limits import Limit, Metric, Rule
+from gateway.rights.policies import open_policies
 from tests.harness import ADMIN, OUTSIDER, SCIENTIST, RunningGateway, principal
 
 MANY = 100_000 if os.environ.get("GATEWAY_TEST_FULL") else 10_000
@@ -221,7 +224,8 @@ async def test_whoever_shares_a_statement_gets_what_he_would_get_alone(gateway: 
 async def gateway_catalog(gateway: RunningGateway, *metered: str) -> AsyncIterator[Catalog]:
     async with (
         db.connect(gateway.config.database, WARM_UP) as database,
-        catalog(database, metered) as files,
+        open_policies(()) as policies,
+        catalog(database, metered, Rights(), policies) as files,
     ):
         yield files
 

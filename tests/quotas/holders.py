@@ -65,6 +65,7 @@ def file_of(content: str, size: int | None = None, *limits: Limit) -> File:
         checksum_algorithm="SHA-256",
         reference=False,
         visible_to_all=False,
+        is_open=False,
         copies=(),
         is_metered=True,
         limits=limits,

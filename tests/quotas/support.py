@@ -56,6 +56,7 @@ def file(content: str | int, limits: tuple[Limit, ...] = (), *, size: int | None
         checksum_algorithm=None if checksum is None else "SHA-256",
         reference=False,
         visible_to_all=False,
+        is_open=False,
         copies=(),
         is_metered=True,
         limits=limits,

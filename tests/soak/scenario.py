@@ -156,6 +156,7 @@ def _file(content: int, limits: tuple[Limit, ...]) -> File:
         reference=False,
         copies=(),
         visible_to_all=False,
+        is_open=False,
         is_metered=True,
         limits=limits,
     )

@@ -81,6 +81,15 @@ class Extent:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Quality:
+    """How good a product is; None where it is not rated."""
+
+    score: float | None = None
+    level: str | None = None
+    """``ACCEPTED``, ``ACCEPTED_WITH_WARNINGS`` or ``REJECTED``."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Product:
     """A row of ``products`` and its files."""
 
@@ -96,6 +105,7 @@ class Product:
     extent: Extent
     body: str
     files: tuple[File, ...]
+    quality: Quality = Quality()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

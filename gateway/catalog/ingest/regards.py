@@ -10,6 +10,7 @@ from gateway.catalog.ingest.assets import Context
 from gateway.catalog.ingest.events import Place, RefusedError
 from gateway.catalog.ingest.extent import bounds, bounds_of_geometry, period, short
 from gateway.catalog.ingest.model import Checksum, Extent, File, Json, JsonObject, Product, to_json
+from gateway.catalog.ingest.quality import quality
 from gateway.catalog.ingest.stac import required_text
 
 DATA_TYPES = frozenset(
@@ -47,6 +48,7 @@ def product(feature: JsonObject, place: Place, context: Context) -> Product:
         extent=_extent(feature, geometry, properties),
         body=to_json({name: part for name, part in feature.items() if name not in ("properties", "geometry", "files")}),
         files=_files(files, context),
+        quality=quality(properties, context),
     )
 
 

@@ -11,6 +11,7 @@ from gateway.catalog.ingest.assets import Context
 from gateway.catalog.ingest.events import Place, RefusedError
 from gateway.catalog.ingest.extent import bounds, bounds_of_geometry, period, short
 from gateway.catalog.ingest.model import Checksum, Dataset, Extent, File, Json, JsonObject, Product, to_json
+from gateway.catalog.ingest.quality import quality
 
 _WHOLE_WORLD: Json = [[-180, -90, 180, 90]]
 
@@ -72,6 +73,7 @@ def product(item: JsonObject, place: Place, context: Context) -> Product:
         extent=Extent(box, start, end),
         body=to_json({name: part for name, part in item.items() if name not in ("properties", "geometry", "assets")}),
         files=tuple(_file(name, asset, context) for name, asset in all_assets.items()),
+        quality=quality(properties, context),
     )
 
 

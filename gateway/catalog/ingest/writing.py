@@ -18,7 +18,7 @@ _STAGE = """
 CREATE TEMPORARY TABLE staged_products (
     tenant_id integer, dataset_id bigint, urn text, provider_id text, properties jsonb, geometry jsonb,
     west float8, south float8, east float8, north float8, start_datetime timestamptz, end_datetime timestamptz,
-    body jsonb
+    body jsonb, quality_score float8, quality_level text
 ) ON COMMIT DROP;
 CREATE TEMPORARY TABLE staged_files (
     product_id bigint, asset_key text, data_type text, checksum text, checksum_algorithm text, size bigint,
@@ -31,7 +31,7 @@ CREATE TEMPORARY TABLE staged_copies (
 """
 _PRODUCT_COLUMNS = (
     "tenant_id", "dataset_id", "urn", "provider_id", "properties", "geometry", "west", "south", "east", "north",
-    "start_datetime", "end_datetime", "body",
+    "start_datetime", "end_datetime", "body", "quality_score", "quality_level",
 )  # fmt: skip
 _FILE_COLUMNS = (
     "product_id", "asset_key", "data_type", "checksum", "checksum_algorithm", "size", "crc32", "mime_type", "file_name",
@@ -221,6 +221,8 @@ class Catalogue:
             extent.start,
             extent.end,
             product.body,
+            product.quality.score,
+            product.quality.level,
         )
 
     async def _write_files(self, products: Sequence[tuple[int, Product]]) -> None:

@@ -1,0 +1,124 @@
+"""Licences: REGARDS' ``/license`` of the tenant, and ``/collections/{collectionId}/license``."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from aiohttp import web
+
+from gateway.administration.changes import Actor
+from gateway.api.bodies import answer
+from gateway.api.callers import caller, forbidden, with_role
+from gateway.api.keys import DATABASE, DOWNLOADS
+from gateway.errors import unauthorized
+from gateway.identity.principal import Principal
+from gateway.links import CLIENT, is_same_origin
+from gateway.ops.request_context import REQUEST_ID
+from gateway.rights import licences
+from gateway.rights.licences import Acceptance, Licence, is_accepted
+
+
+async def get_license(request: web.Request) -> web.Response:
+    """``GET /license``: the licence of the tenant, and whether the caller has accepted it."""
+    principal = await caller(request)
+    return _as_regards(await licences.of_tenant(request.app[DATABASE], principal), principal)
+
+
+async def put_license(request: web.Request) -> web.Response:
+    """``PUT /license``: accept the licence of the tenant."""
+    principal = await _acceptant(request)
+    licence = await licences.of_tenant(request.app[DATABASE], principal)
+    if licence is not None:
+        await _accept(request, principal, licence)
+        licence = await licences.of_tenant(request.app[DATABASE], principal)
+    return _as_regards(licence, principal)
+
+
+async def reset_license(request: web.Request) -> web.Response:
+    """``PUT /license/reset``: a new version of the tenant's licence, so that everyone is asked again. 204."""
+    principal = await with_role(request, "ADMIN")
+    _check_origin(request, principal)
+    actor = Actor(principal.email or principal.subject, request[CLIENT].address or None, request[REQUEST_ID])
+    await licences.reset(request.app[DATABASE], principal.tenant, actor)
+    return web.Response(status=HTTPStatus.NO_CONTENT, headers={"Cache-Control": "no-store"})
+
+
+async def get_collection_license(request: web.Request) -> web.Response:
+    """``GET /collections/{collectionId}/license``: the licence that applies, and whether the caller has accepted it."""
+    principal = await caller(request)
+    return _told(await _of_collection(request, principal), principal)
+
+
+async def put_collection_license(request: web.Request) -> web.Response:
+    """``PUT /collections/{collectionId}/license``: accept it."""
+    principal = await _acceptant(request)
+    licence = await _of_collection(request, principal)
+    if licence is not None:
+        await _accept(request, principal, licence)
+        licence = await _of_collection(request, principal)
+    return _told(licence, principal)
+
+
+def routes(regards_prefix: str, stac_prefix: str) -> list[web.RouteDef]:
+    """The routes of both families."""
+    of_tenant = f"{regards_prefix}/license"
+    of_collection = f"{stac_prefix}/collections/{{collectionId}}/license"
+    return [
+        web.get(of_tenant, get_license),
+        web.put(of_tenant, put_license),
+        web.put(f"{of_tenant}/reset", reset_license),
+        web.get(of_collection, get_collection_license),
+        web.put(of_collection, put_collection_license),
+    ]
+
+
+async def _acceptant(request: web.Request) -> Principal:
+    """Who calls, if he can accept a licence by this request.
+
+    Raises:
+        GatewayError: 401 he is anonymous; 403 by a link, or by a session from a page of others.
+    """
+    principal = await caller(request)
+    if principal.is_anonymous:
+        raise unauthorized("only known callers can accept a licence")
+    if principal.credential not in licences.ACCEPT_BY_PUT:
+        raise forbidden(f"A {principal.credential} accepts no licence.")
+    _check_origin(request, principal)
+    return principal
+
+
+def _check_origin(request: web.Request, principal: Principal) -> None:
+    """See that nobody else's page has the caller's browser send this."""
+    if principal.credential == "session" and not is_same_origin(request, request.app[DOWNLOADS].public_url):
+        raise forbidden("With a browser session this must come from a page of this gateway (Origin).")
+
+
+async def _accept(request: web.Request, principal: Principal, licence: Licence) -> None:
+    await licences.accept(request.app[DATABASE], licence, Acceptance.by(principal, request[CLIENT].address))
+
+
+async def _of_collection(request: web.Request, principal: Principal) -> Licence | None:
+    hide = request.app[DOWNLOADS].catalog.settings.hide_forbidden
+    collection = request.match_info["collectionId"]
+    return await licences.of_collection(request.app[DATABASE], principal, collection, hide_forbidden=hide)
+
+
+def _as_regards(licence: Licence | None, principal: Principal) -> web.Response:
+    """As REGARDS has it: a resource with links, of which there are none here."""
+    content = {"accepted": is_accepted(licence, principal), "licenseLink": licence.url if licence else None}
+    return answer({"content": content, "links": []})
+
+
+def _told(licence: Licence | None, principal: Principal) -> web.Response:
+    accepted_at = licence.accepted_at if licence else None
+    return answer(
+        {
+            "accepted": is_accepted(licence, principal),
+            "acceptedAt": accepted_at and accepted_at.isoformat().replace("+00:00", "Z"),
+            "licenseLink": licence.url if licence else None,
+            "title": licence.title if licence else None,
+            "version": licence.version if licence else None,
+            "public": licence is None or licence.is_public,
+            "links": [{"rel": "license", "href": licence.url}] if licence else [],
+        }
+    )
