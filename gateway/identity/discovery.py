@@ -26,7 +26,7 @@ _FAILURES = (TimeoutError, UnusableError, aiohttp.ClientError, OSError, ValueErr
 
 
 class NotFetchedError(Exception):
-    """The keys could not be fetched. The message says why, for an operator, and quotes nothing that was answered."""
+    """The keys could not be fetched. The message says why, and quotes nothing that was answered but a host's name."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

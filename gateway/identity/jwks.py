@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
 
 from gateway.http.outbound import Target, parse_target
 from gateway.identity.keys import PublicKey, VerificationKey, fits
@@ -23,12 +24,12 @@ _PRIVATE = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 """Members of private and symmetric keys (RFC 7518 §6): who reads such a key can sign with it."""
 _TYPES = {"RS": "RSA", "PS": "RSA", "ES": "EC", "Ed": "OKP"}
 _MAX_AGE = re.compile(r'max-age="?(\d{1,9})"?', re.ASCII)
-_UNREADABLE = (jwt.PyJWTError, ValueError, TypeError, AttributeError, KeyError, OverflowError)
+_UNREADABLE = (jwt.PyJWTError, UnsupportedAlgorithm, ValueError, TypeError, AttributeError, KeyError, OverflowError)
 """What a hostile or broken key raises in the libraries."""
 
 
 class UnusableError(Exception):
-    """What was published cannot be used. The message quotes nothing of it."""
+    """What was published cannot be used. The message quotes nothing of it but the name of a host."""
 
 
 def parse_key_set(body: bytes, algorithms: Sequence[str]) -> tuple[VerificationKey, ...]:
@@ -103,7 +104,7 @@ def parse_discovery(
     except ValueError as error:
         raise UnusableError(f"gave a discovery document whose {name!r} is not allowed: {error}") from error
     if target.authority not in hosts:
-        raise UnusableError(f"gave a discovery document whose {name!r} is at none of 'hosts'")
+        raise UnusableError(f"gave a discovery document whose {name!r} is at {target.authority}, at none of 'hosts'")
     return target
 
 

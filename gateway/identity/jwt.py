@@ -47,6 +47,7 @@ class TokenIssuer:
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Verified:
     principal: Principal
+    is_public: bool
     until: float
     keys: Keys
     generation: int
@@ -84,17 +85,6 @@ class BearerTokens:
     async def identify(self, credential: str, shown: Shown) -> Principal:
         """Whom the token names; an anonymous caller for the token that REGARDS makes for such.
 
-        Raises:
-            GatewayError: 401, 503; as `verify`.
-        """
-        principal = await self.verify(credential)
-        if principal.role == _PUBLIC[0] and principal.email == _PUBLIC[1]:
-            return anonymous(principal.tenant, self._networks.of(shown.address))
-        return principal
-
-    async def verify(self, token: str) -> Principal:
-        """The caller that ``token`` names.
-
         Its ``iss`` chooses the issuer, and ``kid`` the key among those of the issuer, which the settings pin to
         algorithms: a token cannot choose how it is verified. A token that was verified is remembered by its hash until
         it expires, a key of its issuer is withdrawn, or the keys are too old to be used.
@@ -103,17 +93,18 @@ class BearerTokens:
             GatewayError: 401 the token is too long, malformed, wrongly signed, expired, or lacks a claim; 503 the keys
                 of its issuer cannot be fetched.
         """
-        if len(token) > LONGEST_TOKEN:
+        if len(credential) > LONGEST_TOKEN:
             raise _invalid("the token is too long")
-        digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
+        digest = hashlib.sha256(credential.encode("utf-8", "surrogatepass")).digest()
         known = self._verified.get(digest)
-        if known is not None and self._clock() < known.until and known.keys.generation == known.generation:
-            return known.principal
-        verified = await self._verify(token)
-        while len(self._verified) >= MOST_REMEMBERED:
-            del self._verified[next(iter(self._verified))]
-        self._verified[digest] = verified
-        return verified.principal
+        if known is None or self._clock() >= known.until or known.keys.generation != known.generation:
+            known = await self._verify(credential)
+            while len(self._verified) >= MOST_REMEMBERED:
+                del self._verified[next(iter(self._verified))]
+            self._verified[digest] = known
+        if known.is_public:
+            return anonymous(known.principal.tenant, self._networks.of(shown.address))
+        return known.principal
 
     async def _verify(self, text: str) -> _Verified:
         try:
@@ -156,7 +147,8 @@ class BearerTokens:
                 if issuer.audience is not None:
                     check_audience(token.claims, issuer.audience)
                 principal = issuer.mapping.principal(token.claims)
-                return _Verified(principal, min(expires, now + trusted.seconds), issuer.keys, generation)
+                is_public = (principal.role, principal.email) == _PUBLIC
+                return _Verified(principal, is_public, min(expires, now + trusted.seconds), issuer.keys, generation)
         return None
 
 

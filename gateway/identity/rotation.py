@@ -13,10 +13,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from gateway.config import Issuer
 from gateway.errors import unavailable
 from gateway.identity.discovery import KeySet, NotFetchedError
+from gateway.identity.jwks import FRESH_SECONDS
 from gateway.identity.keys import Trusted, VerificationKey
 
 log = logging.getLogger(__name__)
 
+_LONGEST_SLEEP = FRESH_SECONDS[0]
 MOST_TRIED = 8
 """Keys that one token is tried with: a token without ``kid`` fits each of a set."""
 
@@ -68,7 +70,7 @@ class RotatingKeys:
             if self._clock() >= self._usable_until:
                 raise unavailable("the keys of the token's issuer cannot be fetched")
         found = self._look_up(kid, algorithm)
-        if not found and kid is not None and algorithm in self._setting.algorithms:
+        if not found and kid is not None:
             await self._refresh()
             found = self._look_up(kid, algorithm)
         return found
@@ -86,7 +88,9 @@ class RotatingKeys:
         while True:
             if self._clock() >= self._fresh_until:
                 await self._refresh()
-            await asyncio.sleep(max(self._fresh_until, self._next_attempt) - self._clock())
+            wait = max(self._fresh_until, self._next_attempt) - self._clock()
+            # A fetch that a token asked for meanwhile may have made them fresh for a shorter time.
+            await asyncio.sleep(min(wait, _LONGEST_SLEEP))
 
     async def close(self) -> None:
         """End a fetch that is under way."""

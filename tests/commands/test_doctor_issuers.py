@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from aiohttp import web
 
 from tests.commands.support import Stand, run
@@ -9,7 +11,7 @@ from tests.identity.forge import RSA_KEY, jwk
 from tests.identity.provider import Provider, provider
 
 
-def table(idp: Provider, **changes: object) -> dict[str, list[object]]:
+def table(idp: Provider, **changes: object) -> dict[str, Any]:
     return {"identity.issuers": [{**idp.setting().model_dump(exclude_unset=True), **changes}]}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import yarl
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.http.outbound import parse_authority, parse_target
@@ -71,6 +71,7 @@ def test_http_may_be_called_on_this_machine_for_tests() -> None:
             parse_target(url, insecure_http=True)
 
 
+@settings(deadline=None)
 @given(st.from_regex(r"https?://[a-z0-9._:@\\#?/\[\]-]{0,40}", fullmatch=True))
 def test_the_client_reads_the_same_host_as_we_do(url: str) -> None:
     try:

@@ -7,15 +7,13 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512, HashAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-T = TypeVar("T")
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 
@@ -121,17 +119,6 @@ def jwk(key: PublicKey, **members: Any) -> dict[str, Any]:
     else:
         own = {"kty": "OKP", "crv": "Ed25519", "x": base64url(key.public_bytes_raw())}
     return {**own, **members}
-
-
-def at_once(work: Coroutine[Any, Any, T]) -> T:
-    """What ``work`` gives, which must not have to wait for anything."""
-    try:
-        work.send(None)
-    except StopIteration as end:
-        result: T = end.value
-        return result
-    work.close()
-    raise AssertionError("it waits")
 
 
 def _encoded(value: dict[str, Any] | str | bytes) -> bytes:

@@ -6,7 +6,7 @@ import asyncio
 from http import HTTPStatus
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy, MultiDict
 
@@ -131,12 +131,14 @@ def test_a_scope_that_no_tenant_can_have_is_refused() -> None:
     assert "scope" in refusal().detail
 
 
+@settings(deadline=None)
 @given(st.text(st.characters()), st.booleans())
 def test_any_text_as_authorization_is_401(value: str, after_scheme: bool) -> None:
     shown = f"Bearer {value}" if after_scheme else value
     refusal(("Authorization", shown), query=(("scope", "esa"),))
 
 
+@settings(deadline=None)
 @given(st.text(st.characters()))
 def test_any_scope_is_a_tenant_or_401(value: str) -> None:
     if value and is_storable(value):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gateway.config import Issuer
+from gateway.config import Identity, Issuer
 from gateway.identity.claims import LONGEST_CLAIM, MOST_GROUPS, ClaimError, ClaimMapping, check_audience, check_times
 from gateway.identity.principal import Principal
 from tests.identity.forge import claims
@@ -46,6 +49,14 @@ def test_claims_of_a_provider_that_knows_logins_alone() -> None:
     names = {"sub": "uid", "email": "uid"}
     mapped = mapping(tenant="nasa", default_role="REGISTERED_USER", claims=names)
     assert mapped.principal({"uid": "scientist"}) == Principal("nasa", "scientist", "scientist", "REGISTERED_USER")
+
+
+def test_the_examples_of_the_readme_read_tokens_of_these_providers() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    examples = [tomllib.loads(block) for block in re.findall(r"^```toml\n(.*?)^```", readme, re.DOTALL | re.MULTILINE)]
+    keycloak, logins = (Identity.model_validate(each["identity"]).issuers[0] for each in examples if "identity" in each)
+    assert ClaimMapping.by(keycloak).principal(KEYCLOAK).role == "EXPLOIT"
+    assert ClaimMapping.by(logins).principal({"uid": "scientist"}).email == "scientist"
 
 
 def test_the_names_of_regards_are_the_default() -> None:

@@ -29,27 +29,29 @@ async def trusting(
         yield running
 
 
-def bearer(shown: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {shown}"}
+def bearer(shown: str) -> str:
+    return f"Bearer {shown}"
 
 
 async def test_a_caller_downloads_with_a_token_of_the_identity_provider(
     database: str, redis_url: str, tmp_path: Path
 ) -> None:
     names = {"role": "realm_access.roles", "sub": "preferred_username"}
-    settings = {"tenant": "esa", "role_prefix": "downloads-", "claims": names}
+    settings: dict[str, Any] = {"tenant": "esa", "role_prefix": "downloads-", "claims": names}
     roles = {"roles": ["offline_access", "downloads-REGISTERED_USER"]}
     async with provider() as idp, trusting(idp, database, redis_url, tmp_path, **settings) as gateway:
         entry = await gateway.catalogue.file(b"bytes")
-        good = {"realm_access": roles, "preferred_username": "scientist", "role": ..., "tenant": ...}
-        answer, body = await gateway.get(entry.regards, **bearer(idp.token(**good)))
+        good: dict[str, Any] = {"realm_access": roles, "preferred_username": "scientist", "role": ..., "tenant": ...}
+        answer, body = await gateway.get(entry.regards, Authorization=bearer(idp.token(**good)))
         assert (answer.status, body) == (200, b"bytes")
         for changes in ({"aud": "account"}, {"iss": f"{idp.issuer}/"}, {"groups": "science"}, {"exp": 1}):
             shown = claims(**{"iss": idp.issuer, "aud": "downloads", **good, **changes})
-            answer, _ = await gateway.get(entry.regards, **bearer(token(shown, {"alg": "ES256"}, signed_as="ES256")))
+            answer, _ = await gateway.get(
+                entry.regards, Authorization=bearer(token(shown, {"alg": "ES256"}, signed_as="ES256"))
+            )
             assert answer.status == 401
             assert answer.headers["WWW-Authenticate"] == 'Bearer realm="downloads", error="invalid_token"'
-        answer, _ = await gateway.get(entry.regards, **bearer(idp.token(**{**good, "groups": []})))
+        answer, _ = await gateway.get(entry.regards, Authorization=bearer(idp.token(**{**good, "groups": []})))
         assert answer.status == 403
         # Tokens of others go on as before.
         answer, _ = await gateway.get(entry.regards, SCIENTIST)
@@ -71,13 +73,13 @@ async def test_a_gateway_starts_without_the_identity_provider_and_says_503_to_it
         idp.answer = failing
         async with trusting(idp, database, redis_url, tmp_path, cool_down=1) as gateway:
             entry = await gateway.catalogue.file(b"bytes")
-            answer, _ = await gateway.get(entry.regards, **bearer(idp.token()))
+            answer, _ = await gateway.get(entry.regards, Authorization=bearer(idp.token()))
             assert (answer.status, "Retry-After" in answer.headers) == (503, True)
             answer, _ = await gateway.get(entry.regards, SCIENTIST)
             assert answer.status == 200
             idp.answer = healed
             await asked_again.wait()
-            answer, body = await gateway.get(entry.regards, **bearer(idp.token()))
+            answer, body = await gateway.get(entry.regards, Authorization=bearer(idp.token()))
             assert (answer.status, body) == (200, b"bytes")
 
 
@@ -92,7 +94,7 @@ async def test_nothing_is_accepted_in_the_name_of_the_public_user_of_regards(gat
     entry = await gateway.catalogue.file(b"bytes", collection="open")
     await gateway.catalogue.licence("open")
     public = token(claims(sub="public", role="PUBLIC", email="public@regards.com", groups=...), secret=SECRET.encode())
-    answer, _ = await gateway.get(f"{entry.regards}?acceptLicense=true", **bearer(public))
+    answer, _ = await gateway.get(f"{entry.regards}?acceptLicense=true", Authorization=bearer(public))
     anonymous, _ = await gateway.get(f"{entry.regards}?acceptLicense=true&scope=esa")
     assert (answer.status, anonymous.status) == (423, 423)
     assert await gateway.catalogue.connection.fetchval("SELECT count(*) FROM licence_acceptances") == 0

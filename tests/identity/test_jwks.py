@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, rsa
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
@@ -145,12 +145,14 @@ json_values = st.recursive(
 members = st.sampled_from(["kty", "use", "key_ops", "alg", "kid", "n", "e", "x", "y", "crv", "d", "k", "x5c"])
 
 
+@settings(deadline=None)
 @given(st.sampled_from([RSA, EC, ED]), st.dictionaries(members, json_values, max_size=3))
 def test_any_json_in_a_key_is_a_key_or_passed_over(good: dict[str, Any], changes: dict[str, Any]) -> None:
     keys = parsed({**good, **changes}, SPARE)
     assert keys[-1].kid == "spare"
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200) | json_values.map(lambda value: json.dumps(value).encode()))
 def test_any_bytes_are_no_set_or_document(body: bytes) -> None:
     with pytest.raises(UnusableError):

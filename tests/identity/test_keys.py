@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 
@@ -11,10 +12,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from gateway.config import JwtKey
 from gateway.errors import ConfigurationError
+from gateway.identity.jwks import parse_key_set
 from gateway.identity.jwt import BearerTokens, TokenIssuer
 from gateway.identity.keys import StaticKeys, VerificationKey, describe, fits, load_key
 from gateway.identity.networks import Networks
-from tests.identity.forge import EC_KEYS, ED_KEY, RSA_KEY, RSA_PEM, SECRET, PrivateKey, at_once, own_key, pem, token
+from tests.identity.asking import identify_at_once
+from tests.identity.forge import EC_KEYS, ED_KEY, RSA_KEY, RSA_PEM, SECRET, PrivateKey, own_key, pem, token
 from tests.identity.forge import signature as forged_signature
 
 ASYMMETRIC = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
@@ -41,7 +44,7 @@ def test_a_public_key_in_a_file_verifies_its_algorithm(tmp_path: Path, algorithm
     key = load_key(setting(file, algorithm))
     issuer = TokenIssuer(None, None, (algorithm,), StaticKeys((key,)))
     tokens = BearerTokens([issuer], 10, Networks(32, 64))
-    assert at_once(tokens.verify(token(signed_as=algorithm))).subject == "scientist"
+    assert identify_at_once(tokens, token(signed_as=algorithm)).subject == "scientist"
 
 
 def test_one_rsa_key_may_verify_several_algorithms(tmp_path: Path) -> None:
@@ -138,3 +141,58 @@ def test_kinds_of_keys_are_told_to_operators() -> None:
     assert describe(RSA_KEY.public_key()) == "RSA of 2048 bits"
     assert describe(EC_KEYS["ES384"].public_key()) == "EC secp384r1"
     assert describe(ED_KEY.public_key()) == "Ed25519"
+
+
+PAYLOAD = "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ"
+VECTORS = {
+    "RS256": (
+        {
+            "kty": "RSA",
+            "n": (
+                "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0B"
+                "m4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5"
+                "z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7"
+                "aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ"
+            ),
+            "e": "AQAB",
+        },
+        (
+            f"eyJhbGciOiJSUzI1NiJ9.{PAYLOAD}.cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5"
+            "RZmh7AAuHIm4Bh-0Qc_lF5YKt_O8W2Fp5jujGbds9uJdbF9CUAr7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnb"
+            "yTyWzO75vRK5h6xBArLIARNPvkSjtQBMHlb1L07Qe7K0GarZRmB_eSN9383LcOLn6_dO--xi12jzDwusC-eOkHWEsq"
+            "tFZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrBp0igcN_Io"
+            "ypGlUPQGe77Rw"
+        ),
+    ),
+    "ES256": (
+        {
+            "kty": "EC",
+            "crv": "P-256",
+            "x": "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
+            "y": "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0",
+        },
+        (
+            f"eyJhbGciOiJFUzI1NiJ9.{PAYLOAD}.DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8"
+            "ISlSApmWQxfKTUJqPP3-Kg6NU1Q"
+        ),
+    ),
+    "EdDSA": (
+        {"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"},
+        (
+            "eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc.hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGc"
+            "vMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg"
+        ),
+    ),
+}
+"""RFC 7515 A.2 and A.3, RFC 8037 A.4."""
+
+
+@pytest.mark.parametrize("algorithm", VECTORS)
+def test_the_examples_of_the_standards_are_verified(algorithm: str) -> None:
+    published, shown = VECTORS[algorithm]
+    (key,) = parse_key_set(json.dumps({"keys": [published]}).encode(), [algorithm])
+    message, _, encoded = shown.rpartition(".")
+    signed = base64.urlsafe_b64decode(encoded + "==")
+    assert key.verifies(algorithm, message.encode(), signed)
+    assert not key.verifies(algorithm, message.encode() + b"x", signed)
+    assert not key.verifies(algorithm, message.encode(), bytes([signed[0] ^ 1]) + signed[1:])

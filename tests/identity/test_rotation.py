@@ -20,6 +20,7 @@ from gateway.identity.discovery import KeySet, fetch_keys, key_client
 from gateway.identity.jwt import BearerTokens, TokenIssuer
 from gateway.identity.networks import Networks
 from gateway.identity.rotation import MOST_TRIED, RotatingKeys, rotating_keys
+from tests.identity.asking import identify
 from tests.identity.forge import EC_KEYS, OTHER_RSA_KEY, RSA_KEY, jwk
 from tests.identity.provider import Provider, provider
 
@@ -52,7 +53,7 @@ class Stand:
 
     async def status(self, shown: str) -> HTTPStatus:
         try:
-            await self.tokens.verify(shown)
+            await identify(self.tokens, shown)
         except GatewayError as error:
             return error.status
         return HTTPStatus.OK
@@ -258,6 +259,23 @@ async def test_a_provider_that_was_never_there_is_503_and_its_start_heals() -> N
             assert await stand.accepts(idp.token())
 
 
+async def test_a_provider_may_go_away_and_come_back() -> None:
+    idp = Provider()
+    async with idp.running():
+        pass
+    async with standing(idp, max_stale=1000, cool_down=30) as stand:
+        async with idp.running():
+            assert await stand.accepts(idp.token())
+        stand.clock.now += 300
+        assert await stand.accepts(idp.token(sub="while it is away"))
+        assert not await stand.accepts(idp.token("unknown"))
+        stand.clock.now += 1000
+        assert await stand.nobody_can_tell(idp.token(sub="too long"))
+        stand.clock.now += 30
+        async with idp.running():
+            assert await stand.accepts(idp.token(sub="it is back"))
+
+
 async def test_a_remembered_token_is_not_believed_beyond_the_bound(stand: Stand) -> None:
     start = stand.tokens._clock()
     stand.tokens._clock = lambda: start + stand.clock.now - 1000
@@ -299,24 +317,24 @@ async def test_a_kid_chooses_the_key_alone(stand: Stand) -> None:
 
 
 class Published:
-    """What a provider gives, one answer for each fetch; the time until the next one passes at once."""
+    """What a provider gives; the time until the gateway looks again passes at once."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
-        self.fetched = asyncio.Semaphore(0)
-        self.slept: list[float] = []
-        self.fresh = 300.0
+        self.fresh = [300.0, 60.0, 86_400.0]
+        self.fetched: list[float] = []
+        self.done = asyncio.Event()
         self._clock = clock
-        self._sleep = asyncio.sleep
-        self.go = asyncio.Semaphore(0)
         monkeypatch.setattr("gateway.identity.rotation.asyncio.sleep", self.sleep)
 
     async def fetch(self) -> KeySet:
-        self.fetched.release()
-        return KeySet((), self.fresh)
+        self.fetched.append(self._clock.now)
+        return KeySet((), self.fresh[len(self.fetched) - 1])
 
     async def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        await self.go.acquire()
+        assert 0 < seconds <= 60
+        if len(self.fetched) == len(self.fresh):
+            self.done.set()
+            await asyncio.Event().wait()
         self._clock.now += seconds
 
 
@@ -327,13 +345,8 @@ async def test_keys_are_fetched_at_the_start_and_whenever_they_are_no_longer_fre
     published = Published(monkeypatch, clock)
     setting = Issuer(issuer="https://idp.example.org", audience="a", algorithms=["RS256"])
     async with rotating_keys(setting, published.fetch, clock):
-        await published.fetched.acquire()
-        published.fresh = 60
-        published.go.release()
-        await published.fetched.acquire()
-        published.go.release()
-        await published.fetched.acquire()
-    assert published.slept[:2] == [300, 60]
+        await published.done.wait()
+    assert published.fetched == [1000, 1300, 1360]
 
 
 async def test_leaving_ends_a_fetch_that_is_under_way() -> None:
