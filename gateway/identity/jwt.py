@@ -45,12 +45,17 @@ class TokenIssuer:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Verified:
+class Verified:
+    """What a good token says, and how long that may be believed."""
+
     principal: Principal
     is_public: bool
+    """Whether REGARDS made it for a caller without a name."""
     until: float
+    """Seconds since the epoch."""
     keys: Keys
     generation: int
+    """Of the keys, when it was verified."""
 
 
 class BearerTokens:
@@ -70,7 +75,7 @@ class BearerTokens:
         self._leeway = leeway
         self._networks = networks
         self._clock = clock
-        self._verified: dict[bytes, _Verified] = {}
+        self._verified: dict[bytes, Verified] = {}
 
     def made_for(self, issuer: str, audience: str) -> BearerTokens:
         """What verifies tokens of one issuer, by the same keys, that are made for another audience."""
@@ -85,6 +90,17 @@ class BearerTokens:
     async def identify(self, credential: str, shown: Shown) -> Principal:
         """Whom the token names; an anonymous caller for the token that REGARDS makes for such.
 
+        Raises:
+            GatewayError: 401, 503; as `verify`.
+        """
+        verified = await self.verify(credential)
+        if verified.is_public:
+            return anonymous(verified.principal.tenant, self._networks.of(shown.address))
+        return verified.principal
+
+    async def verify(self, token: str) -> Verified:
+        """What ``token`` says.
+
         Its ``iss`` chooses the issuer, and ``kid`` the key among those of the issuer, which the settings pin to
         algorithms: a token cannot choose how it is verified. A token that was verified is remembered by its hash until
         it expires, a key of its issuer is withdrawn, or the keys are too old to be used.
@@ -93,20 +109,18 @@ class BearerTokens:
             GatewayError: 401 the token is too long, malformed, wrongly signed, expired, or lacks a claim; 503 the keys
                 of its issuer cannot be fetched.
         """
-        if len(credential) > LONGEST_TOKEN:
+        if len(token) > LONGEST_TOKEN:
             raise _invalid("the token is too long")
-        digest = hashlib.sha256(credential.encode("utf-8", "surrogatepass")).digest()
+        digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
         known = self._verified.get(digest)
         if known is None or self._clock() >= known.until or known.keys.generation != known.generation:
-            known = await self._verify(credential)
+            known = await self._verify(token)
             while len(self._verified) >= MOST_REMEMBERED:
                 del self._verified[next(iter(self._verified))]
             self._verified[digest] = known
-        if known.is_public:
-            return anonymous(known.principal.tenant, self._networks.of(shown.address))
-        return known.principal
+        return known
 
-    async def _verify(self, text: str) -> _Verified:
+    async def _verify(self, text: str) -> Verified:
         try:
             token = parse_token(text)
         except ValueError as error:
@@ -132,7 +146,7 @@ class BearerTokens:
         named = token.claims.get("iss")
         return (isinstance(named, str) and self._issuers.get(named)) or self._issuers[None]
 
-    async def _verify_by(self, issuer: TokenIssuer, token: Token) -> _Verified | None:
+    async def _verify_by(self, issuer: TokenIssuer, token: Token) -> Verified | None:
         """What an issuer's token says; None if it is not his.
 
         Raises:
@@ -148,7 +162,7 @@ class BearerTokens:
                     check_audience(token.claims, issuer.audience)
                 principal = issuer.mapping.principal(token.claims)
                 is_public = (principal.role, principal.email) == _PUBLIC
-                return _Verified(principal, is_public, min(expires, now + trusted.seconds), issuer.keys, generation)
+                return Verified(principal, is_public, min(expires, now + trusted.seconds), issuer.keys, generation)
         return None
 
 
