@@ -129,6 +129,15 @@ async def test_a_listing_asks_each_policy_once_and_only_about_what_is_open() -> 
     )
 
 
+async def test_a_long_listing_is_asked_about_in_parts_until_one_fails() -> None:
+    policy = Scripted()
+    rows = [row(("s", say("?" if number == 150 else number % 3 == 0), True, NONE)) for number in range(250)]
+    verdicts = await Policies({"s": (policy, 1)}).judge(SCIENTIST, rows)
+    assert [len(questions) for questions in policy.asked] == [100, 100]
+    assert [verdict.visible for verdict in verdicts[:100]] == [number % 3 == 0 for number in range(100)]
+    assert {verdict.visible for verdict in verdicts[100:]} == {None}
+
+
 def question(options: Any, **properties: Any) -> Question:
     caller = Caller("esa", "x@example.org", "EXPLOIT", frozenset({"alpha", "beta"}))
     return Question("read", caller, Product("urn", "c", "i", properties, None, None), options)

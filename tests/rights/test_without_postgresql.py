@@ -17,13 +17,15 @@ from tests.proxy import CountingProxy, counting_proxy
 async def proxied(
     database: str, redis_url: str, tmp_path: Path
 ) -> AsyncIterator[tuple[RunningGateway, CountingProxy, Entry]]:
-    async with counting_proxy(database) as (postgres, dsn):
-        async with running_gateway(config_for(dsn, redis_url, tmp_path), tmp_path) as gateway:
-            made = gateway.catalogue
-            await made.grant("restricted", await made.group("science"))
-            entry = await made.file(b"look", data_type="QUICKLOOK_SD")
-            await made.licence("restricted")
-            yield gateway, postgres, entry
+    async with (
+        counting_proxy(database) as (postgres, dsn),
+        running_gateway(config_for(dsn, redis_url, tmp_path), tmp_path) as gateway,
+    ):
+        made = gateway.catalogue
+        await made.grant("restricted", await made.group("science"))
+        entry = await made.file(b"look", data_type="QUICKLOOK_SD")
+        await made.licence("restricted")
+        yield gateway, postgres, entry
 
 
 def requests(entry: Entry) -> list[tuple[str, str, bytes | None]]:
