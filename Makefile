@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.8
 UV := $(BIN)/uv
-BENCHMARKS := large_file small_files cold_files slow_readers relay relay_memory redirects presign reservations
+BENCHMARKS := large_file small_files cold_files slow_readers relay relay_memory redirects presign reservations decisions
 # Trust what this machine trusts: package indexes behind a company's own certificate work, too.
 export UV_SYSTEM_CERTS ?= 1
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml
@@ -17,7 +17,7 @@ demo: $(VENV)/.demo-installed ## a small real catalogue, served with nothing but
 test: $(VENV)/.dev-installed ## the tests, against real PostgreSQL and Valkey
 	$(BIN)/pytest $(ARGS)
 
-test-long: $(VENV)/.dev-installed ## the same with more examples and all of the cut downloads
+test-long: $(VENV)/.dev-installed ## the same with more examples, and all that is repeated as often as it may be
 	GATEWAY_TEST_FULL=1 GATEWAY_TEST_EXAMPLES=20000 $(BIN)/pytest --numprocesses=0 --timeout 600 $(ARGS)
 
 soak: $(VENV)/.dev-installed ## a million raced reservations while processes, replies and Valkey are lost

@@ -284,6 +284,118 @@ CREATE TABLE IF NOT EXISTS quota_usage (
     PRIMARY KEY (tenant_id, account, period)
 );
 
+-- What processes are told of at once, on the channel "gateway": {"topic", "tenant" (its name; null if it is gone), "id"}.
+-- A trigger names the topic and the column of the id. What a row holds besides is not told.
+CREATE OR REPLACE FUNCTION notify_gateway() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    changed jsonb := to_jsonb(CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END);
+BEGIN
+    PERFORM pg_notify('gateway', json_build_object(
+        'topic', TG_ARGV[0],
+        'tenant', (SELECT name FROM tenants WHERE tenant_id = (changed ->> 'tenant_id')::integer),
+        'id', changed ->> TG_ARGV[1]
+    )::text);
+    RETURN NULL;
+END $$;
+CREATE OR REPLACE TRIGGER tenants_changed AFTER UPDATE OF name OR DELETE ON tenants
+    FOR EACH ROW EXECUTE FUNCTION notify_gateway('tenants', 'tenant_id');
+
+-- API keys: whoever shows one is taken for the user it was made for, within its scopes. Of the key gdk_<key_id>_<secret>
+-- only a hash of the secret is kept; as that is 256 random bits, a slow hash would be no harder to reverse.
+CREATE TABLE IF NOT EXISTS api_keys (
+    key_id         text PRIMARY KEY CHECK (key_id ~ '^[0-9A-Za-z]{12}$'),
+    tenant_id      integer NOT NULL REFERENCES tenants ON DELETE CASCADE,
+    secret_sha256  bytea NOT NULL CHECK (length(secret_sha256) = 32),
+    label          text NOT NULL CHECK (label <> ''),
+    subject        text NOT NULL,
+    email          text NOT NULL CHECK (email <> ''),
+    role           text NOT NULL CHECK (role <> ''),
+    groups         text[] NOT NULL DEFAULT '{}',  -- beside the memberships in group_members, as in a token
+    scopes         text[] NOT NULL DEFAULT '{download}' CHECK (scopes <@ '{download,order,quota,admin}'),
+    networks       cidr[],                     -- that it may be shown from; NULL: any
+    created_at     timestamptz NOT NULL DEFAULT now(),
+    created_by     text NOT NULL,
+    expires_at     timestamptz,                -- NULL: never
+    last_used_at   timestamptz,                -- to about two minutes
+    revoked_at     timestamptz
+);
+CREATE INDEX IF NOT EXISTS api_keys_by_email ON api_keys (tenant_id, email);
+CREATE OR REPLACE TRIGGER api_keys_changed
+    AFTER INSERT OR DELETE OR UPDATE OF tenant_id, secret_sha256, subject, email, role, groups, scopes, networks,
+        expires_at, revoked_at ON api_keys
+    FOR EACH ROW EXECUTE FUNCTION notify_gateway('api_keys', 'key_id');
+
+-- Signed download links: what they are signed with is derived from the secret of the configuration and the key_id. Each
+-- user has a key of his own, made with his first link. When it is revoked all links that it signed are, and the next
+-- link has a new one.
+CREATE TABLE IF NOT EXISTS link_keys (
+    key_id      text PRIMARY KEY CHECK (key_id ~ '^[0-9A-Za-z]{12}$'),
+    tenant_id   integer NOT NULL REFERENCES tenants ON DELETE CASCADE,
+    email       text NOT NULL CHECK (email <> ''),
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    revoked_at  timestamptz
+);
+CREATE UNIQUE INDEX IF NOT EXISTS link_keys_in_use ON link_keys (tenant_id, email) WHERE revoked_at IS NULL;
+CREATE OR REPLACE TRIGGER link_keys_changed AFTER DELETE OR UPDATE ON link_keys
+    FOR EACH ROW EXECUTE FUNCTION notify_gateway('link_keys', 'key_id');
+
+-- Single links that were revoked, until they would have ended anyway.
+CREATE TABLE IF NOT EXISTS revoked_links (
+    link_id     text PRIMARY KEY,              -- <key_id>-<…>
+    tenant_id   integer NOT NULL REFERENCES tenants ON DELETE CASCADE,
+    revoked_at  timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX IF NOT EXISTS revoked_links_by_time ON revoked_links (revoked_at);
+CREATE OR REPLACE TRIGGER revoked_links_changed AFTER INSERT ON revoked_links
+    FOR EACH ROW EXECUTE FUNCTION notify_gateway('revoked_links', 'link_id');
+
+-- The record of downloads: one row for each download and each refusal on their routes, written in batches after the
+-- answer. Partitions are months in UTC (download_log_2026_11 is one); the gateway makes them ahead and drops old ones.
+CREATE TABLE IF NOT EXISTS download_log (
+    at           timestamptz NOT NULL,         -- when the answer ended
+    record       bigint NOT NULL,              -- tells records of the same moment apart
+    tenant       text NOT NULL,                -- name; empty: nobody knows of which (no credential that holds)
+    subject      text,                         -- login
+    email        text,                         -- NULL: anonymous, or unknown
+    role         text,
+    credential   text,                         -- by what the caller was known
+    address      text,                         -- as [audit] addresses says
+    method       text NOT NULL,
+    route        text NOT NULL,                -- template of the path
+    path         text NOT NULL,                -- as it was asked, percent-encoded, without the query
+    product      text,                         -- URN; before it is found: as it was asked
+    file         text,                         -- checksum or key of the asset, as it was asked
+    file_id      bigint,                       -- NULL: it was not found, or is not for the caller
+    verdict      text NOT NULL CHECK (verdict IN ('whole', 'cut', 'redirected', 'offloaded', 'refused', 'failed')),
+    reason       text,                         -- code of the error, or what cut the transfer
+    status       integer,                      -- NULL: the gateway ended before there was an answer
+    promised     bigint,                       -- bytes
+    sent         bigint,                       -- bytes; of what is handed over all count as sent
+    storage      text,                         -- of the copy
+    delivery     text,                         -- stream, redirect or accel
+    duration_ms  double precision NOT NULL,
+    request_id   text,
+    user_agent   text
+) PARTITION BY RANGE (at);
+CREATE INDEX IF NOT EXISTS download_log_by_time ON download_log (tenant, at);
+CREATE INDEX IF NOT EXISTS download_log_by_email ON download_log (tenant, email, at);
+
+-- Sessions of browsers. Of the cookie only its SHA-256 is kept.
+CREATE TABLE IF NOT EXISTS sessions (
+    hash        text PRIMARY KEY,              -- hexadecimal
+    tenant_id   integer NOT NULL REFERENCES tenants ON DELETE CASCADE,
+    subject     text NOT NULL,
+    email       text NOT NULL,
+    role        text NOT NULL,
+    groups      text[] NOT NULL,
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    expires_at  timestamptz NOT NULL,
+    address     text                           -- where the user logged in from
+);
+CREATE INDEX IF NOT EXISTS sessions_by_end ON sessions (expires_at);
+CREATE OR REPLACE TRIGGER sessions_changed AFTER DELETE OR UPDATE ON sessions
+    FOR EACH ROW EXECUTE FUNCTION notify_gateway('sessions', 'hash');
+
 -- What every decision on a download looks for: the public groups of a tenant.
 CREATE INDEX IF NOT EXISTS groups_public ON groups (tenant_id, group_id) WHERE is_public;
 

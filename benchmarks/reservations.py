@@ -16,14 +16,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
-import gc
-import os
 import secrets
-import statistics
-import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from importlib.metadata import version
 
 import asyncpg
@@ -34,9 +29,10 @@ import limits.aio.strategies
 import redis.asyncio
 import throttled.asyncio
 
-from benchmarks.harness import NEIGHBOURS, Spread, conditions, ending_in_order
+from benchmarks.harness import conditions, ending_in_order
+from benchmarks.in_process import Comparison, NotDoneError, Side, nothing
 from benchmarks.options import numbers
-from benchmarks.processes import choose_cores, cpu_seconds, named, on_core, process_tree
+from benchmarks.processes import choose_cores, on_core
 from gateway.catalog.model import File
 from gateway.config import Database as DatabaseSettings
 from gateway.config import Quotas as QuotaSettings
@@ -64,35 +60,6 @@ POOL = 64
 """Connections that redis-py has for itself, so that nobody waits for one."""
 DRAINED_SECONDS = 30.0
 GOAL = "to reach: 2.5 times as many downloads/s as plain redis-py with 64 at a time"
-
-
-class NotDoneError(Exception):
-    """A side did not do what is measured."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Side:
-    """One of those that are compared."""
-
-    name: str
-    download: Callable[[int], Awaitable[None]]
-    """Lets the download with this number begin and end."""
-    rest: Callable[[], Awaitable[None]]
-    """Waits until all is done that a round leaves behind."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Sample:
-    """What one round of a side took."""
-
-    rate: float
-    """Downloads per second."""
-    median: float
-    """Seconds that are added to a download."""
-    p99: float
-    client_cpu: float
-    """Seconds of this process, for each download."""
-    valkey_cpu: float
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -127,73 +94,8 @@ async def _run(services: Services, downloads: int, rounds: int, at_a_time: Seque
                 throttles(services.redis_url),
             )
         ]
-        for tasks in at_a_time:
-            samples: list[list[Sample]] = [[] for _ in sides]
-            for number in range(rounds + 1):
-                for step in range(len(sides)):
-                    index = (number + step) % len(sides)
-                    sample = await measure(sides[index], downloads, tasks)
-                    if number > 0:  # one round more warms up
-                        samples[index].append(sample)
-                if sys.stderr.isatty():
-                    click.echo(f"\r{number + 1}/{rounds + 1} ", err=True, nl=number == rounds)
-            click.echo(
-                f"\n{tasks} at a time; median (least-most) of {rounds} rounds in turn, {downloads} downloads each"
-            )
-            click.echo(table([side.name for side in sides], samples))
+        await Comparison("downloads", "added", "Valkey").run(sides, downloads, rounds, at_a_time)
     click.echo(f"\n{GOAL}")
-
-
-async def measure(side: Side, downloads: int, tasks: int) -> Sample:
-    """Let so many downloads begin and end, ``tasks`` at a time."""
-    seconds: list[float] = []
-    numbers_left = iter(range(downloads))
-
-    async def one_after_the_other() -> None:
-        for number in numbers_left:
-            began = time.perf_counter()
-            await side.download(number)
-            seconds.append(time.perf_counter() - began)
-
-    valkey = named(process_tree(os.getpid()), NEIGHBOURS["Valkey"])
-    gc.collect()
-    client_before, valkey_before = time.process_time(), cpu_seconds(valkey)
-    began = time.perf_counter()
-    await asyncio.gather(*(one_after_the_other() for _ in range(tasks)))
-    elapsed = time.perf_counter() - began
-    # Until the last event is where it belongs: its CPU time is part of the costs.
-    await side.rest()
-    client_cpu, valkey_cpu = time.process_time() - client_before, cpu_seconds(valkey) - valkey_before
-    if len(seconds) != downloads:
-        raise NotDoneError(f"{side.name} did {len(seconds)} of {downloads} downloads")
-    return Sample(
-        rate=downloads / elapsed,
-        median=statistics.median(seconds),
-        p99=statistics.quantiles(seconds, n=100)[98],
-        client_cpu=client_cpu / downloads,
-        valkey_cpu=valkey_cpu / downloads,
-    )
-
-
-def table(names: Sequence[str], samples: Sequence[Sequence[Sample]]) -> str:
-    """A row for each side; the ratio is that of the gateway's rate to the side's, round by round."""
-    rows: list[tuple[str, ...]] = [
-        ("", "downloads/s", "added, median us", "added, p99 us", "client CPU us", "Valkey CPU us", "gateway is")
-    ]
-    for name, side in zip(names, samples, strict=True):
-        ratio = Spread.of(ours.rate / theirs.rate for ours, theirs in zip(samples[0], side, strict=True))
-        columns = [
-            Spread.of(sample.rate for sample in side).show(0),
-            *(
-                Spread.of(1e6 * getattr(sample, field) for sample in side).show(0)
-                for field in ("median", "p99", "client_cpu", "valkey_cpu")
-            ),
-        ]
-        rows.append((name, *columns, "" if side is samples[0] else f"{ratio.show(2)} times as fast"))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
 
 
 @contextlib.asynccontextmanager
@@ -283,7 +185,7 @@ async def rate_limits(url: str) -> AsyncIterator[Side]:
         if not await limiter.hit(item, "user", str(number % USERS)):
             raise NotDoneError("limits refuses")
 
-    yield Side("limits", download, _nothing)
+    yield Side("limits", download, nothing)
 
 
 @contextlib.asynccontextmanager
@@ -299,11 +201,7 @@ async def throttles(url: str) -> AsyncIterator[Side]:
         if result.limited:
             raise NotDoneError("throttled-py refuses")
 
-    yield Side("throttled-py", download, _nothing)
-
-
-async def _nothing() -> None:
-    """Nothing is left behind."""
+    yield Side("throttled-py", download, nothing)
 
 
 def _callers(tenant: str) -> list[Principal]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 from collections.abc import AsyncIterator, Callable
 
@@ -11,9 +12,23 @@ import aiohttp.http_writer
 from aiohttp import web
 
 import gateway.db
-from gateway.api import access, licences, ops, quota_rules, regards_downloads, regards_quota, stac_downloads, usage
+from gateway.api import (
+    access,
+    admin_routes,
+    keys_admin,
+    licences,
+    link_routes,
+    login,
+    openapi,
+    ops,
+    quota_rules,
+    regards_downloads,
+    regards_quota,
+    stac_downloads,
+    usage,
+)
 from gateway.api.bodies import MOST_BYTES
-from gateway.api.keys import DATABASE, DOWNLOADS, HEALTH
+from gateway.api.keys import DATABASE, DOWNLOADS, HEALTH, LOGINS
 from gateway.catalog.locate import catalog
 from gateway.catalog.statements import WARM_UP
 from gateway.config import Config
@@ -21,8 +36,10 @@ from gateway.db import Database
 from gateway.delivery.pace import Pace
 from gateway.downloads import Downloads
 from gateway.errors import ConfigurationError, Family
-from gateway.identity.chain import IdentityChain, identity_chain
+from gateway.identity.opening import Logins, OpenIdentities, identities
 from gateway.locations import storage_locations
+from gateway.notifications import listening
+from gateway.ops.audit import audited, auditing
 from gateway.ops.health import Health
 from gateway.ops.request_context import FAMILIES, PROXIES, mark_answer, request_context
 from gateway.quotas.upkeep import open_quotas
@@ -42,7 +59,7 @@ def create_app(config: Config) -> web.Application:
             Redis or a storage cannot be reached.
     """
     check_extensions()
-    app = web.Application(middlewares=[request_context], client_max_size=MOST_BYTES)
+    app = web.Application(middlewares=[audited, request_context], client_max_size=MOST_BYTES)
     app.on_response_prepare.append(mark_answer)
     app[PROXIES] = tuple(config.server.trusted_proxies)
     regards, stac = config.api.regards_prefix, config.api.stac_prefix
@@ -57,21 +74,40 @@ def create_app(config: Config) -> web.Application:
     app.add_routes(licences.routes(regards, stac))
     app.add_routes(stac_downloads.routes(stac))
     app.add_routes(usage.routes())
+    app.add_routes(login.routes())
+    app.add_routes(keys_admin.routes())
+    link_routes.set_up(app, config)
+    app.add_routes(admin_routes.routes())
     app.add_routes(ops.routes())
-    app.cleanup_ctx.append(_neighbours(config, identity_chain(config)))
+    app.add_routes(openapi.routes())
+    app.on_startup.append(openapi.describing(config.api))
+    app.cleanup_ctx.append(auditing(config.database, config.audit))
+    app.cleanup_ctx.append(_neighbours(config, identities(config)))
     return app
 
 
-def _neighbours(config: Config, identity: IdentityChain) -> Callable[[web.Application], AsyncIterator[None]]:
+def _neighbours(config: Config, identity: OpenIdentities) -> Callable[[web.Application], AsyncIterator[None]]:
     async def opened(app: web.Application) -> AsyncIterator[None]:
-        async with neighbours(config, identity) as (app[DOWNLOADS], app[HEALTH], app[DATABASE]):
+        async with neighbours(config, identity) as found:
+            app[DOWNLOADS], app[HEALTH], app[DATABASE] = found.downloads, found.health, found.database
+            app[LOGINS] = found.logins
             yield
 
     return opened
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Neighbours:
+    """What handlers ask."""
+
+    downloads: Downloads
+    health: Health
+    database: Database
+    logins: Logins | None
+
+
 @contextlib.asynccontextmanager
-async def neighbours(config: Config, identity: IdentityChain) -> AsyncIterator[tuple[Downloads, Health, Database]]:
+async def neighbours(config: Config, identity: OpenIdentities) -> AsyncIterator[Neighbours]:
     """Open what a download needs, in the order in which it must outlive the others.
 
     Raises:
@@ -85,9 +121,11 @@ async def neighbours(config: Config, identity: IdentityChain) -> AsyncIterator[t
         open_policies(config.policies) as policies,
         catalog(database, config.quotas.metered_data_types, config.rights, policies) as files,
         verifying(database, delivery.storage_timeout) as verifier,
+        listening(config.database) as notifications,
+        identity(database, notifications) as callers,
     ):
         downloads = Downloads(
-            identity=identity,
+            identity=callers.chain,
             catalog=files,
             locations=locations,
             quotas=quotas,
@@ -100,7 +138,8 @@ async def neighbours(config: Config, identity: IdentityChain) -> AsyncIterator[t
             resting=Resting(),
         )
         checks = {"postgresql": database.ping, "redis": quotas.ping}
-        yield downloads, Health(checks, alarms=lambda: {"broken_copies": verifier.broken}), database
+        health = Health(checks, alarms=lambda: {"broken_copies": verifier.broken}, notifications=notifications)
+        yield Neighbours(downloads, health, database, callers.logins)
         await downloads.close()
 
 

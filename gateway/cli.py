@@ -13,8 +13,11 @@ from pathlib import Path
 import click
 
 from gateway import __version__
+from gateway.commands.admin import admin
 from gateway.commands.doctor import doctor
 from gateway.commands.explain import explain
+from gateway.commands.keys import keys
+from gateway.commands.links import links
 from gateway.commands.quotas import quotas
 from gateway.commands.shared import CONFIG, plain_errors
 from gateway.commands.verify import verify
@@ -179,5 +182,5 @@ def demo(
         asyncio.run(run_demo(options, Report(time.monotonic).hear))
 
 
-for command in (doctor, verify, explain, quotas):
+for command in (admin, doctor, explain, keys, links, quotas, verify):
     main.add_command(command)

@@ -49,6 +49,7 @@ from gateway.http.evaluate import UNKNOWN_TYPE, Representation, Verdict, evaluat
 from gateway.http.offload import OFFER
 from gateway.identity.chain import IdentityChain
 from gateway.identity.principal import Principal
+from gateway.identity.scopes import require_scope
 from gateway.licence_links import licence_field, show_way_to_accept
 from gateway.links import CLIENT, shown_by
 from gateway.locations import Location
@@ -66,6 +67,23 @@ PRINCIPAL = web.RequestKey("principal", Principal)
 """The caller, for the access log."""
 TRANSFER = web.RequestKey("transfer", Transfer)
 """What became of the bytes, for the access log."""
+
+
+@dataclasses.dataclass(slots=True)
+class Asked:
+    """What a request asked for, and what was found of it, for the record of downloads."""
+
+    address: Address
+    file: File | None = None
+    """None: it was not found, or is not for the caller."""
+    way: str | None = None
+    """How the bytes leave: stream, redirect or accel."""
+    storage: str | None = None
+    """Where the bytes lie."""
+
+
+ASKED = web.RequestKey("asked", Asked)
+"""Present from the beginning of a request for a file."""
 
 _REFUSED = {
     HTTPStatus.PRECONDITION_FAILED: "The file is not in the state that the request asks for.",
@@ -141,10 +159,15 @@ class Downloads:
         Raises:
             GatewayError: the refusals listed at the top of this module.
         """
-        principal = await self.identity.identify(shown_by(request))
+        asked = request[ASKED] = Asked(address)
+        principal = await self.identity.identify(shown_by(request, address))
         request[PRINCIPAL] = principal
-        file = await self._locate(request, address, principal)
+        require_scope(principal, "download")
+        file = asked.file = await self._locate(request, address, principal)
+        if principal.link is not None and principal.link.is_counted and not file.is_metered:
+            raise GatewayError(HTTPStatus.FORBIDDEN, "What this link is good for cannot be counted for this file.")
         plan = await self.plan(request.method, request.headers, file, principal, by_proxy=request[CLIENT].by_proxy)
+        asked.way, asked.storage = plan.decision.way, plan.candidates[0].copy.storage
         fields = _fields(request, plan)
         status = plan.verdict.status
         if status >= HTTPStatus.BAD_REQUEST:
@@ -324,6 +347,8 @@ class Downloads:
             raise unavailable("The quota service does not answer at the moment; try again.") from error
         finally:
             self._learn(plan, content)
+            if content.used:
+                request[ASKED].storage = content.used[-1][0].storage_name
         if transfer.problem is not None:
             log.warning("cut after %s of %s bytes: %r", transfer.sent, transfer.promised, transfer.problem)
         return response

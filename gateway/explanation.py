@@ -18,6 +18,7 @@ from gateway.downloads import Downloads, Plan
 from gateway.errors import GatewayError
 from gateway.identity.principal import Principal
 from gateway.identity.shown import Shown
+from gateway.links import without_link
 from gateway.locations import Location
 from gateway.quotas.standing import Standing
 from gateway.quotas.usage import Estimate
@@ -75,14 +76,14 @@ async def explain(app: web.Application, downloads: Downloads, question: Question
 
 async def _steps(app: web.Application, downloads: Downloads, question: Question) -> AsyncIterator[Step]:
     target = _target(question.url, downloads.public_url)
-    yield Step("request", f"{question.method} {target}")
+    yield Step("request", f"{question.method} {without_link(target)}")
     found = await _address(app, question.method, target)
     if found is None:
         yield Step("address", "of no download, so that nothing is decided here; see the prefixes of [api]")
         return
     kind, address = found
     yield Step("address", f"{kind}: {_address_text(address)}")
-    shown = Shown(question.headers, target.query, "", question.method, target.raw_path)
+    shown = Shown(question.headers, target.query, "", question.method, target.raw_path, address)
     principal = question.principal or await downloads.identity.identify(shown)
     yield Step("caller", _caller_text(principal))
     if question.method == "GET" and target.query.get("acceptLicense", "").lower() == "true":

@@ -5,18 +5,16 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from aiohttp import web
+from yarl import URL
 
+from gateway.catalog.model import Address
 from gateway.http.forwarded import Client
 from gateway.identity.shown import Shown
 
 CLIENT = web.RequestKey("client", Client)
 """Where the request comes from and how it was addressed."""
-
-
-def absolute_url(request: web.Request, public_url: str | None, *without: str, **query: str) -> str:
-    """The URL of ``request`` as its client sees it: parameters ``without`` left out of its query, ``query`` added."""
-    target = request.rel_url.without_query_params(*without).update_query(query)
-    return f"{base_url(request, public_url)}{target}"
+LINK = "link"
+"""The parameter of a query that holds the token of a signed link."""
 
 
 def base_url(request: web.Request, public_url: str | None) -> str:
@@ -46,6 +44,21 @@ def _origin(url: str) -> tuple[str, str, int] | None:
     return (parts.scheme, parts.hostname, port) if parts.hostname else None
 
 
-def shown_by(request: web.Request) -> Shown:
-    """What ``request`` shows of its caller."""
-    return Shown(request.headers, request.query, request[CLIENT].address, request.method, request.rel_url.raw_path)
+def without_link(url: URL) -> URL:
+    """``url`` without the token of a signed link."""
+    return url.without_query_params(LINK)
+
+
+def absolute_url(request: web.Request, public_url: str | None, *without: str, **query: str) -> str:
+    """The URL of ``request`` as its client sees it: parameters ``without`` left out of its query, ``query`` added.
+
+    The token of a signed link is left out, always.
+    """
+    target = without_link(request.rel_url).without_query_params(*without).update_query(query)
+    return f"{base_url(request, public_url)}{target}"
+
+
+def shown_by(request: web.Request, file: Address | None = None) -> Shown:
+    """What ``request`` shows of its caller; ``file`` is what a download asks for."""
+    address = request[CLIENT].address
+    return Shown(request.headers, request.query, address, request.method, request.rel_url.raw_path, file)

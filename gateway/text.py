@@ -18,6 +18,17 @@ def shown(location: str) -> str:
     return repr(f"{path}?…" if mark and "://" in path else location)
 
 
+def escaped(text: str, most: int) -> str:
+    r"""``text`` for a record that others read later: at most ``most`` characters of it, none of which is obeyed.
+
+    What a terminal, a log or a database would obey appears as Python writes it, like ``\x1b``.
+    """
+    kept = text if len(text) <= most else text[:most]
+    if kept.isprintable():
+        return kept
+    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in kept)[:most]
+
+
 def one_line(text: str) -> str:
     """``text`` for a terminal: on one line, and without characters that a terminal would obey."""
     plain = " ".join(text.split())

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import datetime
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
@@ -22,10 +22,24 @@ from gateway.quotas.limits import ANONYMOUS, Rule, Subject, own_account
 from gateway.quotas.service import Quotas
 from gateway.server import serving
 from gateway.storage import Stat
+from tests.canaries import CANARIES
 
 SECRET = "s" * 64
 TENANT = "esa"
 SCIENCE = "science"
+
+FAR: Mapping[str, object] = {
+    "name": "far",
+    "plugin": "s3",
+    "tenants": ["*"],
+    "delivery": "redirect",
+    "region": "us-east-1",
+    "endpoint": "http://storage.example.org",
+    "buckets": ["esa"],
+    "access_key_id": "key",
+    "secret_access_key": "secret",
+}
+"""``[[storage]]`` of one that redirects; nobody has to run it, as signing takes no server."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +78,9 @@ ADMIN = principal("admin", role="PROJECT_ADMIN")
 
 def token(who: Principal, *, lifetime: float = 600, secret: str = SECRET, algorithm: str = "HS256") -> str:
     now = datetime.datetime.now(datetime.UTC)
-    return sign(secret, algorithm, who, now=now, lifetime=datetime.timedelta(seconds=lifetime))
+    made = sign(secret, algorithm, who, now=now, lifetime=datetime.timedelta(seconds=lifetime))
+    CANARIES.hide(f"token of {who.subject} {len(made)}", made.rpartition(".")[2])
+    return made
 
 
 def bearer(who: Principal) -> dict[str, str]:
@@ -281,7 +297,9 @@ class RunningGateway:
         if who is not None:
             fields |= bearer(who)
         async with self.session.request(method, f"{self.url}{path}", headers=fields, allow_redirects=False) as response:
-            return response, await response.read()
+            body = await response.read()
+        CANARIES.search_answer(f"{method} {path}", response.headers, body)
+        return response, body
 
     async def usage(self, who: Principal | None) -> tuple[int, int]:
         """Downloads and bytes that are charged to ``who``; to all anonymous callers for None."""
@@ -307,9 +325,14 @@ def config_for(database: str, redis_url: str, root: Path, **sections: object) ->
 async def running_gateway(config: Config, root: Path) -> AsyncIterator[RunningGateway]:
     connection = await asyncpg.connect(config.database.dsn.get_secret_value())
     access_log: list[str] = []
+
+    def write_line(line: str) -> None:
+        access_log.append(line)
+        CANARIES.search("access log", line)
+
     try:
         async with (
-            serving(app := create_app(config), config.server, access_log.append) as url,
+            serving(app := create_app(config), config.server, write_line) as url,
             aiohttp.ClientSession(auto_decompress=False) as session,
         ):
             quotas = app[DOWNLOADS].quotas

@@ -114,17 +114,19 @@ WRONG: list[tuple[str, object, str]] = [
     ("redis.pool_size", 0, "redis.pool_size: Input should be greater than or equal to 1"),
     ("redis.timeout", float("inf"), "redis.timeout: Input should be a finite number"),
     ("identity", ..., f"identity: {ONE_JWT}"),
-    ("identity.jwt", ..., f"identity.jwt: {ONE_JWT}"),
-    ("identity.jwt", [], f"identity.jwt: {ONE_JWT}"),
+    ("identity.jwt", ..., "identity: give a key of your tokens as an [[identity.jwt]], or their issuer as an "),
+    ("identity.jwt", [], "identity: give a key of your tokens as an [[identity.jwt]], or their issuer as an "),
     ("identity.jwt", {"secret": SECRET}, "identity.jwt: Input should be a valid list"),
     ("identity.jwt", [SECRET], "identity.jwt.0: must be a table"),
     ("identity.jwt.0.algorithms", ..., f"identity.jwt.0.algorithms: {ONE_JWT}"),
     ("identity.jwt.0.algorithms", [], f"identity.jwt.0.algorithms: {ONE_JWT}"),
     ("identity.jwt.0.algorithms", "HS256", "identity.jwt.0.algorithms: Input should be a valid list"),
     ("identity.jwt.0.algorithms", ["none"], "identity.jwt.0.algorithms.0: Input should be 'HS256'"),
-    ("identity.jwt.0.algorithms", ["ES256"], "identity.jwt.0.algorithms.0: Input should be 'HS256'"),
+    ("identity.jwt.0.algorithms", ["ES256K"], "identity.jwt.0.algorithms.0: Input should be 'HS256'"),
+    ("identity.jwt.0.algorithms", ["ES256"], "identity.jwt.0: ES algorithms need 'public_key_file' and no 'secret'"),
+    ("identity.jwt.0.algorithms", ["EdDSA", "PS256"], "identity.jwt.0: EdDSA/PS algorithms need 'public_key_file'"),
     ("identity.jwt.0.algorithms", ["hs256"], "identity.jwt.0.algorithms.0: Input should be 'HS256'"),
-    ("identity.jwt.0.algorithms", ["HS256", "RS256"], "identity.jwt.0: 'algorithms' mixes HS and RS"),
+    ("identity.jwt.0.algorithms", ["HS256", "RS256"], "identity.jwt.0: 'algorithms' mixes HS and others"),
     ("identity.jwt.0.algorithms", ["RS256"], "identity.jwt.0: RS algorithms need 'public_key_file' and no 'secret'"),
     ("identity.jwt.0.secret", ..., "identity.jwt.0: HS algorithms need 'secret' and no 'public_key_file'"),
     ("identity.jwt.0.public_key_file", "/k", "identity.jwt.0: HS algorithms need 'secret' and no 'public_key_file'"),
@@ -134,6 +136,20 @@ WRONG: list[tuple[str, object, str]] = [
     ("identity.leeway", -1, "identity.leeway: Input should be greater than or equal to 0"),
     ("identity.leeway", 61, "identity.leeway: Input should be less than or equal to 60"),
     ("identity.leeway", float("nan"), "identity.leeway: Input should be"),
+    ("identity.links", {}, "identity.links.secret: is missing"),
+    ("identity.links", {"secret": SECRET[:31]}, "identity.links.secret: has 31 bytes, needs at least 32"),
+    ("identity.links", {"secret": f"{SECRET}replace-me"}, "identity.links.secret: is the placeholder of the example"),
+    (
+        "identity.links",
+        {"secret": SECRET, "max_lifetime": 604_801},
+        "identity.links.max_lifetime: Input should be less",
+    ),
+    ("identity.links", {"secret": SECRET, "lifetime": 0}, "identity.links.lifetime: Input should be greater"),
+    (
+        "identity.links",
+        {"secret": SECRET, "max_lifetime": 60},
+        "identity.links: 'lifetime' is more than 'max_lifetime'",
+    ),
     ("api.public_url", "data.example.org", f"api.public_url: {HTTP_URL}"),
     ("api.public_url", "ftp://data.example.org", f"api.public_url: {HTTP_URL}"),
     ("api.public_url", "https://", f"api.public_url: {HTTP_URL}"),
@@ -392,8 +408,12 @@ def settings_by_table() -> dict[str, set[str]]:
     lists = ("policies", "storage")
     tables = {name: field.annotation for name, field in Config.model_fields.items() if name not in lists}
     found = {name: set(section.model_fields) for name, section in tables.items() if section is not None}
-    found["identity"].remove("jwt")
+    found["identity"] -= {"jwt", "issuers", "links", "login"}
     found["identity.jwt"] = set(gateway.config.JwtKey.model_fields)
+    found["identity.issuers"] = set(gateway.config.Issuer.model_fields) - {"claims"}
+    found["identity.issuers.claims"] = set(gateway.config.ClaimNames.model_fields)
+    found["identity.login"] = set(gateway.config.Login.model_fields)
+    found["identity.links"] = set(gateway.config.Links.model_fields)
     found["policies"] = set(gateway.config.PolicyTable.model_fields)
     found["storage"] = set(gateway.config.StorageLocation.model_fields)
     return found
@@ -407,8 +427,8 @@ def shown_by_table(text: str) -> dict[str, set[str]]:
     shown: dict[str, set[str]] = {}
     table = ""
     for line in text.splitlines():
-        if header := re.fullmatch(r"(?:# )?\[\[([\w.]+)\]\]|\[([\w.]+)\]", line.strip()):
-            table = header[1] or header[2]
+        if header := re.fullmatch(r"(?:# (?=\[\[?(?:identity|policies)))?\[\[?([\w.]+)\]\]?", line.strip()):
+            table = header[1]
         elif setting := re.match(r"(?:# ?)?(\w+) = \S", line):
             shown.setdefault(table, set()).add(setting[1])
     return shown
@@ -446,6 +466,18 @@ def test_the_example_is_valid_and_what_it_comments_out_are_the_defaults(tmp_path
             default = re.search(rf"^# {setting} = (.+)$", _table(text, name), re.MULTILINE)
             if default and setting not in optional:
                 assert tomllib.loads(f"x = {default[1]}")["x"] == getattr(section, setting), f"{name}.{setting}"
+
+
+def test_the_issuer_that_the_example_comments_out_is_valid_and_shows_the_defaults() -> None:
+    lines = (
+        EXAMPLE.read_text(encoding="utf-8").partition("# [[identity.issuers]]\n")[2].partition("\n\n")[0].splitlines()
+    )
+    shown = tomllib.loads("\n".join(line[2:] for line in lines if re.match(r"# (\w+ = |\[)", line)))
+    own = {"issuer", "audience", "algorithms", "jwks_url", "tenant", "default_role", "role_prefix"}
+    claims = shown.pop("identity")["issuers"]["claims"]
+    assert gateway.config.Issuer.model_validate({**shown, "tenant": None, "claims": claims})
+    default = gateway.config.Issuer(issuer="https://idp.example.org", audience="downloads", algorithms=["RS256"])
+    assert {name: shown[name] for name in set(shown) - own} == default.model_dump(exclude={*own, "claims"})
 
 
 def _table(text: str, name: str) -> str:

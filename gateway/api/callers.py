@@ -9,7 +9,8 @@ from aiohttp import web
 from gateway.api.keys import DATABASE, DOWNLOADS
 from gateway.downloads import PRINCIPAL
 from gateway.errors import GatewayError
-from gateway.identity.principal import Principal
+from gateway.identity.principal import Principal, Scope
+from gateway.identity.scopes import require_scope
 from gateway.links import shown_by
 from gateway.rights.custom_roles import holds
 
@@ -17,24 +18,25 @@ PROJECT_ADMINS = frozenset({"PROJECT_ADMIN", "INSTANCE_ADMIN"})
 """REGARDS' roles that administer users and their limits; within the tenant of their token, whichever it is."""
 
 
-async def caller(request: web.Request) -> Principal:
-    """Who calls, anonymous callers included.
-
-    Raises:
-        GatewayError: 401.
-    """
-    principal = await request.app[DOWNLOADS].identity.identify(shown_by(request))
-    request[PRINCIPAL] = principal
-    return principal
-
-
-async def administrator(request: web.Request, roles: frozenset[str] = PROJECT_ADMINS) -> Principal:
-    """Who calls, if his role is one of ``roles``.
+async def caller(request: web.Request, scope: Scope | None = None) -> Principal:
+    """Who calls, anonymous callers included; by an API key only if that has ``scope``, by none if no scope is named.
 
     Raises:
         GatewayError: 401, 403.
     """
-    principal = await caller(request)
+    principal = await request.app[DOWNLOADS].identity.identify(shown_by(request))
+    request[PRINCIPAL] = principal
+    require_scope(principal, scope)
+    return principal
+
+
+async def administrator(request: web.Request, roles: frozenset[str] = PROJECT_ADMINS) -> Principal:
+    """Who calls, if his role is one of ``roles``; an API key must have the scope ``admin``, too.
+
+    Raises:
+        GatewayError: 401, 403.
+    """
+    principal = await caller(request, "admin")
     if principal.role not in roles:
         raise forbidden(f"This needs the role {' or '.join(sorted(roles))}.")
     return principal
@@ -43,10 +45,12 @@ async def administrator(request: web.Request, roles: frozenset[str] = PROJECT_AD
 async def with_role(request: web.Request, least: str) -> Principal:
     """Who calls, if his role is ``least`` or one above it; a role of the tenant's own counts as its parent.
 
+    An API key must have the scope ``admin``, too.
+
     Raises:
         GatewayError: 401, 403; 503 PostgreSQL does not answer.
     """
-    principal = await caller(request)
+    principal = await caller(request, "admin")
     if not await holds(request.app[DATABASE], principal, least):
         raise forbidden(f"This needs the role {least}, or one above it.")
     return principal

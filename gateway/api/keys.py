@@ -6,8 +6,10 @@ from aiohttp import web
 
 from gateway.db import Database
 from gateway.downloads import Downloads
+from gateway.identity.opening import Logins
 from gateway.ops.health import Health
 
 DOWNLOADS = web.AppKey("downloads", Downloads)
 DATABASE = web.AppKey("database", Database)
 HEALTH = web.AppKey("health", Health)
+LOGINS: web.AppKey[Logins | None] = web.AppKey("logins")

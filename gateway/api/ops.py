@@ -24,6 +24,10 @@ async def ready(request: web.Request) -> web.Response:
         "ready": not reasons,
         "reasons": reasons,
         "alarms": health.alarms(),
+        "notifications": {
+            "connected": health.notifications.connected,
+            "since": health.notifications.since.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        },
     }
     status = HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK
     headers = {"Cache-Control": "no-store", **({"Retry-After": "5"} if reasons else {})}

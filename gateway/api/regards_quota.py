@@ -37,13 +37,13 @@ _RESERVED = "current|currents|defaults|max|rules"
 
 async def get_own_limits(request: web.Request) -> web.Response:
     """``GET /quota``: what binds the caller, by whichever rules; anonymous callers share REGARDS' public user."""
-    principal = await caller(request)
+    principal = await caller(request, "quota")
     return answer(_told(_email_of(principal), await _own_limits(request, principal)))
 
 
 async def get_own_usage(request: web.Request) -> web.Response:
     """``GET /quota/current``: the same, and what is used of it."""
-    principal = await caller(request)
+    principal = await caller(request, "quota")
     who, limits = _email_of(principal), await _own_limits(request, principal)
     usage = await request.app[DOWNLOADS].quotas.usage(principal.tenant, [_account_of(principal)])
     return answer(_told_with_usage(who, limits, usage[_account_of(principal)]))
@@ -89,7 +89,7 @@ async def post_usages(request: web.Request) -> web.Response:
 
 async def get_limits_of_several(request: web.Request) -> web.Response:
     """``GET /quotas?user_email=…&user_email=…``: of any users for administrators, of oneself for everybody."""
-    principal = await caller(request)
+    principal = await caller(request, "quota")
     asked = _emails(request.query.getall("user_email", []))
     if not asked:
         raise bad("Name users: ?user_email=…&user_email=…")

@@ -24,7 +24,7 @@ async def get_usage(request: web.Request) -> web.Response:
     given back when they end. ``reset`` is in seconds and ``resetAt`` a time (RFC 3339), null if time alone changes
     nothing.
     """
-    downloads, principal = request.app[DOWNLOADS], await caller(request)
+    downloads, principal = request.app[DOWNLOADS], await caller(request, "quota")
     limits = await downloads.catalog.limits(principal)
     quotas, tenant, account = downloads.quotas, principal.tenant, own_account(principal)
     now, standings = await quotas.standings(principal, limits)

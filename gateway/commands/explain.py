@@ -90,7 +90,7 @@ async def _explain(
 
     from gateway.app import create_app, neighbours  # noqa: PLC0415
     from gateway.explanation import Question, explain  # noqa: PLC0415
-    from gateway.identity.chain import identity_chain  # noqa: PLC0415
+    from gateway.identity.opening import identities  # noqa: PLC0415
 
     try:
         target = URL(url)
@@ -107,6 +107,6 @@ async def _explain(
     )
     fields = CIMultiDictProxy(CIMultiDict(headers))
     question = Question(method, target, fields, principal, by_proxy)
-    async with neighbours(config, identity_chain(config)) as (downloads, *_):
-        async for step in explain(create_app(config), downloads, question):
+    async with neighbours(config, identities(config)) as found:
+        async for step in explain(create_app(config), found.downloads, question):
             click.echo(f"{step.name:<9} {one_line(step.text)}")

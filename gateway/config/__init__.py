@@ -6,7 +6,8 @@ An environment variable is named ``GATEWAY_`` and the path to the setting with `
 
 from __future__ import annotations
 
-from gateway.config.identity import Identity, JwtKey
+from gateway.config.audit import Audit
+from gateway.config.identity import ClaimNames, Identity, Issuer, JwtKey, Links, Login
 from gateway.config.loading import Config, from_values, load
 from gateway.config.neighbours import Database, Redis
 from gateway.config.quotas import Quotas
@@ -16,11 +17,16 @@ from gateway.config.storage import StorageLocation
 
 __all__ = [
     "Api",
+    "Audit",
+    "ClaimNames",
     "Config",
     "Database",
     "Delivery",
     "Identity",
+    "Issuer",
     "JwtKey",
+    "Links",
+    "Login",
     "PolicyTable",
     "Quotas",
     "Redis",

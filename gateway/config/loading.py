@@ -6,11 +6,12 @@ import os
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
+from gateway.config.audit import Audit
 from gateway.config.identity import Identity
 from gateway.config.neighbours import Database, Redis
 from gateway.config.quotas import Quotas
@@ -39,6 +40,7 @@ class Config(BaseSettings):
     api: Api = Api()
     delivery: Delivery = Delivery()
     quotas: Quotas = Quotas()
+    audit: Audit = Audit()
     rights: Rights = Rights()
     policies: list[PolicyTable] = []
     storage: Annotated[list[StorageLocation], Field(min_length=1)]
@@ -54,6 +56,12 @@ class Config(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """The environment goes before what `load` read from the file."""
         return env_settings, init_settings
+
+    @model_validator(mode="after")
+    def _users_come_back(self) -> Self:
+        if self.identity.login is not None and self.api.public_url is None:
+            raise ValueError("'public_url' of [api] must be set for [identity.login]: users are sent back there")
+        return self
 
     @field_validator("storage")
     @classmethod
@@ -129,6 +137,7 @@ _REMEDIES = {
     "database": 'set dsn of [database] (or GATEWAY_DATABASE__DSN) to your PostgreSQL, "postgresql://user:password@host/name"',
     "redis": 'set url of [redis] (or GATEWAY_REDIS__URL) to your Redis or Valkey, "redis://host:6379/0"',
     "identity": "give the key of your tokens as an [[identity.jwt]] table",
+    "identity.links": "openssl rand -base64 48 makes a good one",
     "tenants": """list the tenants whose files it holds, or ["*"] for all""",
     "storage": "give at least one [[storage]] table with name, plugin and the plug-in's options",
 }
@@ -137,7 +146,8 @@ _REMEDIES = {
 def _complaint(path: tuple[int | str, ...], kind: str, message: str) -> str:
     name = ".".join(str(part) for part in path)
     if kind in ("missing", "too_short"):
-        remedy = _REMEDIES.get(str(path[-1] if path[-1] == "tenants" else path[0]))
+        names = (str(path[-1]) if path[-1] == "tenants" else "", ".".join(map(str, path[:2])), str(path[0]))
+        remedy = next((_REMEDIES[one] for one in names if one in _REMEDIES), None)
         return f"{name}: is missing" + (f"; {remedy}" if remedy else "")
     if kind == "extra_forbidden":
         return f"{name}: {_UNKNOWN}"

@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+SECRET_BYTES = 32
+"""Fewest bytes of a `RandomSecret`."""
 Text = Annotated[str, Field(min_length=1)]
 
 
@@ -32,6 +34,22 @@ class PluginTable(BaseModel):
         """Show which options there are; their values may be secrets of the plug-in."""
         for name, value in super().__repr_args__():
             yield name, "…" if name in self.options else value
+
+
+def _unknown_to_others(value: SecretStr) -> SecretStr:
+    secret = value.get_secret_value()
+    if "replace-me" in secret:
+        raise ValueError("is the placeholder of the example, which everybody knows")
+    length = len(secret.encode())
+    if length < SECRET_BYTES:
+        raise ValueError(
+            f"has {length} bytes, needs at least {SECRET_BYTES} (openssl rand -base64 48 makes a good one)"
+        )
+    return value
+
+
+RandomSecret = Annotated[SecretStr, AfterValidator(_unknown_to_others)]
+"""Random text that keys are derived from."""
 
 
 def url_with_scheme(*schemes: str) -> AfterValidator:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from gateway.config import Config
 from gateway.doctor.findings import Check
-from gateway.doctor.identity import look_at_keys
+from gateway.doctor.identity import look_at_issuer, look_at_keys
 from gateway.doctor.postgresql import look_at_postgresql
 from gateway.doctor.redis_server import look_at_redis
 from gateway.doctor.signed_urls import Clients
@@ -30,7 +30,11 @@ def checks(config: Config, *, storages: Sequence[str], origin: str | None, secon
     return [
         Check("database", functools.partial(look_at_postgresql, config.database)),
         Check("redis", functools.partial(look_at_redis, config.redis)),
-        Check("identity.jwt", functools.partial(look_at_keys, config.identity)),
+        *([Check("identity.jwt", functools.partial(look_at_keys, config.identity))] if config.identity.jwt else []),
+        *(
+            Check(f"issuer {issuer.issuer}", functools.partial(look_at_issuer, issuer))
+            for issuer in config.identity.issuers
+        ),
         *(
             Check(f"storage {setting.name}", functools.partial(look_at_storage, setting, config, clients))
             for setting in config.storage

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-
-from gateway.config import Identity
+from gateway.config import Identity, Issuer
 from gateway.doctor.findings import Findings, ok, problem
 from gateway.errors import ConfigurationError
-from gateway.identity.jwt import load_key
+from gateway.identity.discovery import NotFetchedError, fetch_keys, key_client
+from gateway.identity.keys import describe, load_key
 
 
 async def look_at_keys(settings: Identity) -> Findings:
@@ -24,5 +23,20 @@ async def look_at_keys(settings: Identity) -> Findings:
             )
             yield problem(f"{name}: {error}", remedy)
         else:
-            kind = f"RSA of {key.key_size} bits" if isinstance(key, RSAPublicKey) else "a secret"
-            yield ok(f"{name}: {kind}")
+            yield ok(f"{name}: {describe(key)}")
+
+
+async def look_at_issuer(setting: Issuer) -> Findings:
+    """The keys of an identity provider can be fetched."""
+    async with key_client() as session:
+        try:
+            published = await fetch_keys(session, setting)
+        except NotFetchedError as error:
+            place = "'jwks_url' is the address of its JWK Set" if setting.jwks_url else "'issuer' is its exact name"
+            yield problem(
+                f"its keys cannot be fetched: {error}",
+                f"see that {place}, that this machine reaches it, and that 'algorithms' are those it signs with",
+            )
+        else:
+            keys = ", ".join(f"{describe(key.key)} ({'/'.join(key.algorithms)})" for key in published.keys)
+            yield ok(f"its keys, fresh for {published.fresh:.0f} s: {keys}")

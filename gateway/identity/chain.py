@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.config import Config
 from gateway.errors import unauthorized
-from gateway.identity.jwt import BearerTokens, load_key
 from gateway.identity.networks import Networks
 from gateway.identity.principal import Principal, anonymous
 from gateway.identity.shown import Shown, Way
@@ -36,7 +34,9 @@ class IdentityChain:
             raise unauthorized("more than one credential", error="invalid_request")
         if not found:
             if "Authorization" in shown.headers:
-                raise unauthorized("the Authorization field must be 'Bearer <token>'", error="invalid_request")
+                raise unauthorized(
+                    "the Authorization field must be 'Bearer <token>' or hold an API key", error="invalid_request"
+                )
             found = [(way, credential) for way in self._ambient if (credential := way.find(shown)) is not None][:1]
         for way, credential in found:
             return await way.identify(credential, shown)
@@ -46,14 +46,3 @@ class IdentityChain:
                 raise unauthorized("the scope names no tenant")
             return anonymous(tenant, self._networks.of(shown.address))
         raise unauthorized("show a bearer token, or name the tenant with ?scope= for public data")
-
-
-def identity_chain(config: Config) -> IdentityChain:
-    """All ways that the settings allow.
-
-    Raises:
-        ConfigurationError: a key cannot be used.
-    """
-    settings, quotas = config.identity, config.quotas
-    tokens = BearerTokens([load_key(key) for key in settings.jwt], settings.leeway)
-    return IdentityChain([tokens], [], Networks(quotas.anonymous_ipv4_prefix, quotas.anonymous_ipv6_prefix))

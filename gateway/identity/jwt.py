@@ -1,206 +1,196 @@
-"""Bearer tokens: signed JWTs with the claims of REGARDS."""
+"""Bearer tokens: signed JWTs of any issuer that the settings name."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
+import functools
 import hashlib
-import re
 import time
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import jwt
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
-from jwt.algorithms import HMACAlgorithm
 
-from gateway.config import JwtKey
-from gateway.errors import ConfigurationError, GatewayError, unauthorized
-from gateway.identity.principal import Principal
-from gateway.identity.shown import Shown
-from gateway.text import is_storable
+from gateway.config import Identity
+from gateway.errors import GatewayError, unauthorized
+from gateway.identity.claims import REGARDS, ClaimError, ClaimMapping, check_audience, check_times
+from gateway.identity.compact import Token, parse_token
+from gateway.identity.discovery import fetch_keys, key_client
+from gateway.identity.keys import Keys, StaticKeys, load_key
+from gateway.identity.networks import Networks
+from gateway.identity.principal import Principal, anonymous
+from gateway.identity.rotation import rotating_keys
+from gateway.identity.shown import API_KEY_PREFIX, Shown
 
 LONGEST_TOKEN = 8192
 """Bytes; a longer one is refused before any work is spent on it."""
-LONGEST_CLAIM = 1024
-"""Bytes: e-mail addresses are keys in PostgreSQL, whose indexes take no more than some 2700."""
-MOST_GROUPS = 1000
 MOST_REMEMBERED = 10_000
 """Verified tokens that are remembered."""
-_SHORTEST_RSA_BITS = 2048
-_LATEST = 253_402_300_799
-"""Last second of the year 9999. A later time is a mistake (milliseconds, say) and would make a token for ever."""
-_COMPACT = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
-"""A signed JWT (RFC 7515 §7.1): three parts of base64url without padding."""
-_MALFORMED = (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError)
-"""What hostile JSON (deep, infinite, of other types) raises in the library, beside the library's own errors."""
+_PUBLIC = ("PUBLIC", "public@regards.com")
+"""Role and e-mail address in the tokens that REGARDS makes for callers without a name."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class VerificationKey:
-    """A key and all that a token must meet to be verified by it."""
+class TokenIssuer:
+    """Who may sign tokens, and what they must say."""
 
-    algorithms: tuple[str, ...]
-    key: str | RSAPublicKey
     issuer: str | None
+    """The exact value of ``iss``; None takes any that no other one takes."""
     audience: str | None
+    """Required in ``aud``; not looked at when None."""
+    algorithms: tuple[str, ...]
+    keys: Keys
+    mapping: ClaimMapping = REGARDS
 
 
-def load_key(setting: JwtKey) -> VerificationKey:
-    """The key that an ``[[identity.jwt]]`` table describes.
+@dataclasses.dataclass(frozen=True, slots=True)
+class Verified:
+    """What a good token says, and how long that may be believed."""
 
-    Raises:
-        ConfigurationError: the key file cannot be read, or holds no RSA public key of at least 2048 bits; the secret
-            is a key of another kind.
-    """
-    key: str | RSAPublicKey
-    if setting.secret is not None:
-        key = _check_secret(setting.secret.get_secret_value())
-    else:
-        assert setting.public_key_file is not None  # noqa: S101 - JwtKey holds one of the two
-        key = _load_rsa_key(setting.public_key_file)
-    return VerificationKey(tuple(setting.algorithms), key, setting.issuer, setting.audience)
-
-
-def _check_secret(secret: str) -> str:
-    """Refuse what the library takes no token with: a PEM, an SSH key or a JWK, which everyone may know."""
-    try:
-        HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret)
-    except jwt.InvalidKeyError as error:
-        raise ConfigurationError(
-            "identity.jwt: secret: is a public key, a certificate or a JWK; must be random text that only the token "
-            "issuer knows"
-        ) from error
-    return secret
-
-
-def _load_rsa_key(file: Path) -> RSAPublicKey:
-    try:
-        key = load_pem_public_key(file.read_bytes())
-    except OSError as error:
-        raise ConfigurationError(f"identity.jwt: public_key_file {file}: {error.strerror}") from error
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise ConfigurationError(f"identity.jwt: public_key_file {file}: holds no PEM public key") from error
-    if not isinstance(key, RSAPublicKey) or key.key_size < _SHORTEST_RSA_BITS:
-        raise ConfigurationError(f"identity.jwt: public_key_file {file}: must be an RSA key of at least 2048 bits")
-    return key
+    principal: Principal
+    is_public: bool
+    """Whether REGARDS made it for a caller without a name."""
+    until: float
+    """Seconds since the epoch."""
+    keys: Keys
+    generation: int
+    """Of the keys, when it was verified."""
 
 
 class BearerTokens:
-    """Verifies bearer tokens against the configured keys."""
+    """Verifies bearer tokens. Made by `open_tokens`."""
 
-    def __init__(self, keys: Sequence[VerificationKey], leeway: float, clock: Callable[[], float] = time.time) -> None:
-        self._keys = tuple(keys)
-        self._leeway = datetime.timedelta(seconds=leeway)
+    def __init__(
+        self,
+        issuers: Sequence[TokenIssuer],
+        leeway: float,
+        networks: Networks,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Trust ``issuers``, whose clocks may differ by ``leeway`` seconds from ``clock`` (seconds since the epoch)."""
+        self._issuers: dict[str | None, list[TokenIssuer]] = {None: []}
+        for issuer in issuers:
+            self._issuers.setdefault(issuer.issuer, []).append(issuer)
+        self._leeway = leeway
+        self._networks = networks
         self._clock = clock
-        self._verified: dict[bytes, tuple[Principal, float]] = {}
+        self._verified: dict[bytes, Verified] = {}
+
+    def made_for(self, issuer: str, audience: str) -> BearerTokens:
+        """What verifies tokens of one issuer, by the same keys, that are made for another audience."""
+        issuers = [dataclasses.replace(one, audience=audience) for one in self._issuers[issuer]]
+        return BearerTokens(issuers, self._leeway, self._networks, self._clock)
 
     def find(self, shown: Shown) -> str | None:
-        """The token of ``Authorization: Bearer``."""
+        """The token of ``Authorization: Bearer``, unless it is an API key."""
         scheme, token = shown.authorization
-        return token if scheme == "bearer" and token else None
+        return token if scheme == "bearer" and token and not token.startswith(API_KEY_PREFIX) else None
 
-    async def identify(self, credential: str, shown: Shown) -> Principal:  # noqa: ARG002 - a token says it all
-        """As `verify`."""
-        return self.verify(credential)
-
-    def verify(self, token: str) -> Principal:
-        """The caller that ``token`` names.
-
-        A key is tried only if it is pinned to the token's ``alg``, so that a token cannot choose how it is verified.
-        A token that was verified is remembered by its hash until it expires.
+    async def identify(self, credential: str, shown: Shown) -> Principal:
+        """Whom the token names; an anonymous caller for the token that REGARDS makes for such.
 
         Raises:
-            GatewayError: 401; the token is too long, malformed, wrongly signed, expired, or lacks a claim.
+            GatewayError: 401, 503; as `verify`.
+        """
+        verified = await self.verify(credential)
+        if verified.is_public:
+            return anonymous(verified.principal.tenant, self._networks.of(shown.address))
+        return verified.principal
+
+    async def verify(self, token: str) -> Verified:
+        """What ``token`` says.
+
+        Its ``iss`` chooses the issuer, and ``kid`` the key among those of the issuer, which the settings pin to
+        algorithms: a token cannot choose how it is verified. A token that was verified is remembered by its hash until
+        it expires, a key of its issuer is withdrawn, or the keys are too old to be used.
+
+        Raises:
+            GatewayError: 401 the token is too long, malformed, wrongly signed, expired, or lacks a claim; 503 the keys
+                of its issuer cannot be fetched.
         """
         if len(token) > LONGEST_TOKEN:
             raise _invalid("the token is too long")
         digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
-        principal, expires = self._verified.get(digest, (None, 0.0))
-        if principal is None or self._clock() >= expires:
-            if not _COMPACT.fullmatch(token):
-                raise _invalid("the token is not a JWT")
-            claims = self._verify(token)
-            principal = _principal(claims)
+        known = self._verified.get(digest)
+        if known is None or self._clock() >= known.until or known.keys.generation != known.generation:
+            known = await self._verify(token)
             while len(self._verified) >= MOST_REMEMBERED:
                 del self._verified[next(iter(self._verified))]
-            self._verified[digest] = principal, claims["exp"]
-        return principal
+            self._verified[digest] = known
+        return known
 
-    def _verify(self, token: str) -> Mapping[str, Any]:
+    async def _verify(self, text: str) -> Verified:
         try:
-            algorithm = jwt.get_unverified_header(token).get("alg")
-        except _MALFORMED as error:
-            raise _invalid("the token is not a JWT") from error
-        problem: Exception | None = None
-        for key in self._keys:
-            if algorithm not in key.algorithms:
-                continue
+            token = parse_token(text)
+        except ValueError as error:
+            raise _invalid(str(error)) from None
+        issuers = self._trusted(token)
+        able = [issuer for issuer in issuers if token.algorithm in issuer.algorithms]
+        problem = "the token's signature is not valid"
+        for issuer in able:
             try:
-                return self._decode(token, key)
-            except jwt.ExpiredSignatureError as error:
-                raise _invalid("the token has expired") from error
-            except _MALFORMED as error:
-                problem = error
-        if problem is None:
-            raise _invalid("the token is signed with an algorithm that is not accepted here")
-        raise _invalid(_public_reason(problem)) from problem
+                verified = await self._verify_by(issuer, token)
+            except ClaimError as error:
+                problem = str(error)
+            else:
+                if verified is not None:
+                    return verified
+        if not issuers:
+            problem = "the token was made by or for somebody else"
+        elif not able:
+            problem = "the token is signed with an algorithm that is not accepted here"
+        raise _invalid(problem)
 
-    def _decode(self, token: str, key: VerificationKey) -> Mapping[str, Any]:
-        claims = jwt.decode(
-            token,
-            key.key,
-            algorithms=list(key.algorithms),
-            audience=key.audience,
-            issuer=key.issuer,
-            leeway=self._leeway,
-            options={"require": ["exp", "sub"], "verify_aud": key.audience is not None},
-        )
-        for name in ("exp", "nbf", "iat"):
-            if name in claims and not _is_time(claims[name]):
-                raise _invalid(f"the token's claim {name!r} is no time in seconds")
-        return claims
+    def _trusted(self, token: Token) -> Sequence[TokenIssuer]:
+        named = token.claims.get("iss")
+        return (isinstance(named, str) and self._issuers.get(named)) or self._issuers[None]
 
+    async def _verify_by(self, issuer: TokenIssuer, token: Token) -> Verified | None:
+        """What an issuer's token says; None if it is not his.
 
-def _public_reason(problem: Exception) -> str:
-    """Say what is wrong in our words: a library's message may quote the token."""
-    if isinstance(problem, jwt.MissingRequiredClaimError):
-        return f"the token lacks the claim {problem.claim!r}"
-    if isinstance(problem, jwt.ImmatureSignatureError):
-        return "the token is not valid yet"
-    if isinstance(problem, (jwt.InvalidAudienceError, jwt.InvalidIssuerError)):
-        return "the token was made by or for somebody else"
-    return "the token's signature or content is not valid"
-
-
-def _principal(claims: Mapping[str, Any]) -> Principal:
-    """Read REGARDS' claims: tenant, sub, role, email; groups, or REGARDS' accessGroups."""
-    texts = {name: claims.get(name) for name in ("tenant", "sub", "role", "email")}
-    for name, value in texts.items():
-        if not _is_text(value):
-            raise _invalid(f"the token's claim {name!r} is missing or is no plain text")
-    groups = claims.get("groups", claims.get("accessGroups", []))
-    if not isinstance(groups, list) or len(groups) > MOST_GROUPS or not all(_is_text(group) for group in groups):
-        raise _invalid("the token's claim 'groups' is no list of names")
-    return Principal(
-        tenant=str(texts["tenant"]),
-        subject=str(texts["sub"]),
-        email=str(texts["email"]),
-        role=str(texts["role"]),
-        groups=tuple(groups),
-    )
+        Raises:
+            ClaimError: it is his, and is not good.
+            GatewayError: 503.
+        """
+        generation = issuer.keys.generation
+        for trusted in await issuer.keys.find(token.kid, token.algorithm):
+            if trusted.key.verifies(token.algorithm, token.message, token.signature):
+                now = self._clock()
+                expires = check_times(token.claims, now, self._leeway)
+                if issuer.audience is not None:
+                    check_audience(token.claims, issuer.audience)
+                principal = issuer.mapping.principal(token.claims)
+                is_public = (principal.role, principal.email) == _PUBLIC
+                return Verified(principal, is_public, min(expires, now + trusted.seconds), issuer.keys, generation)
+        return None
 
 
-def _is_time(value: object) -> bool:
-    """Whether ``value`` is a NumericDate (RFC 7519 §2); the library takes text and any number."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= _LATEST
+def open_tokens(settings: Identity, networks: Networks) -> contextlib.AbstractAsyncContextManager[BearerTokens]:
+    """Bearer tokens by the settings; within the block keys are fetched.
+
+    Raises:
+        ConfigurationError: a key cannot be used; at once, before the block.
+    """
+    issuers = [
+        TokenIssuer(key.issuer, key.audience, tuple(key.algorithms), StaticKeys((load_key(key),)))
+        for key in settings.jwt
+    ]
+    return _opened(settings, networks, issuers)
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and is_storable(value) and 0 < len(value.encode()) <= LONGEST_CLAIM
+@contextlib.asynccontextmanager
+async def _opened(settings: Identity, networks: Networks, static: Sequence[TokenIssuer]) -> AsyncIterator[BearerTokens]:
+    async with contextlib.AsyncExitStack() as stack:
+        issuers = list(static)
+        session = await stack.enter_async_context(key_client())
+        for setting in settings.issuers:
+            fetch = functools.partial(fetch_keys, session, setting)
+            keys = await stack.enter_async_context(rotating_keys(setting, fetch))
+            issuers.append(
+                TokenIssuer(setting.issuer, setting.audience, tuple(setting.algorithms), keys, ClaimMapping.by(setting))
+            )
+        yield BearerTokens(issuers, settings.leeway, networks)
 
 
 def _invalid(reason: str) -> GatewayError:

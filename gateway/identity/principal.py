@@ -5,6 +5,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
+Scope = Literal["download", "order", "quota", "admin"]
+"""What an API key may be good for: to download, to order, to see and set quotas, to administer."""
+SCOPES: frozenset[Scope] = frozenset({"download", "order", "quota", "admin"})
+
 ADMIN_ROLES = frozenset({"ADMIN", "PROJECT_ADMIN", "INSTANCE_ADMIN"})
 """REGARDS' roles that see and download everything of their tenant."""
 
@@ -14,6 +18,22 @@ UNKNOWN_NETWORK = "unknown"
 
 Credential = Literal["none", "token", "api key", "session", "link"]
 """How a caller showed who he is: not at all, by a bearer token, an API key, a browser session, a signed link."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Link:
+    """The signed link that a caller came by."""
+
+    identifier: str
+    downloads: int | None = None
+    """How many downloads it is good for; None for any number."""
+    octets: int | None = None
+    """How many bytes it is good for."""
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether it ends by use."""
+        return self.downloads is not None or self.octets is not None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -31,6 +51,10 @@ class Principal:
     network: str | None = None
     """Where an anonymous caller comes from, like ``192.0.2.7/32``: what he is counted by. None for a known caller."""
     credential: Credential = "token"
+    scopes: frozenset[Scope] | None = None
+    """What the credential is good for; None for all that the caller may."""
+    link: Link | None = None
+    """The link that he came by, if his credential is one."""
 
     @property
     def is_anonymous(self) -> bool:

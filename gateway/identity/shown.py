@@ -7,8 +7,12 @@ from typing import Protocol
 
 from multidict import CIMultiDictProxy, MultiMapping
 
+from gateway.catalog.model import Address
 from gateway.errors import unauthorized
 from gateway.identity.principal import Principal
+
+API_KEY_PREFIX = "gdk_"
+"""What every API key begins with; no JWT does."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -22,6 +26,8 @@ class Shown:
     method: str = "GET"
     path: str = "/"
     """As it came, percent-encoded, without the query."""
+    file: Address | None = None
+    """The file that is asked for, where the path is that of a download."""
 
     @property
     def authorization(self) -> tuple[str, str]:

@@ -6,15 +6,21 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
 from gateway.errors import GatewayError
+from gateway.notifications import Notifications
 
 
 class Health:
     """Asks every neighbour that a download needs."""
 
     def __init__(
-        self, checks: Mapping[str, Callable[[], Awaitable[object]]], alarms: Callable[[], Mapping[str, int]]
+        self,
+        checks: Mapping[str, Callable[[], Awaitable[object]]],
+        alarms: Callable[[], Mapping[str, int]],
+        notifications: Notifications,
     ) -> None:
         self._checks = dict(checks)
+        self.notifications = notifications
+        """Without them all works, with more questions to PostgreSQL."""
         self.alarms = alarms
         """How often what must never happen did, since the start of the process, by kind."""
         self._draining = False

@@ -31,6 +31,9 @@ _STARTED = web.RequestKey("started", bool)
 
 _GOOD_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
+PROBLEM = web.RequestKey("problem", str)
+"""Code of the error that the request became."""
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -101,6 +104,7 @@ def _from_framework(error: web.HTTPException) -> GatewayError:
 
 
 def _answer(request: web.Request, error: GatewayError) -> web.Response:
+    request[PROBLEM] = error.code
     media_type, body = render(error, family_of(request), request_id=request[REQUEST_ID])
     response = web.Response(status=error.status, body=body, headers={"Cache-Control": "no-store", **error.headers})
     response.content_type = media_type

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from gateway.identity.principal import Principal
+from gateway.identity.principal import Link, Principal
 from gateway.text import is_storable
 
 Metric = Literal["downloads", "bytes", "concurrent", "rate"]
@@ -38,7 +38,7 @@ class Limit:
 
     account: str
     """Whose counter it bounds, within a tenant: ``user:<email>``, ``network:<prefix>``, ``group:<name>``,
-    ``role:<NAME>``, ``tenant`` or ``anonymous``."""
+    ``role:<NAME>``, ``tenant``, ``anonymous`` or ``link:<id>``."""
     metric: Metric
     period: str
     """downloads, bytes: ``total`` (a lifetime), ``day``, ``month`` (of the calendar, UTC), or rolling seconds like
@@ -100,7 +100,7 @@ def limits_of(rules: Iterable[Rule], principal: Principal) -> tuple[Limit, ...]:
 
     Of the rules that count each caller by himself one applies for each metric and period: his own, else the tightest
     of his groups and role, else the tenant's (which is the default of users: anonymous callers have none). Anonymous
-    callers whom no rule speaks of are refused, as in REGARDS.
+    callers whom no rule speaks of are refused, as in REGARDS. A signed link brings limits of its own along.
     """
     given = tuple(rules)
     own: defaultdict[tuple[Metric, str], list[Rule]] = defaultdict(list)
@@ -114,7 +114,7 @@ def limits_of(rules: Iterable[Rule], principal: Principal) -> tuple[Limit, ...]:
         shared.append(Limit(ANONYMOUS, "downloads", "total", 0))
     account = own_account(principal)
     mine = [_limit(min(of_one, key=_precedence), account) for of_one in own.values()]
-    return (*_in_order(mine), *_in_order(shared))
+    return (*_in_order(mine), *_in_order([*shared, *_of_link(principal.link)]))
 
 
 def accounts_of(principal: Principal, limits: Sequence[Limit]) -> tuple[str, ...]:
@@ -130,6 +130,15 @@ def accounts_of(principal: Principal, limits: Sequence[Limit]) -> tuple[str, ...
 def own_account(principal: Principal) -> str:
     """The account of ``principal`` alone; of his network if he is anonymous."""
     return f"network:{principal.network}" if principal.email is None else f"user:{principal.email}"
+
+
+def _of_link(link: Link | None) -> list[Limit]:
+    metrics: dict[Metric, int | None] = {} if link is None else {"downloads": link.downloads, "bytes": link.octets}
+    return [
+        Limit(f"link:{link.identifier}", metric, "total", value)
+        for metric, value in metrics.items()
+        if link is not None and value is not None
+    ]
 
 
 def _precedence(rule: Rule) -> tuple[object, ...]:

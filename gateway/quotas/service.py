@@ -353,6 +353,9 @@ class Quotas:
 
     def _reservation(self, principal: Principal, file: File, promised: int) -> Reservation:
         content = f"{file.checksum_algorithm}:{file.checksum.lower()}" if file.checksum else f"file:{file.file_id}"
+        if principal.link is not None:
+            # What a link is good for does not depend on what its owner downloads besides.
+            content = f"{content}:{principal.link.identifier}"
         return Reservation(
             principal.tenant,
             _identifier(),

@@ -6,22 +6,24 @@ import asyncio
 from http import HTTPStatus
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy, MultiDict
 
-from gateway.config import JwtKey
 from gateway.errors import GatewayError
 from gateway.identity.chain import IdentityChain
-from gateway.identity.jwt import BearerTokens, load_key
+from gateway.identity.jwt import BearerTokens, TokenIssuer
+from gateway.identity.keys import StaticKeys, VerificationKey
 from gateway.identity.networks import Networks
 from gateway.identity.principal import Principal
 from gateway.identity.shown import Shown
 from gateway.text import is_storable
 from tests.identity.forge import SECRET, claims, token
 
-KEY = load_key(JwtKey.model_validate({"algorithms": ["HS256", "HS512"], "secret": SECRET}))
-CHAIN = IdentityChain([BearerTokens([KEY], 10)], [], Networks(32, 64))
+ALGORITHMS = ("HS256", "HS512")
+KEYS = StaticKeys((VerificationKey(ALGORITHMS, SECRET.encode()),))
+NETWORKS = Networks(32, 64)
+CHAIN = IdentityChain([BearerTokens([TokenIssuer(None, None, ALGORITHMS, KEYS)], 10, NETWORKS)], [], NETWORKS)
 SCIENTIST = Principal("esa", "scientist", "scientist@example.org", "REGISTERED_USER", ("science",))
 
 
@@ -129,12 +131,14 @@ def test_a_scope_that_no_tenant_can_have_is_refused() -> None:
     assert "scope" in refusal().detail
 
 
+@settings(deadline=None)
 @given(st.text(st.characters()), st.booleans())
 def test_any_text_as_authorization_is_401(value: str, after_scheme: bool) -> None:
     shown = f"Bearer {value}" if after_scheme else value
     refusal(("Authorization", shown), query=(("scope", "esa"),))
 
 
+@settings(deadline=None)
 @given(st.text(st.characters()))
 def test_any_scope_is_a_tenant_or_401(value: str) -> None:
     if value and is_storable(value):

@@ -1,0 +1,149 @@
+"""Signed download links: ``/links``."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import time
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import quote
+
+from aiohttp import web
+
+from gateway.administration import links
+from gateway.administration.keys import time_of
+from gateway.api.admin import actor_of
+from gateway.api.bodies import answer, bad, integer, members, read_json, text
+from gateway.api.callers import PROJECT_ADMINS, caller
+from gateway.api.keys import DATABASE, DOWNLOADS
+from gateway.api.keys_admin import end, network
+from gateway.catalog.model import Address, ByAsset, ByChecksum
+from gateway.config import Config
+from gateway.config import Links as LinkSettings
+from gateway.errors import GatewayError, unauthorized
+from gateway.identity.api_keys import new_id
+from gateway.identity.principal import Principal
+from gateway.identity.signed_links import LONGEST_TOKEN, Grant, Signer
+from gateway.links import LINK, base_url
+from gateway.quotas.limits import MOST
+
+_OPTIONAL = ("expires", "downloads", "bytes", "network")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Making:
+    """What links are made with."""
+
+    signer: Signer
+    settings: LinkSettings
+    public_url: str | None
+    regards_prefix: str
+    stac_prefix: str
+
+    def path(self, address: Address) -> str:
+        """Where the file is downloaded from."""
+        parts = [quote(part, safe="") for part in dataclasses.astuple(address)]
+        if isinstance(address, ByChecksum):
+            return "{}/downloads/{}/files/{}".format(self.regards_prefix, *parts)
+        return "{}/collections/{}/items/{}/download/{}".format(self.stac_prefix, *parts)
+
+
+LINKS = web.AppKey("links", Making)
+"""Not there if the settings allow no links."""
+
+
+def set_up(app: web.Application, config: Config) -> None:
+    """Have ``app`` make links."""
+    app.add_routes(routes())
+    settings, api = config.identity.links, config.api
+    if settings is not None:
+        signer = Signer(settings.secret.get_secret_value().encode())
+        app[LINKS] = Making(signer, settings, api.public_url, api.regards_prefix, api.stac_prefix)
+
+
+async def post_link(request: web.Request) -> web.Response:
+    """``POST /links``: a URL that downloads one file, as the caller, without a credential beside it.
+
+    The body names the file, ``{"product", "checksum"}`` or ``{"collection", "item", "asset"}``, and may say when the
+    link ends (``expires``), how many ``downloads`` and ``bytes`` it is good for, and from which ``network``.
+    """
+    principal, made_with = await _maker(request), _making(request)
+    body = await read_json(request)
+    names = ("product", "checksum") if isinstance(body, dict) and "product" in body else ("collection", "item", "asset")
+    body = members(body, names, _OPTIONAL)
+    parts = [text(body[name], name) for name in names]
+    address: Address = ByChecksum(*parts) if len(parts) == 2 else ByAsset(*parts)
+    grant = _grant(body, principal, made_with.settings)
+    file = await request.app[DOWNLOADS].catalog.locate(address, principal)
+    if not file.is_metered and (grant.downloads, grant.octets) != (None, None):
+        raise bad("Downloads of this file are not counted, so that 'downloads' and 'bytes' cannot bound them.")
+    key_id = await links.key_for(request.app[DATABASE], actor_of(request, principal), principal.tenant, grant.email)
+    grant = dataclasses.replace(grant, link_id=f"{key_id}-{new_id()}")
+    token = made_with.signer.sign(grant, address)
+    if len(token) > LONGEST_TOKEN:
+        raise bad("You have too many groups for a link: they do not fit into a URL.")
+    url = f"{base_url(request, made_with.public_url)}{made_with.path(address)}?{LINK}={token}"
+    expires = time_of(datetime.datetime.fromtimestamp(grant.expires, datetime.UTC))
+    return answer({"url": url, "expires": expires, "id": grant.link_id}, status=HTTPStatus.CREATED)
+
+
+async def delete_link(request: web.Request) -> web.Response:
+    """``DELETE /links/{id}``: revokes a link; of the caller, or any of the tenant for an administrator."""
+    principal = await _maker(request)
+    _making(request)
+    of = None if principal.role in PROJECT_ADMINS else principal.email
+    actor = actor_of(request, principal)
+    await links.revoke_link(request.app[DATABASE], actor, principal.tenant, request.match_info["id"], of)
+    return web.Response(status=HTTPStatus.NO_CONTENT, headers={"Cache-Control": "no-store"})
+
+
+def routes() -> list[web.RouteDef]:
+    """The routes of this family."""
+    return [web.post("/links", post_link), web.delete("/links/{id}", delete_link)]
+
+
+async def _maker(request: web.Request) -> Principal:
+    principal = await caller(request, "download")
+    if principal.is_anonymous:
+        raise unauthorized("links belong to users: show a bearer token or an API key")
+    return principal
+
+
+def _making(request: web.Request) -> Making:
+    made_with = request.app.get(LINKS)
+    if made_with is None:
+        raise GatewayError(HTTPStatus.NOT_FOUND, "This gateway makes no links.")
+    return made_with
+
+
+def _grant(body: dict[str, Any], principal: Principal, settings: LinkSettings) -> Grant:
+    """What the body asks for; the link has no id yet."""
+    now = int(time.time())
+    expires = now + settings.lifetime
+    if body.get("expires") is not None:
+        expires = int(end(body["expires"], "expires").timestamp())
+        if expires > now + settings.max_lifetime:
+            raise bad(f"'expires' is too far away: a link works for at most {settings.max_lifetime} seconds.")
+    given = body.get("network")
+    return Grant(
+        link_id="",
+        tenant=principal.tenant,
+        subject=principal.subject,
+        email=str(principal.email),
+        role=principal.role,
+        groups=principal.groups,
+        expires=expires,
+        network=None if given is None else str(network(given, "network")),
+        downloads=_bound(body.get("downloads"), "downloads"),
+        octets=_bound(body.get("bytes"), "bytes"),
+    )
+
+
+def _bound(value: Any, name: str) -> int | None:
+    if value is None:
+        return None
+    number = integer(value, name)
+    if not 1 <= number <= MOST:
+        raise bad(f"{name!r} must be from 1 to {MOST}.")
+    return number
