@@ -26,7 +26,7 @@ from gateway.identity.shown import API_KEY_PREFIX, Shown
 LONGEST_TOKEN = 8192
 """Bytes; a longer one is refused before any work is spent on it."""
 MOST_REMEMBERED = 10_000
-"""_Verified tokens that are remembered."""
+"""Verified tokens that are remembered."""
 _PUBLIC = ("PUBLIC", "public@regards.com")
 """Role and e-mail address in the tokens that REGARDS makes for callers without a name."""
 
