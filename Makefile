@@ -17,7 +17,7 @@ demo: $(VENV)/.demo-installed ## a small real catalogue, served with nothing but
 test: $(VENV)/.dev-installed ## the tests, against real PostgreSQL and Valkey
 	$(BIN)/pytest $(ARGS)
 
-test-long: $(VENV)/.dev-installed ## the same with more examples and all of the cut downloads
+test-long: $(VENV)/.dev-installed ## the same with more examples, and all that is repeated as often as it may be
 	GATEWAY_TEST_FULL=1 GATEWAY_TEST_EXAMPLES=20000 $(BIN)/pytest --numprocesses=0 --timeout 600 $(ARGS)
 
 soak: $(VENV)/.dev-installed ## a million raced reservations while processes, replies and Valkey are lost

@@ -396,4 +396,7 @@ CREATE INDEX IF NOT EXISTS sessions_by_end ON sessions (expires_at);
 CREATE OR REPLACE TRIGGER sessions_changed AFTER DELETE OR UPDATE ON sessions
     FOR EACH ROW EXECUTE FUNCTION notify_gateway('sessions', 'hash');
 
+-- What every decision on a download looks for: the public groups of a tenant.
+CREATE INDEX IF NOT EXISTS groups_public ON groups (tenant_id, group_id) WHERE is_public;
+
 INSERT INTO schema_version (version) VALUES (4) ON CONFLICT DO NOTHING;

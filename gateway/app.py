@@ -19,6 +19,7 @@ from gateway.api import (
     licences,
     link_routes,
     login,
+    openapi,
     ops,
     quota_rules,
     regards_downloads,
@@ -78,6 +79,8 @@ def create_app(config: Config) -> web.Application:
     link_routes.set_up(app, config)
     app.add_routes(admin_routes.routes())
     app.add_routes(ops.routes())
+    app.add_routes(openapi.routes())
+    app.on_startup.append(openapi.describing(config.api))
     app.cleanup_ctx.append(auditing(config.database, config.audit))
     app.cleanup_ctx.append(_neighbours(config, identities(config)))
     return app

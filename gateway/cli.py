@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from gateway import __version__
+from gateway.commands.admin import admin
 from gateway.commands.doctor import doctor
 from gateway.commands.explain import explain
 from gateway.commands.keys import keys
@@ -181,5 +182,5 @@ def demo(
         asyncio.run(run_demo(options, Report(time.monotonic).hear))
 
 
-for command in (doctor, explain, keys, links, quotas, verify):
+for command in (admin, doctor, explain, keys, links, quotas, verify):
     main.add_command(command)

@@ -18,6 +18,7 @@ from gateway.downloads import Downloads, Plan
 from gateway.errors import GatewayError
 from gateway.identity.principal import Principal
 from gateway.identity.shown import Shown
+from gateway.links import without_link
 from gateway.locations import Location
 from gateway.quotas.standing import Standing
 from gateway.quotas.usage import Estimate
@@ -75,7 +76,7 @@ async def explain(app: web.Application, downloads: Downloads, question: Question
 
 async def _steps(app: web.Application, downloads: Downloads, question: Question) -> AsyncIterator[Step]:
     target = _target(question.url, downloads.public_url)
-    yield Step("request", f"{question.method} {target}")
+    yield Step("request", f"{question.method} {without_link(target)}")
     found = await _address(app, question.method, target)
     if found is None:
         yield Step("address", "of no download, so that nothing is decided here; see the prefixes of [api]")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from aiohttp import web
+from yarl import URL
 
 from gateway.catalog.model import Address
 from gateway.http.forwarded import Client
@@ -12,8 +13,6 @@ from gateway.identity.shown import Shown
 
 CLIENT = web.RequestKey("client", Client)
 """Where the request comes from and how it was addressed."""
-
-
 LINK = "link"
 """The parameter of a query that holds the token of a signed link."""
 
@@ -45,12 +44,17 @@ def _origin(url: str) -> tuple[str, str, int] | None:
     return (parts.scheme, parts.hostname, port) if parts.hostname else None
 
 
+def without_link(url: URL) -> URL:
+    """``url`` without the token of a signed link."""
+    return url.without_query_params(LINK)
+
+
 def absolute_url(request: web.Request, public_url: str | None, *without: str, **query: str) -> str:
     """The URL of ``request`` as its client sees it: parameters ``without`` left out of its query, ``query`` added.
 
     The token of a signed link is left out, always.
     """
-    target = request.rel_url.without_query_params(LINK, *without).update_query(query)
+    target = without_link(request.rel_url).without_query_params(*without).update_query(query)
     return f"{base_url(request, public_url)}{target}"
 
 

@@ -162,6 +162,9 @@ class Verifier:
             return
         version, holds = await self.verify(task.file, task.candidate)
         self.proved(task.candidate, version, holds=holds)
+        # Who asks for this copy next must find it written down, or would have it read again.
+        if self._notes:
+            await asyncio.wait(self._notes)
 
     async def _note(self, copy_id: int, version: str, *, holds: bool) -> None:
         try:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import secrets
-import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -34,8 +36,8 @@ def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
         yield Services(dsn, url, tmp_path_factory.mktemp("services"))
     else:
         with run_services() as embedded:
-            for url in (embedded.postgres_dsn, embedded.redis_url):
-                CANARIES.hide(f"password of {urlsplit(url).scheme}", str(urlsplit(url).password))
+            for parts in map(urlsplit, (embedded.postgres_dsn, embedded.redis_url)):
+                CANARIES.hide(f"password of {parts.scheme}", str(parts.password))
             yield Services(dsn or embedded.postgres_dsn, url or embedded.redis_url, embedded.directory)
 
 
@@ -55,27 +57,47 @@ def _no_secret_is_seen() -> Iterator[None]:
     assert not leaks
 
 
+Result = TypeVar("Result")
+Execute = Callable[[str], None]
+"""Executes SQL."""
+
+
 @pytest.fixture(scope="session")
-def template_database(services: Services) -> Iterator[str]:
+def on_server(services: Services) -> Iterator[Execute]:
+    """Executes on the server's own database; hundreds of tests would each open connections of their own for it."""
+    with executing(services.postgres_dsn) as execute:
+        yield execute
+
+
+@pytest.fixture(scope="session")
+def template_database(services: Services, on_server: Execute) -> Iterator[str]:
     """The name of a database with the schema, for copying."""
     name = f"gateway_template_{secrets.token_hex(4)}"
-    _execute(services.postgres_dsn, f"CREATE DATABASE {name}")
+    on_server(f"CREATE DATABASE {name}")
     try:
-        _execute(_database_dsn(services.postgres_dsn, name), SCHEMA.read_text(encoding="utf-8"))
+        with executing(dsn_of_database(services.postgres_dsn, name)) as execute:
+            execute(SCHEMA.read_text(encoding="utf-8"))
         yield name
     finally:
-        _execute(services.postgres_dsn, f"DROP DATABASE {name} WITH (FORCE)")
+        on_server(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@contextlib.contextmanager
+def fresh_database(services: Services, template: str, on_server: Execute) -> Iterator[str]:
+    """The DSN of a copy of ``template``, which is dropped at the end."""
+    name = f"gateway_test_{secrets.token_hex(4)}"
+    on_server(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
+    try:
+        yield dsn_of_database(services.postgres_dsn, name)
+    finally:
+        on_server(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
-def database(services: Services, template_database: str) -> Iterator[str]:
+def database(services: Services, template_database: str, on_server: Execute) -> Iterator[str]:
     """The DSN of a fresh database with the schema and nothing else, for one test."""
-    name = f"gateway_test_{secrets.token_hex(4)}"
-    _execute(services.postgres_dsn, f"CREATE DATABASE {name} TEMPLATE {template_database} STRATEGY file_copy")
-    try:
-        yield _database_dsn(services.postgres_dsn, name)
-    finally:
-        _execute(services.postgres_dsn, f"DROP DATABASE {name} WITH (FORCE)")
+    with fresh_database(services, template_database, on_server) as dsn:
+        yield dsn
 
 
 @pytest.fixture
@@ -89,37 +111,34 @@ def redis_url(services: Services) -> str:
     return url
 
 
-def _database_dsn(dsn: str, name: str) -> str:
+def dsn_of_database(dsn: str, name: str) -> str:
+    """``dsn`` with another database of the same server."""
     parts = urlsplit(dsn)
     return f"{parts.scheme}://{parts.netloc}/{name}" + (f"?{parts.query}" if parts.query else "")
 
 
-def _execute(dsn: str, statement: str) -> None:
-    async def execute() -> None:
-        connection = await asyncpg.connect(dsn, timeout=10)
+@contextlib.contextmanager
+def executing(dsn: str) -> Iterator[Execute]:
+    """Executes on one connection, which has a loop of its own."""
+    loop = asyncio.new_event_loop()
+    try:
+        connection = _run_in_thread(loop, asyncpg.connect(dsn, timeout=10))
+
+        def execute(statement: str) -> None:
+            _run_in_thread(loop, connection.execute(statement, timeout=30))
+
         try:
-            await connection.execute(statement, timeout=30)
+            yield execute
         finally:
-            await connection.close(timeout=10)
+            _run_in_thread(loop, connection.close(timeout=10))
+    finally:
+        loop.close()
 
-    _run_in_thread(execute())
 
-
-def _run_in_thread(work: Coroutine[object, object, None]) -> None:
-    """Run ``work`` on a loop of its own, wherever the fixture is asked for: the test's loop is left alone."""
-    failures: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            asyncio.run(work)
-        except BaseException as error:  # noqa: BLE001 - raised again below
-            failures.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    if failures:
-        raise failures[0]
+def _run_in_thread(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Result]) -> Result:
+    """Run ``work`` wherever the fixture is asked for: the test's loop, which may be running, is left alone."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(loop.run_until_complete, work).result()
 
 
 @pytest.fixture
@@ -128,6 +147,7 @@ def no_background(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.notifications.PING_SECONDS", 3600.0)
     for name in ("LOOK_SECONDS", "DRAIN_SECONDS", "SWEEP_SECONDS"):
         monkeypatch.setattr(f"gateway.quotas.upkeep.{name}", 3600.0)
+    monkeypatch.setattr("gateway.ops.audit.GATHER_SECONDS", 3600.0)
 
 
 @pytest.fixture

@@ -8,9 +8,10 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import aiohttp
+from yarl import URL
 
 from gateway.identity.principal import Principal
+from tests.canaries import CANARIES
 from tests.harness import RunningGateway, bearer
 
 LINK_SECRET = "l" * 32
@@ -30,9 +31,10 @@ async def send(
     url = path if path.startswith("http") else f"{gateway.url}{path}"
     data = json.dumps(body).encode() if body is not None else None
     async with gateway.session.request(
-        method, yarl_url(url), headers=headers or {}, data=data, allow_redirects=False
+        method, URL(url, encoded=True), headers=headers or {}, data=data, allow_redirects=False
     ) as response:
         received = await response.read()
+        CANARIES.search_answer(f"{method} {response.url.path}", response.headers, received)
         fields = {name: value for name, value in response.headers.items() if name not in ("Date", "X-Request-ID")}
         if "json" not in response.content_type:
             return response.status, fields, received
@@ -42,18 +44,12 @@ async def send(
         return response.status, fields, told
 
 
-def yarl_url(url: str) -> Any:
-    """A URL that is sent as it is."""
-    from yarl import URL
-
-    return URL(url, encoded=True)
-
-
 async def new_key(gateway: RunningGateway, who: Principal, **body: object) -> dict[str, Any]:
     """A key of ``who``, as he is told."""
     status, _, told = await send(gateway, "POST", "/me/keys", bearer(who), {"label": "test", **body})
     assert status == 201, told
     assert isinstance(told, dict)
+    CANARIES.hide(f"token of key {told['id']}", told["key"].split("_", 2)[2])
     return told
 
 
@@ -63,6 +59,7 @@ async def new_link(gateway: RunningGateway, who: Principal | dict[str, str], **b
     status, _, told = await send(gateway, "POST", "/links", headers, body)
     assert status == 201, told
     assert isinstance(told, dict)
+    CANARIES.hide(f"token of link {told['id']}", told["url"].rpartition(".")[2])
     return told
 
 
@@ -80,7 +77,3 @@ async def seconds_until(status: int, ask: Callable[[], Awaitable[Answer]], most:
     while (await ask())[0] != status:
         assert time.monotonic() - began < most, f"no {status} within {most} s"
     return time.monotonic() - began
-
-
-def content_of(response: aiohttp.ClientResponse) -> str | None:
-    return response.headers.get("Location")

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import datetime
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
@@ -27,6 +27,19 @@ from tests.canaries import CANARIES
 SECRET = "s" * 64
 TENANT = "esa"
 SCIENCE = "science"
+
+FAR: Mapping[str, object] = {
+    "name": "far",
+    "plugin": "s3",
+    "tenants": ["*"],
+    "delivery": "redirect",
+    "region": "us-east-1",
+    "endpoint": "http://storage.example.org",
+    "buckets": ["esa"],
+    "access_key_id": "key",
+    "secret_access_key": "secret",
+}
+"""``[[storage]]`` of one that redirects; nobody has to run it, as signing takes no server."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.storage import CopyUnavailableError
 from storage_plugins.s3.plugin import S3Storage
-from tests.harness import OUTSIDER, SCIENTIST, Entry, RunningGateway, config_for, running_gateway
+from tests.harness import FAR, OUTSIDER, SCIENTIST, Entry, RunningGateway, config_for, running_gateway
 from tests.proxy import CountingProxy, counting_proxy
 from tests.quotas.holders import until
 
@@ -22,22 +22,11 @@ CONTENT = b"content " * 1000
 async def redirecting(
     database: str, redis_url: str, tmp_path: Path
 ) -> AsyncIterator[tuple[RunningGateway, CountingProxy, CountingProxy]]:
-    """A gateway before a storage ``far`` that nobody has to run: signing takes no server."""
-    far = {
-        "name": "far",
-        "plugin": "s3",
-        "tenants": ["*"],
-        "delivery": "redirect",
-        "region": "us-east-1",
-        "endpoint": "http://storage.example.org",
-        "buckets": ["esa"],
-        "access_key_id": "key",
-        "secret_access_key": "secret",
-    }
+    """A gateway before the storage ``far``."""
     async with (
         counting_proxy(database) as (postgres, dsn),
         counting_proxy(redis_url) as (redis, url),
-        running_gateway(config_for(dsn, url, tmp_path, storage=[far]), tmp_path) as running,
+        running_gateway(config_for(dsn, url, tmp_path, storage=[FAR]), tmp_path) as running,
     ):
         await running.catalogue.grant("restricted", await running.catalogue.group("science"))
         yield running, postgres, redis

@@ -13,21 +13,12 @@ from gateway.errors import GatewayError
 from gateway.http.forwarded import Network
 from gateway.identity.api_keys import digest_of, new_id, new_secret, whole_key
 from gateway.identity.principal import Scope
+from gateway.rights.roles import HIERARCHY
 from gateway.text import is_storable
 
 MOST_KEYS = 100
 """That one user has in a tenant at a time."""
 MOST_LISTED = 1000
-
-_RANKS = {
-    "PUBLIC": 0,
-    "REGISTERED_USER": 1,
-    "EXPLOIT": 2,
-    "ADMIN": 3,
-    "PROJECT_ADMIN": 4,
-    "INSTANCE_ADMIN": 5,
-}
-"""REGARDS' roles, by how much they may."""
 
 _COLUMNS = """k.key_id, k.label, k.subject, k.email, k.role, k.groups, k.scopes, k.networks, k.created_at, k.created_by,
 k.expires_at, k.last_used_at, k.revoked_at"""
@@ -199,10 +190,10 @@ async def _check_role(connection: Connection, tenant: str, role: str, creator_ro
 
 
 async def _rank(connection: Connection, tenant: str, role: str) -> int | None:
-    """How much a role may; that of its parent for a role of the tenant's own."""
-    if role not in _RANKS:
+    """How much a role may; that of its parent for a role of the tenant's own. None if there is no such role."""
+    if role not in HIERARCHY:
         role = await connection.fetchval(_PARENT, tenant, role)
-    return _RANKS.get(role)
+    return HIERARCHY.index(role) if role in HIERARCHY else None
 
 
 def _recorded(key: ApiKey) -> Mapping[str, object]:

@@ -24,7 +24,7 @@ async def get_access(request: web.Request) -> web.Response:
 
     Licences and quotas are not looked at: HEAD on a download does the one, ``?dryRun=true`` the other.
     """
-    principal, urn = await caller(request), request.match_info["urn"]
+    principal, urn = await caller(request, "download"), request.match_info["urn"]
     catalog = request.app[DOWNLOADS].catalog
     verdict = (await access(request.app[DATABASE], catalog.policies, principal, [urn])).get(urn)
     if verdict is None or (catalog.settings.hide_forbidden and verdict.visible is False):
@@ -34,7 +34,7 @@ async def get_access(request: web.Request) -> web.Response:
 
 async def post_access(request: web.Request) -> web.Response:
     """``POST /entities/access``: of the URNs in a list those that the caller may download, in its order, each once."""
-    principal = await caller(request)
+    principal = await caller(request, "download")
     asked = await read_json(request.clone(client_max_size=_MOST_BYTES))
     if not isinstance(asked, list):
         raise bad("The body must be a JSON array of URNs.")

@@ -6,14 +6,12 @@ from http import HTTPStatus
 
 from aiohttp import web
 
-from gateway.administration.changes import Actor
 from gateway.api.keys import DATABASE, DOWNLOADS
 from gateway.downloads import PRINCIPAL
 from gateway.errors import GatewayError
 from gateway.identity.principal import Principal, Scope
 from gateway.identity.scopes import require_scope
-from gateway.links import CLIENT, shown_by
-from gateway.ops.request_context import REQUEST_ID
+from gateway.links import shown_by
 from gateway.rights.custom_roles import holds
 
 PROJECT_ADMINS = frozenset({"PROJECT_ADMIN", "INSTANCE_ADMIN"})
@@ -47,18 +45,15 @@ async def administrator(request: web.Request, roles: frozenset[str] = PROJECT_AD
 async def with_role(request: web.Request, least: str) -> Principal:
     """Who calls, if his role is ``least`` or one above it; a role of the tenant's own counts as its parent.
 
+    An API key must have the scope ``admin``, too.
+
     Raises:
         GatewayError: 401, 403; 503 PostgreSQL does not answer.
     """
-    principal = await caller(request)
+    principal = await caller(request, "admin")
     if not await holds(request.app[DATABASE], principal, least):
         raise forbidden(f"This needs the role {least}, or one above it.")
     return principal
-
-
-def acting(request: web.Request, principal: Principal) -> Actor:
-    """``principal`` as the record of changes names him."""
-    return Actor(principal.email or principal.subject, request[CLIENT].address or None, request.get(REQUEST_ID))
 
 
 def forbidden(detail: str) -> GatewayError:

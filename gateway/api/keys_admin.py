@@ -12,9 +12,11 @@ from aiohttp import web
 
 from gateway.administration import keys
 from gateway.administration.keys import NewKey
+from gateway.api.admin import Acting, acting, actor_of
 from gateway.api.bodies import answer, bad, email, members, read_json, text
-from gateway.api.callers import acting, administrator, caller, forbidden
+from gateway.api.callers import caller, forbidden
 from gateway.api.keys import DATABASE
+from gateway.downloads import PRINCIPAL
 from gateway.errors import unauthorized
 from gateway.http.forwarded import Network
 from gateway.identity.principal import SCOPES, Principal, Scope
@@ -46,39 +48,39 @@ async def post_own(request: web.Request) -> web.Response:
     if not set(groups) <= set(principal.groups):
         raise forbidden("A key cannot have groups that its maker's token lacks.")
     new = _new(body, principal.subject, str(principal.email), principal.role, groups)
-    return await _create(request, principal, new)
+    return await _create(_work(request, principal), new, principal.role)
 
 
 async def delete_own(request: web.Request) -> web.Response:
     """``DELETE /me/keys/{id}``: revokes one of the caller's keys."""
     principal = await _owner(request)
-    return await _revoke(request, principal, principal.email)
+    return await _revoke(request, _work(request, principal), principal.email)
 
 
 async def get_all(request: web.Request) -> web.Response:
     """``GET /admin/keys``, of which ``?email=…`` picks those of one user; the newest come first, at most a thousand."""
-    principal = await administrator(request)
+    work = await acting(request, ("email",))
     of = email(request.query["email"]) if "email" in request.query else None
-    found = await keys.list_keys(request.app[DATABASE], principal.tenant, of)
+    found = await keys.list_keys(work.database, work.tenant, of)
     return answer([key.told() for key in found])
 
 
 async def post_any(request: web.Request) -> web.Response:
     """``POST /admin/keys``: makes a key for a user of the tenant. An API key cannot make another."""
-    principal = await administrator(request)
+    work = await acting(request)
+    principal = request[PRINCIPAL]
     if principal.credential == "api key":
         raise forbidden("An API key cannot make another.")
     body = members(await read_json(request), ("label", "email"), ("subject", *_OPTIONAL))
     who = email(body["email"])
     subject, groups = _name(body.get("subject", who), "subject"), _groups(body.get("groups", []))
     new = _new(body, subject, who, "REGISTERED_USER", groups)
-    return await _create(request, principal, new)
+    return await _create(work, new, principal.role)
 
 
 async def delete_any(request: web.Request) -> web.Response:
     """``DELETE /admin/keys/{id}``: revokes a key of the tenant."""
-    principal = await administrator(request)
-    return await _revoke(request, principal, None)
+    return await _revoke(request, await acting(request), None)
 
 
 def routes() -> list[web.RouteDef]:
@@ -129,16 +131,18 @@ async def _owner(request: web.Request) -> Principal:
     return principal
 
 
-async def _create(request: web.Request, principal: Principal, new: NewKey) -> web.Response:
-    key, shown = await keys.create(
-        request.app[DATABASE], acting(request, principal), principal.tenant, new, creator_role=principal.role
-    )
+def _work(request: web.Request, principal: Principal) -> Acting:
+    """What a user does for himself."""
+    return Acting(request.app[DATABASE], principal.tenant, actor_of(request, principal))
+
+
+async def _create(work: Acting, new: NewKey, creator_role: str) -> web.Response:
+    key, shown = await keys.create(work.database, work.actor, work.tenant, new, creator_role=creator_role)
     return answer({**key.told(), "key": shown}, status=HTTPStatus.CREATED)
 
 
-async def _revoke(request: web.Request, principal: Principal, owner: str | None) -> web.Response:
-    actor = acting(request, principal)
-    await keys.revoke(request.app[DATABASE], actor, principal.tenant, request.match_info["id"], owner)
+async def _revoke(request: web.Request, work: Acting, owner: str | None) -> web.Response:
+    await keys.revoke(work.database, work.actor, work.tenant, request.match_info["id"], owner)
     return web.Response(status=HTTPStatus.NO_CONTENT, headers={"Cache-Control": "no-store"})
 
 

@@ -20,7 +20,7 @@ from gateway.rights.licences import Acceptance, Licence, is_accepted
 
 async def get_license(request: web.Request) -> web.Response:
     """``GET /license``: the licence of the tenant, and whether the caller has accepted it."""
-    principal = await caller(request)
+    principal = await caller(request, "download")
     return _as_regards(await licences.of_tenant(request.app[DATABASE], principal), principal)
 
 
@@ -45,7 +45,7 @@ async def reset_license(request: web.Request) -> web.Response:
 
 async def get_collection_license(request: web.Request) -> web.Response:
     """``GET /collections/{collectionId}/license``: the licence that applies, and whether the caller has accepted it."""
-    principal = await caller(request)
+    principal = await caller(request, "download")
     return _told(await _of_collection(request, principal), principal)
 
 
@@ -78,7 +78,7 @@ async def _acceptant(request: web.Request) -> Principal:
     Raises:
         GatewayError: 401 he is anonymous; 403 by a link, or by a session from a page of others.
     """
-    principal = await caller(request)
+    principal = await caller(request, "download")
     if principal.is_anonymous:
         raise unauthorized("only known callers can accept a licence")
     if principal.credential not in licences.ACCEPT_BY_PUT:

@@ -32,7 +32,7 @@ SELECT 'group', of_caller.name
 FROM (
     SELECT unnest(asked.groups::text[]) AS name
     UNION
-    SELECT g.name FROM groups g WHERE g.group_id = ANY (caller.groups || caller.public_groups)
+    SELECT g.name FROM groups g WHERE g.group_id = ANY (caller.groups) AND g.tenant_id = caller.tenant_id
 ) of_caller
 WHERE (
     SELECT q.name FROM quota_limits q WHERE q.tenant_id = caller.tenant_id AND q.subject = 'group'

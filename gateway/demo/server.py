@@ -89,7 +89,10 @@ def _config(options: DemoOptions, services: Services, directory: Path, secret: s
             "server": Server(host=options.host, port=options.port, shutdown_timeout=SHUTDOWN_SECONDS),
             "database": {"dsn": services.postgres_dsn},
             "redis": {"url": services.redis_url},
-            "identity": {"jwt": [{"algorithms": [ALGORITHM], "secret": secret}]},
+            "identity": {
+                "jwt": [{"algorithms": [ALGORITHM], "secret": secret}],
+                "links": {"secret": secrets.token_urlsafe(48)},
+            },
             "storage": [{"name": ARCHIVE, "plugin": "local", "tenants": [TENANT], "root": str(directory)}],
         }
     )

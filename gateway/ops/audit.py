@@ -43,6 +43,8 @@ RETRY_SECONDS = 2.0
 """Between attempts while PostgreSQL does not answer."""
 UPKEEP_SECONDS = 3600.0
 """Between looks at the months: the next one is made, old ones are dropped."""
+SOON_SECONDS = 60.0
+"""Before the months are looked at again, if that failed."""
 CLOSING_SECONDS = 5.0
 """That the last records may take to be written when the process ends."""
 
@@ -94,7 +96,8 @@ class Audit:
 
         It never waits.
         """
-        transfer, problem = request.get(TRANSFER), request.get(PROBLEM)
+        transfer = request.get(TRANSFER)
+        problem = request.get(PROBLEM) if transfer is None or not transfer.finished else None
         verdict, reason = judge(status, transfer, problem)
         if verdict is None:
             return
@@ -139,10 +142,8 @@ class Audit:
             if not self._closing:
                 self._enough.clear()
             try:
-                now = self._clock()
-                if now >= next_upkeep:
-                    await self._table.upkeep(now)
-                    next_upkeep = now + UPKEEP_SECONDS
+                if (now := self._clock()) >= next_upkeep:
+                    next_upkeep = now + (UPKEEP_SECONDS if await self._look_after(now) else SOON_SECONDS)
                 await self._write_all()
             except NEIGHBOUR_ERRORS as error:
                 self._in_trouble(error)
@@ -164,6 +165,15 @@ class Audit:
         self._waiting.clear()
         self._batch = []
         self._tell_lost()
+
+    async def _look_after(self, now: float) -> bool:
+        """Look at the months; whether that worked. If not, there may still be one to write to."""
+        try:
+            await self._table.upkeep(now)
+        except NEIGHBOUR_ERRORS as error:
+            log.warning("the months of the record of downloads cannot be looked after: %s", type(error).__name__)
+            return False
+        return True
 
     async def _write_all(self) -> None:
         while True:

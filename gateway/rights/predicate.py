@@ -22,7 +22,7 @@ PRODUCT_COLUMNS = "p.product_id, p.urn, p.dataset_id, p.quality_score, p.quality
 _UNSAFE = re.compile(r'["\\]')
 _ESCAPED = r"\\\g<0>"
 
-# OFFSET 0 has each array made once, and not anew wherever it is spoken of.
+# OFFSET 0 has each array made once, and not anew wherever it is spoken of; in FACTS, nothing made that is not wanted.
 CALLER = """
 LATERAL (
     SELECT tenant.tenant_id, tenant.licence_id, asked.email, asked.is_admin OR EXISTS (
@@ -30,16 +30,21 @@ LATERAL (
     ) AS is_admin, ARRAY(
         SELECT g.group_id FROM groups g
         WHERE g.tenant_id = tenant.tenant_id AND g.name = ANY (asked.groups::text[])
-        UNION
-        SELECT g.group_id FROM group_members m JOIN groups g USING (group_id)
-        WHERE m.email = asked.email AND g.tenant_id = tenant.tenant_id
+        UNION ALL
+        SELECT m.group_id FROM group_members m WHERE m.email = asked.email
+        UNION ALL
+        SELECT g.group_id FROM groups g WHERE g.tenant_id = tenant.tenant_id AND g.is_public
     ) AS groups, ARRAY(
         SELECT g.group_id FROM groups g WHERE g.tenant_id = tenant.tenant_id AND g.is_public
     ) AS public_groups
     FROM tenants tenant WHERE tenant.name = asked.tenant OFFSET 0
 )"""
-"""A join item with at most one row: the caller, with the ids of his groups and of the public ones, whether he is above
-rights (as ``is_admin`` or by a role whose parent is ADMIN), and the licence of his tenant."""
+"""A join item with at most one row: the caller, with the ids of his groups, public ones included, whether he is above
+rights (as ``is_admin`` or by a role whose parent is ADMIN), and the licence of his tenant.
+
+``groups`` may hold an id twice, and ids of groups that he belongs to in other tenants, which mean nothing here: whoever
+looks up what one of them may or is called sees to the tenant. That is cheaper for a few than for all of them.
+"""
 
 RIGHTS = """
 LATERAL (
@@ -52,8 +57,8 @@ LATERAL (
            END::text AS questions
     FROM (
         SELECT r.group_id, r.metadata_level = 'FULL_ACCESS' AS is_full, r.file_level, r.policy, r.policy_options
-        FROM access_rights r
-        WHERE r.dataset_id = product.dataset_id AND r.group_id = ANY (caller.groups || caller.public_groups)
+        FROM access_rights r JOIN groups g ON g.group_id = r.group_id AND g.tenant_id = caller.tenant_id
+        WHERE r.dataset_id = product.dataset_id AND r.group_id = ANY (caller.groups)
           AND (r.metadata_level = 'FULL_ACCESS' OR (r.metadata_level = 'CUSTOM_ACCESS' AND r.policy IS NOT NULL))
           AND (r.quality_min IS NULL OR product.quality_score >= r.quality_min)
           AND (r.quality_max IS NULL OR product.quality_score <= r.quality_max)
@@ -70,20 +75,20 @@ FACTS = """
 LATERAL (
     SELECT json_build_object(
         'groups', (SELECT json_agg(g.name) FROM groups g
-                   WHERE g.group_id = ANY (caller.groups || caller.public_groups)),
+                   WHERE g.group_id = ANY (caller.groups) AND g.tenant_id = caller.tenant_id),
         'urn', p.urn, 'collection', d.collection_id, 'item', p.provider_id, 'properties', p.properties,
         'quality_score', p.quality_score, 'quality_level', p.quality_level
     )::text AS facts
     FROM products p JOIN datasets d ON d.dataset_id = p.dataset_id
-    WHERE rights.questions IS NOT NULL AND p.product_id = product.product_id
+    WHERE rights.questions IS NOT NULL AND p.product_id = product.product_id OFFSET 0
 )"""
 """A join item, for LEFT JOIN after `RIGHTS`: what policies look at, as JSON, where they are to be asked."""
 
 DATASET_RIGHTS = """
 LATERAL (
     SELECT caller.is_admin OR EXISTS (
-        SELECT FROM access_rights r
-        WHERE r.dataset_id = dataset.dataset_id AND r.group_id = ANY (caller.groups || caller.public_groups)
+        SELECT FROM access_rights r JOIN groups g ON g.group_id = r.group_id AND g.tenant_id = caller.tenant_id
+        WHERE r.dataset_id = dataset.dataset_id AND r.group_id = ANY (caller.groups)
           AND r.metadata_level <> 'NO_ACCESS'
     ) AS visible
 )"""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import SCIENCE, RunningGateway, config_for, running_gateway
+from tests.harness import FAR, SCIENCE, RunningGateway, config_for, running_gateway
 
 
 @pytest.fixture
@@ -15,23 +15,12 @@ async def every_way(database: str, redis_url: str, tmp_path: Path) -> AsyncItera
     """Storages ``disk`` (streams), ``far`` (redirects) and ``proxied`` (for a proxy in front, which the client is)."""
     proxied = {"delivery": "accel", "offload": "X-Accel-Redirect", "offload_prefix": "/_archive"}
     local = {"plugin": "local", "tenants": ["*"], "root": str(tmp_path)}
-    far = {
-        "name": "far",
-        "plugin": "s3",
-        "tenants": ["*"],
-        "delivery": "redirect",
-        "region": "us-east-1",
-        "endpoint": "http://storage.example.org",
-        "buckets": ["esa"],
-        "access_key_id": "key",
-        "secret_access_key": "secret",
-    }
     config = config_for(
         database,
         redis_url,
         tmp_path,
         server={"port": 0, "shutdown_timeout": 1, "trusted_proxies": ["127.0.0.1"]},
-        storage=[{"name": "disk", **local}, {"name": "proxied", **local, **proxied}, far],
+        storage=[{"name": "disk", **local}, {"name": "proxied", **local, **proxied}, FAR],
     )
     async with running_gateway(config, tmp_path) as running:
         await running.catalogue.grant("restricted", await running.catalogue.group(SCIENCE))

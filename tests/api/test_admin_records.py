@@ -22,6 +22,7 @@ from gateway.config import Audit, Database
 from gateway.db import no_answer
 from gateway.ops import audit
 from gateway.ops.audit_table import AuditTable
+from gateway.storage import Stat
 from tests.api.support import INSTANCE_ADMIN, PROJECT_ADMIN, USER, call
 from tests.harness import OUTSIDER, SECRET, RunningGateway, bearer, principal, token
 from tests.ops.test_audit import noted, records
@@ -415,3 +416,29 @@ async def test_secrets_are_in_no_log_and_no_record(gateway: RunningGateway, capl
         gateway.config.redis.url.get_secret_value(),
     ):
         assert secret not in seen
+
+
+@pytest.mark.usefixtures("soon")
+async def test_what_others_send_is_recorded_as_handed_over(every_way: RunningGateway) -> None:
+    catalogue = every_way.catalogue
+    content = bytes(100_000)
+    redirected = await catalogue.described(content, item="far")
+    await catalogue.copy(redirected, "far", "esa/far", Stat(len(content), None, "tag"))
+    offloaded = await catalogue.file(content, item="near", storage="proxied")
+    broken = await catalogue.file(b"content", item="broken")
+    broken.path.unlink()
+    for entry, status, fields in (
+        (redirected, 307, {}),
+        (offloaded, 200, {"X_Sendfile_Type": "X-Accel-Redirect"}),
+        (broken, 404, {}),
+    ):
+        response, _ = await every_way.get(entry.stac, USER, **fields)
+        assert response.status == status
+    await records(catalogue.connection, 3)
+    told = (await listed(every_way, ""))["downloads"][::-1]
+    names = ("verdict", "status", "promised", "sent", "storage", "delivery")
+    assert [tuple(one[name] for name in names) for one in told] == [
+        ("redirected", 307, 100_000, 100_000, "far", "redirect"),
+        ("offloaded", 200, 100_000, 100_000, "proxied", "accel"),
+        ("refused", 404, 7, 0, "disk", "stream"),
+    ]

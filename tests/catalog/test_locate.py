@@ -6,17 +6,16 @@ import asyncio
 import contextlib
 import dataclasses
 import itertools
-import json
 import os
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any
 
 import asyncpg
 import pytest
 
 from gateway import db
-from gateway.catalog.locate import Catalog, Question, catalog
+from gateway.catalog.locate import Catalog, catalog
 from gateway.catalog.model import Address, ByAsset, ByChecksum, File
 from gateway.catalog.statements import LOCATE_BY_ASSET, LOCATE_BY_CHECKSUM, WARM_UP
 from gateway.config import Rights
@@ -24,6 +23,7 @@ from gateway.errors import GatewayError
 from gateway.identity.principal import Principal, anonymous
 from gateway.quotas.limits import Limit, Metric, Rule
 from gateway.rights.policies import open_policies
+from tests.catalog.plans import loops, plan, scans
 from tests.harness import ADMIN, OUTSIDER, SCIENTIST, RunningGateway, principal
 
 MANY = 100_000 if os.environ.get("GATEWAY_TEST_FULL") else 10_000
@@ -84,30 +84,6 @@ async def large(database: str) -> AsyncIterator[asyncpg.Connection[Any]]:
     await connection.close()
 
 
-async def plan(
-    connection: asyncpg.Connection[Any], statement: str, questions: Sequence[Question], metered: str = "RAWDATA"
-) -> dict[str, Any]:
-    """What a prepared ``statement`` does for ``questions``: parameters of EXPLAIN itself would make another plan."""
-    columns = [*zip(*questions, strict=True), (metered,)]
-    kinds = ("text", "text", "text", "text", "boolean", *("text" for _ in columns[5:]))
-    literals = [
-        await connection.fetchval(f"SELECT quote_literal($1::{kind}[]::text)", column)
-        for kind, column in zip(kinds, columns, strict=True)
-    ]
-    await connection.execute(f"PREPARE look_up AS {statement}")
-    text = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE look_up({', '.join(literals)})")
-    await connection.execute("DEALLOCATE look_up")
-    explained: dict[str, Any] = json.loads(text)[0]
-    return explained
-
-
-def scans(node: dict[str, Any]) -> list[tuple[str, str, float]]:
-    """How tables are read: the way, the table, and the rows that were read in all."""
-    rows = (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"]
-    found = [(node["Node Type"], node["Relation Name"], rows)] if "Relation Name" in node else []
-    return found + [scan for part in node.get("Plans", []) for scan in scans(part)]
-
-
 async def test_the_rows_of_a_batch_are_found_by_indexes(large: asyncpg.Connection[Any]) -> None:
     for size in (1, 64):
         rows = await large.fetch(_QUESTIONS, size)
@@ -124,12 +100,6 @@ async def test_the_rows_of_a_batch_are_found_by_indexes(large: asyncpg.Connectio
                 if table in LARGE_TABLES:
                     assert way in ("Index Scan", "Index Only Scan", "Bitmap Heap Scan"), (way, table)
                     assert count <= 200 * size, (table, count)
-
-
-def loops(node: dict[str, Any], table: str) -> int:
-    """How often ``table`` is turned to."""
-    own = node["Actual Loops"] if node.get("Relation Name") == table else 0
-    return int(own) + sum(loops(part, table) for part in node.get("Plans", []))
 
 
 async def test_rules_are_looked_for_only_where_downloads_count(large: asyncpg.Connection[Any]) -> None:

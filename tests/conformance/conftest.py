@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import os
 import random
-import secrets
 import shutil
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -24,7 +23,7 @@ from tests.conformance import nginx
 from tests.conformance.http1 import ProtocolError
 from tests.conformance.table import EMPTY, TABLE, Case
 from tests.conformance.targets import OverCurl, OverSocket, Run, Served, Server, put
-from tests.conftest import _database_dsn, _execute
+from tests.conftest import Execute, fresh_database
 from tests.e2e.conftest import REQUIRE_CLIENTS
 from tests.harness import SCIENCE, SCIENTIST, Entry, RunningGateway, bearer, config_for, running_gateway
 from tests.offload import proxies
@@ -135,18 +134,18 @@ def _in_a_thread(database: str, redis_url: str, root: Path) -> Iterator[Stand]:
 
 
 @pytest.fixture(scope="package")
-def stand(services: Services, template_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
+def stand(
+    services: Services, template_database: str, on_server: Execute, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stand]:
     """A gateway over a real socket with the files of ``CONTENTS``."""
-    name = f"gateway_conformance_{secrets.token_hex(4)}"
     with redis.Redis.from_url(services.redis_url) as client:
         client.flushdb()
-    _execute(services.postgres_dsn, f"CREATE DATABASE {name} TEMPLATE {template_database} STRATEGY file_copy")
-    try:
-        root = tmp_path_factory.mktemp("archive")
-        with _in_a_thread(_database_dsn(services.postgres_dsn, name), services.redis_url, root) as running:
-            yield running
-    finally:
-        _execute(services.postgres_dsn, f"DROP DATABASE {name} WITH (FORCE)")
+    root = tmp_path_factory.mktemp("archive")
+    with (
+        fresh_database(services, template_database, on_server) as dsn,
+        _in_a_thread(dsn, services.redis_url, root) as running,
+    ):
+        yield running
 
 
 @dataclasses.dataclass(frozen=True)

@@ -187,6 +187,17 @@ async def test_the_scope_admin_makes_nobody_an_administrator(gateway: RunningGat
     assert (await send(gateway, "GET", "/quota/rules", shown_key(key)))[0] == 403
 
 
+async def test_a_key_accepts_the_licences_of_its_user(gateway: RunningGateway, entry: Entry) -> None:
+    await gateway.catalogue.licence("restricted")
+    keys = [(await new_key(gateway, SCIENTIST, scopes=[scope]))["key"] for scope in ("download", "quota")]
+    for path in ("/license", "/collections/restricted/license"):
+        statuses = [(await send(gateway, "GET", path, shown_key(key)))[0] for key in keys]
+        assert statuses == [200, 403]
+    statuses = [(await send(gateway, "GET", f"{entry.stac}?acceptLicense=true", shown_key(key)))[0] for key in keys]
+    assert statuses == [200, 403]
+    assert (await gateway.get(entry.stac, SCIENTIST))[0].status == 200
+
+
 async def test_no_key_manages_keys(gateway: RunningGateway) -> None:
     told = await new_key(gateway, PROJECT_ADMIN, scopes=["admin", "download", "quota", "order"])
     shown = shown_key(told["key"])
@@ -281,10 +292,11 @@ async def test_a_flood_of_unknown_keys_is_no_flood_of_look_ups(proxied: tuple[Ru
     entry = await gateway.catalogue.file(b"content")
     key = (await new_key(gateway, SCIENTIST))["key"]
     same = f"gdk_{'0' * 12}_{'0' * 43}"
+    # Some of the round trips write down in the background what was refused.
     for keys, most in (
-        ([same] * 300, 2),
-        ([same] * 300, 0),
-        ([f"gdk_{number:012}_{'0' * 43}" for number in range(1, 301)], 30),
+        ([same] * 300, 10),
+        ([same] * 300, 10),
+        ([f"gdk_{number:012}_{'0' * 43}" for number in range(1, 301)], 150),
     ):
         await asyncio.sleep(0.02)
         before = postgres.round_trips

@@ -208,6 +208,7 @@ class Memory:
         self.failure: BaseException | None = None
         self.tried = asyncio.Event()
         self.closed = False
+        self.upkeep_failure: BaseException | None = None
 
     async def write(self, records: Sequence[Noted], *, again: bool) -> int:
         self.attempts.append((len(records), again))
@@ -218,7 +219,8 @@ class Memory:
         return 0
 
     async def upkeep(self, now: float) -> None:
-        """Nothing to look after."""
+        if self.upkeep_failure is not None:
+            raise self.upkeep_failure
 
     async def close(self) -> None:
         self.closed = True
@@ -308,6 +310,20 @@ async def test_a_table_with_a_defect_does_not_end_the_writing() -> None:
         table.failure = None
     assert len(table.written) == 1
     assert audit.lost == 0
+
+
+@pytest.mark.usefixtures("soon")
+async def test_months_that_cannot_be_looked_after_do_not_keep_records_from_being_written(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    table = Memory()
+    table.upkeep_failure = asyncpg.InsufficientPrivilegeError("must be owner of table download_log")
+    async with open_audit(table) as audit:
+        note(audit)
+        async with asyncio.timeout(20):
+            await table.tried.wait()
+    assert len(table.written) == 1
+    assert caplog.text.count("cannot be looked after: InsufficientPrivilegeError") == 1
 
 
 async def test_a_batch_whose_end_nobody_saw_is_written_once(database: str, connection: asyncpg.Connection[Any]) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import bisect
 import datetime
 import itertools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from importlib.resources import files
 
 import pytest
@@ -15,7 +15,6 @@ import redis.asyncio
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from gateway.db import Database
 from gateway.delivery.transfer import Transfer
 from gateway.errors import GatewayError
 from gateway.identity.principal import Principal, anonymous
@@ -27,18 +26,6 @@ from tests.quotas.support import OWN, USER, Process, download, file, opened_data
 
 DAY = 86_400_000_000
 LATER = 25_000 * DAY
-
-
-@pytest.fixture
-async def opened(database: str) -> AsyncIterator[Database]:
-    async with opened_database(database, "esa") as found:
-        yield found
-
-
-@pytest.fixture
-async def one(redis_url: str, opened: Database) -> AsyncIterator[Process]:
-    async with process(redis_url, opened) as found:
-        yield found
 
 
 @pytest.fixture

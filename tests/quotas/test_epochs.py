@@ -15,22 +15,10 @@ from gateway.errors import GatewayError
 from gateway.quotas.keys import Keys
 from gateway.quotas.limits import Limit
 from gateway.quotas.usage import Usage
-from tests.quotas.support import OWN, USER, Process, download, file, opened_database, process, set_clock, usage
+from tests.quotas.support import OWN, USER, Process, download, file, process, set_clock, usage
 
 LATER = 25_000 * 86_400_000_000
 """A time that has not come."""
-
-
-@pytest.fixture
-async def opened(database: str) -> AsyncIterator[Database]:
-    async with opened_database(database, "esa") as found:
-        yield found
-
-
-@pytest.fixture
-async def one(redis_url: str, opened: Database) -> AsyncIterator[Process]:
-    async with process(redis_url, opened) as found:
-        yield found
 
 
 @pytest.fixture

@@ -102,9 +102,10 @@ class Member:
     """Those that may be settled once more."""
     alive: bool = True
 
-    def is_open(self, tenant: str) -> bool:
+    def is_open(self, tenant: str, epoch: int) -> bool:
+        """Whether it admits downloads in this epoch; one that was not seen for a while may still be in the last."""
         tenancy = self.process.epochs.tenancies.get(tenant)
-        return tenancy is not None and tenancy.opened
+        return tenancy is not None and tenancy.opened and tenancy.epoch == epoch
 
 
 @dataclasses.dataclass
@@ -215,7 +216,7 @@ class QuotaMachine(RuleBasedStateMachine):
         await self.members[0].process.upkeep.recovery.ensure(self.tenant)
         for member in self.members:
             await member.process.upkeep.look()
-        assert all(member.is_open(self.tenant) for member in self.members)
+        assert all(member.is_open(self.tenant, self.number) for member in self.members)
 
     async def new_member(self, number: int) -> Member:
         wire = Wire(self.world.scripts[number], self)
@@ -447,7 +448,7 @@ class QuotaMachine(RuleBasedStateMachine):
         """What was granted; None if it was not."""
         self.forget_last()
         before = len(self.model.events)
-        could = self.epoch.usable and member.is_open(self.tenant)
+        could = self.epoch.usable and member.is_open(self.tenant, self.number)
         lost = bool(member.wire.faults.get("reserve"))
         refused: GatewayError | None = None
         try:
@@ -455,7 +456,7 @@ class QuotaMachine(RuleBasedStateMachine):
         except GatewayError as error:
             refused = error
         if refused is not None:
-            if self.epoch.usable and member.is_open(self.tenant):
+            if self.epoch.usable and member.is_open(self.tenant, self.number):
                 await member.process.settled()
             if refused.status == 503:
                 assert not could or lost, refused
@@ -540,7 +541,7 @@ class QuotaMachine(RuleBasedStateMachine):
     def send(self, which: int, amount: int, fault: str) -> None:
         """As a sender does: never more than is granted; it waits for more when that is sent."""
         member, lease = self.lease(which)
-        if not (self.epoch.usable and member.is_open(self.tenant)) or lease in member.settled:
+        if not (self.epoch.usable and member.is_open(self.tenant, self.number)) or lease in member.settled:
             return
         member.wire.faults = {"heartbeat": fault}
         self.run(self.sending(member, lease, amount))
@@ -710,7 +711,7 @@ class QuotaMachine(RuleBasedStateMachine):
                 await self.upkeep(self.ask_redis(member))
                 await member.process.upkeep.look()
         assert self.epoch.usable
-        assert all(member.is_open(self.tenant) for member in self.members)
+        assert all(member.is_open(self.tenant, self.number) for member in self.members)
 
     async def ask_redis(self, member: Member) -> None:
         await member.process.quotas.usage(self.tenant, ["tenant"])
@@ -732,10 +733,10 @@ class QuotaMachine(RuleBasedStateMachine):
         if not self.epoch.usable:
             return
         for member in self.members:
-            if member.is_open(self.tenant):
+            if member.is_open(self.tenant, self.number):
                 await member.process.settled()
         await self.recorded()
-        opened = [member for member in self.members if member.is_open(self.tenant)]
+        opened = [member for member in self.members if member.is_open(self.tenant, self.number)]
         if not opened:
             return
         accounts = sorted({account for event in model.events for account in event.accounts})
@@ -747,7 +748,7 @@ class QuotaMachine(RuleBasedStateMachine):
 
     def knows(self, event: Any) -> bool:
         """Whether a process that takes part in the epoch heard of it."""
-        return any(member in event.known_by and member.is_open(self.tenant) for member in self.members)
+        return any(member in event.known_by and member.is_open(self.tenant, self.number) for member in self.members)
 
     async def recorded(self) -> None:
         """What came to the ledger in this step came now."""

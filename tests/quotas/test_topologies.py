@@ -150,7 +150,10 @@ async def test_a_primary_that_sentinels_replace_begins_an_epoch_with_the_right_c
         await quotas.settle(running, 600)
         await until(quotas.is_settled, "all is settled")
         assert await quotas.used() == (1, 600)
-        assert await quotas.used(user("busy")) == (done[0], 10 * done[0])
+        downloads, octets = await quotas.used(user("busy"))
+        # One may have been granted in the instant of the kill: its answer is lost, but the ledger has it.
+        assert done[0] <= downloads <= done[0] + 1
+        assert octets == 10 * downloads
         await assert_books_agree(quotas, ledger)
 
 

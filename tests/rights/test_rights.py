@@ -88,8 +88,8 @@ async def test_quality_filters(gateway: RunningGateway) -> None:
     entry = await made.file(b"data")
     group = await made.group("science")
     for quality, rated, passes in QUALITIES:
-        await grant(made, "restricted", group, quality=quality)  # type: ignore[arg-type]
-        await rate(made, entry, *rated)  # type: ignore[arg-type]
+        await grant(made, "restricted", group, quality=quality)
+        await rate(made, entry, *rated)
         expected = 200 if passes else 403
         assert (await gateway.get(entry.stac, SCIENTIST))[0].status == expected, (quality, rated)
         assert (await gateway.get(entry.stac, ADMIN))[0].status == 200

@@ -28,6 +28,8 @@ from tests.storage_plugins.web import Asked, Authority, Script, answer, head, ma
 
 Tls = ssl.SSLContext | None
 OK = answer("200 OK", b"bytes")
+MANY = 1000 if os.environ.get("GATEWAY_TEST_FULL") else 200
+"""Answers that are given up."""
 
 
 async def body_of(answer: HttpAnswer) -> bytes:
@@ -316,7 +318,7 @@ class TestConnections:
             found.close()
             await until(lambda: web.open == 0)
 
-    async def test_a_thousand_aborted_answers_leave_nothing(self, authority: Authority, tls: Tls) -> None:
+    async def test_many_aborted_answers_leave_nothing(self, authority: Authority, tls: Tls) -> None:
         async def abort(turn: int) -> None:
             found = await client.request("GET", web.url(), {})
             if turn % 4 == 0:
@@ -336,11 +338,11 @@ class TestConnections:
             await abort(0)
             await until(lambda: web.open == 0)
             before = descriptors()
-            for start in range(0, 1000, 20):
+            for start in range(0, MANY, 20):
                 await asyncio.gather(*(abort(turn) for turn in range(start, start + 20)))
             # The server, too, closes a little after the last of its handlers ended.
             await until(lambda: web.open == 0 and descriptors() == before)
-            assert web.connections == 1001
+            assert web.connections == 1 + MANY
         await client.close()
 
 

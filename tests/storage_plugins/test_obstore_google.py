@@ -256,10 +256,10 @@ class TestDeadlines:
     async def test_a_store_that_does_not_answer_is_given_up_on_and_its_connections_closed(
         self, server: ObjectServer, call: Literal["stat", "stream"]
     ) -> None:
-        storage = make(server, timeout=0.5, skip_signature=True)
+        storage = make(server, timeout=0.3, skip_signature=True)
         server.hang(times=10)
         began = time.monotonic()
-        with pytest.raises(CopyUnavailableError, match=r"object: did not answer within 0\.5 s"):
+        with pytest.raises(CopyUnavailableError, match=r"object: did not answer within 0\.3 s"):
             await (storage.stat("object") if call == "stat" else storage.stream("object", 0, 1, None))
         assert time.monotonic() - began < 10
         await until(lambda: not server.server.connections)
@@ -268,7 +268,7 @@ class TestDeadlines:
     async def test_a_store_that_stalls_amid_the_bytes_is_given_up_on(self, server: ObjectServer) -> None:
         server.is_open = True
         server.objects["/bucket/pre/object"] = CONTENT
-        storage = make(server, timeout=0.5, skip_signature=True)
+        storage = make(server, timeout=0.3, skip_signature=True)
         server.stall(times=10)
         with pytest.raises(CopyUnavailableError, match="object: "):
             await read_all(storage)

@@ -110,6 +110,8 @@ def stand_for(database: str, redis_url: str, tmp_path: Path) -> StandFactory:
                 root,
                 storage=[storage(strict, options={"delivery": "stream", **options}), disk, *storages(strict)],
                 delivery={"storage_timeout": storage_timeout},
+                # Store, gateway and clients share a loop: Redis is not given up on for its sake.
+                redis={"url": redis_url, "timeout": 20},
             )
             async with running_gateway(config, root) as running:
                 await running.catalogue.grant("restricted", await running.catalogue.group(SCIENCE))

@@ -83,6 +83,8 @@ class StrictS3:
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        # asyncio does not do so by itself for a socket that was bound before: a body would wait for an ACK, 40 ms.
+        writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         writer.transport.set_write_buffer_limits(high=1, low=0)  # drain() then tells that the kernel has it all
         task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
         self._writers[task] = writer

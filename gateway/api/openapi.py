@@ -1,0 +1,201 @@
+"""The description of this API: ``GET /api``, OpenAPI 3.1, made from the routes that there are.
+
+`gateway.api.openapi_operations` says of each route what its table of routes does not: a route without such words is
+described by its path alone, and a test fails.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from http import HTTPStatus
+from typing import Any, NamedTuple
+
+from aiohttp import web
+
+from gateway import __version__
+from gateway.api.openapi_operations import OPERATIONS, Operation
+from gateway.api.openapi_schemas import PARAMETERS, PATH_PARAMETERS, SCHEMAS
+from gateway.config import Api
+from gateway.errors import Family
+
+MEDIA_TYPE = "application/vnd.oai.openapi+json;version=3.1"
+DOCUMENT = web.AppKey("openapi", bytes)
+
+_PARAMETER = re.compile(r"\{(\w+)\}")
+_ERRORS = {Family.REGARDS: "RegardsError", Family.STAC: "StacError", Family.PROBLEM: "Problem"}
+_ERROR_TYPES = {Family.PROBLEM: "application/problem+json"}
+_PHRASES = {413: "Content Too Large", 416: "Range Not Satisfiable"}
+_SECURITY: dict[str, list[dict[str, list[str]]]] = {
+    "public": [],
+    "anyone": [{"bearer": []}, {"scope": []}],
+    "administrator": [{"bearer": []}],
+    "instance": [{"bearer": []}],
+}
+_ROLES = {
+    "administrator": "Role PROJECT_ADMIN, or INSTANCE_ADMIN, or where REGARDS has it so ADMIN.",
+    "instance": "Role INSTANCE_ADMIN.",
+}
+
+Json = dict[str, Any]
+
+
+class Route(NamedTuple):
+    """A route as it is registered."""
+
+    method: str
+    path: str
+    """Its template."""
+    handler: str
+    """A name of what answers, which no other route of the same method has."""
+
+
+async def get_api(request: web.Request) -> web.Response:
+    """``GET /api``."""
+    headers = {"Content-Type": MEDIA_TYPE, "Cache-Control": "public, max-age=300"}
+    return web.Response(body=request.app[DOCUMENT], headers=headers)
+
+
+def routes() -> list[web.RouteDef]:
+    """The route."""
+    return [web.get("/api", get_api)]
+
+
+def routes_of(app: web.Application) -> list[Route]:
+    """All routes of ``app``."""
+    return [
+        Route(route.method, route.resource.canonical, f"{route.handler.__module__}.{route.handler.__name__}")
+        for route in app.router.routes()
+        if route.resource is not None
+    ]
+
+
+def describing(api: Api) -> Callable[[web.Application], Awaitable[None]]:
+    """What makes the document once the application starts: nothing is added to it any more."""
+
+    async def describe(app: web.Application) -> None:
+        app[DOCUMENT] = json.dumps(document(routes_of(app), api), separators=(",", ":")).encode("ascii")
+
+    return describe
+
+
+def document(routes: Iterable[Route], api: Api) -> Json:
+    """The description of ``routes``."""
+    paths: dict[str, Json] = {}
+    for route in sorted(routes, key=lambda route: (route.path, route.method)):
+        family, operation = described(route, api)
+        told = _operation(route, family, operation or Operation("Not described."))
+        paths.setdefault(route.path, {})[route.method.lower()] = told
+    for path, item in paths.items():
+        item["parameters"] = [_path_parameter(name) for name in _PARAMETER.findall(path)]
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Download gateway",
+            "version": __version__,
+            "description": "Downloads by REGARDS' catalogue and by the STAC API Download extension; administration.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": api.public_url or "/"}],
+        "paths": paths,
+        "components": {
+            "schemas": SCHEMAS,
+            "parameters": PARAMETERS,
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+                "scope": {
+                    "type": "apiKey",
+                    "in": "query",
+                    "name": "scope",
+                    "description": "Name of the tenant, for anonymous callers.",
+                },
+            },
+        },
+    }
+
+
+def described(route: Route, api: Api) -> tuple[Family, Operation | None]:
+    """The API family of a route, and the words on it; those of GET for a HEAD that has none."""
+    prefixes = {Family.REGARDS: api.regards_prefix, Family.STAC: api.stac_prefix, Family.PROBLEM: ""}
+    for family, prefix in prefixes.items():
+        if not route.path.startswith(f"{prefix}/"):
+            continue
+        path = route.path.removeprefix(prefix)
+        for method in (route.method, "GET") if route.method == "HEAD" else (route.method,):
+            if operation := OPERATIONS[family].get((method, path)):
+                return family, operation
+    return Family.PROBLEM, None
+
+
+def _operation(route: Route, family: Family, operation: Operation) -> Json:
+    role = _ROLES.get(operation.access)
+    told: Json = {
+        "operationId": operation.identifier if operation.identifier and route.method == "GET" else _identifier(route),
+        "summary": operation.summary,
+        "tags": [family.value if family is not Family.PROBLEM else "gateway"],
+        "security": _SECURITY[operation.access],
+        "responses": _responses(route, family, operation),
+    }
+    if operation.text or role:
+        told["description"] = " ".join(filter(None, (operation.text, role)))
+    if operation.query:
+        told["parameters"] = [{"$ref": f"#/components/parameters/{name}"} for name in operation.query]
+    if operation.body is not None:
+        told["requestBody"] = {
+            "required": True,
+            "content": {"application/json": _content("application/json", operation.body)},
+        }
+    return told
+
+
+def _responses(route: Route, family: Family, operation: Operation) -> Json:
+    responses: Json = {}
+    for status in operation.statuses:
+        answer: Json = {"description": HTTPStatus(status).phrase}
+        types = operation.types or (("application/json",) if operation.answer else ())
+        if route.method != "HEAD" and types and status not in (204, 304, 307):
+            answer["content"] = {one: _content(one, operation.answer) for one in types}
+        responses[str(status)] = answer
+    refusals = {*operation.refusals, *({401} if operation.access != "public" else ())}
+    if operation.access in _ROLES:
+        refusals.add(403)
+    for status in sorted(refusals):
+        media_type = _ERROR_TYPES.get(family, "application/json")
+        responses[str(status)] = {
+            "description": _PHRASES.get(status, HTTPStatus(status).phrase),
+            "content": {media_type: _content(media_type, _ERRORS[family])},
+        }
+    return responses
+
+
+def _content(media_type: str, schema: str | None) -> Json:
+    """What a body of a media type looks like; only JSON has a schema."""
+    if media_type not in ("application/json", "application/problem+json"):
+        return {}
+    return {"schema": {"$ref": f"#/components/schemas/{schema}"}}
+
+
+def _path_parameter(name: str) -> Json:
+    return {
+        "name": name,
+        "in": "path",
+        "required": True,
+        "description": PATH_PARAMETERS.get(name, name),
+        "schema": {"type": "string"},
+    }
+
+
+def _identifier(route: Route) -> str:
+    name = route.handler.rpartition("api.")[2].replace(".", "_")
+    return f"{name}_{re.sub(r'[^a-z0-9]+', '_', route.path.lower()).strip('_')}_{route.method.lower()}"
+
+
+def described_routes(api: Api) -> Mapping[tuple[str, str], Operation]:
+    """Everything there are words for, by method and path."""
+    prefixes = {Family.REGARDS: api.regards_prefix, Family.STAC: api.stac_prefix, Family.PROBLEM: ""}
+    return {
+        (method, f"{prefixes[family]}{path}"): operation
+        for family, operations in OPERATIONS.items()
+        for (method, path), operation in operations.items()
+    }

@@ -1,0 +1,405 @@
+"""The licence dialogue: which licence applies, who may accept it how, and what is kept as a proof."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import quote
+
+import aiohttp
+import asyncpg
+import pytest
+from yarl import URL
+
+from gateway.identity.chain import IdentityChain
+from gateway.identity.principal import Credential, Principal
+from gateway.identity.shown import Shown
+from gateway.licence_links import licence_field
+from tests.api.support import INSTANCE_ADMIN, PLAIN_ADMIN, PROJECT_ADMIN, call
+from tests.harness import OUTSIDER, SCIENTIST, RunningGateway, bearer, config_for, principal, running_gateway
+
+LICENCE = "https://example.org/licence"
+OF_TENANT = "https://example.org/terms"
+
+
+async def tenant_licence(gateway: RunningGateway, *, public: bool = False, tenant: str = "esa") -> int:
+    made = gateway.catalogue
+    licence: int = await made.connection.fetchval(
+        "INSERT INTO licences (tenant_id, name, url, title, is_public) VALUES ($1, 'terms', $2, 'Terms', $3) "
+        "RETURNING licence_id",
+        await made.tenant(tenant),
+        OF_TENANT,
+        public,
+    )
+    await made.connection.execute("UPDATE tenants SET licence_id = $1 WHERE name = $2", licence, tenant)
+    return licence
+
+
+async def acceptances(gateway: RunningGateway) -> list[asyncpg.Record]:
+    return await gateway.catalogue.connection.fetch("SELECT * FROM licence_acceptances ORDER BY accepted_at")
+
+
+@pytest.fixture
+def by_any_credential(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a bearer token says counts as said by the credential that the field Test-Credential names."""
+    identify = IdentityChain.identify
+
+    async def as_shown(chain: IdentityChain, shown: Shown) -> Principal:
+        who = await identify(chain, shown)
+        credential = cast("Credential", shown.headers.get("Test-Credential", who.credential))
+        return dataclasses.replace(who, credential=credential)
+
+    monkeypatch.setattr(IdentityChain, "identify", as_shown)
+
+
+async def send(
+    gateway: RunningGateway, method: str, path: str, who: Principal | None, **fields: str
+) -> tuple[aiohttp.ClientResponse, Any]:
+    headers = {name.replace("_", "-"): value for name, value in fields.items()}
+    response, body = await gateway.request(method, path, who, **headers)
+    return response, (await response.json() if body and "json" in response.content_type else body)
+
+
+def told(*, accepted: bool, link: str | None) -> dict[str, Any]:
+    return {"content": {"accepted": accepted, "licenseLink": link}, "links": []}
+
+
+async def test_the_licence_of_the_tenant_as_in_regards(gateway: RunningGateway) -> None:
+    assert await call(gateway, "GET", "/license", SCIENTIST) == (200, told(accepted=True, link=None))
+    assert await call(gateway, "PUT", "/license", SCIENTIST) == (200, told(accepted=True, link=None))
+    licence = await tenant_licence(gateway)
+    for who in (SCIENTIST, OUTSIDER, PLAIN_ADMIN, PROJECT_ADMIN):
+        assert await call(gateway, "GET", "/license", who) == (200, told(accepted=False, link=OF_TENANT))
+    assert await call(gateway, "GET", "/license", INSTANCE_ADMIN) == (200, told(accepted=True, link=OF_TENANT))
+    assert await call(gateway, "GET", "/license?scope=esa") == (200, told(accepted=False, link=OF_TENANT))
+    assert await call(gateway, "PUT", "/license", SCIENTIST) == (200, told(accepted=True, link=OF_TENANT))
+    assert await call(gateway, "PUT", "/license", SCIENTIST) == (200, told(accepted=True, link=OF_TENANT))
+    assert await call(gateway, "GET", "/license", SCIENTIST) == (200, told(accepted=True, link=OF_TENANT))
+    assert await call(gateway, "GET", "/license", OUTSIDER) == (200, told(accepted=False, link=OF_TENANT))
+    (row,) = await acceptances(gateway)
+    assert tuple(row[name] for name in ("licence_id", "version", "email", "address", "credential")) == (
+        licence,
+        1,
+        SCIENTIST.email,
+        "127.0.0.1",
+        "token",
+    )
+    assert row["accepted_at"].tzinfo is not None
+
+
+async def test_the_licence_of_another_tenant_is_not_mine(gateway: RunningGateway) -> None:
+    await tenant_licence(gateway, tenant="cnes")
+    await gateway.catalogue.tenant()
+    assert await call(gateway, "GET", "/license", SCIENTIST) == (200, told(accepted=True, link=None))
+    for method, who in (("GET", principal("x", tenant="nowhere")), ("PUT", principal("x", tenant="nowhere"))):
+        assert (await call(gateway, method, "/license", who))[0] == 404
+    assert (await call(gateway, "GET", "/license"))[0] == 401
+    assert await call(gateway, "PUT", "/license", principal("scientist", tenant="cnes")) == (
+        200,
+        told(accepted=True, link=OF_TENANT),
+    )
+
+
+async def test_a_reset_asks_everyone_again_and_is_recorded(gateway: RunningGateway) -> None:
+    entry = await gateway.catalogue.file(b"data")
+    assert await call(gateway, "PUT", "/license/reset", PLAIN_ADMIN) == (204, None)
+    licence = await tenant_licence(gateway)
+    for who in (SCIENTIST, PROJECT_ADMIN):
+        await call(gateway, "PUT", "/license", who)
+        assert (await gateway.get(entry.stac, who))[0].status == 200
+    for who in (SCIENTIST, principal("x", role="EXPLOIT"), principal("x", role="curator")):
+        assert (await call(gateway, "PUT", "/license/reset", who))[0] == 403
+    assert (await call(gateway, "PUT", "/license/reset?scope=esa"))[0] == 403
+    assert (await gateway.get(entry.stac, SCIENTIST))[0].status == 200
+
+    assert await call(gateway, "PUT", "/license/reset", PLAIN_ADMIN) == (204, None)
+    for who in (SCIENTIST, PROJECT_ADMIN):
+        assert (await gateway.get(entry.stac, who))[0].status == 423
+        assert await call(gateway, "GET", "/license", who) == (200, told(accepted=False, link=OF_TENANT))
+    assert (await gateway.get(entry.stac, INSTANCE_ADMIN))[0].status == 200
+    await call(gateway, "PUT", "/license", SCIENTIST)
+    assert (await gateway.get(entry.stac, SCIENTIST))[0].status == 200
+    assert [(row["licence_id"], row["version"]) for row in await acceptances(gateway)] == [
+        (licence, 1),
+        (licence, 1),
+        (licence, 2),
+    ]
+    changes = await gateway.catalogue.connection.fetch("SELECT actor, action, object, detail, address FROM changes")
+    assert [tuple(row) for row in changes] == [
+        (PLAIN_ADMIN.email, "licence.reset", "terms", '{"version": 2}', "127.0.0.1")
+    ]
+
+
+async def test_a_role_of_the_tenant_with_parent_admin_may_reset(gateway: RunningGateway) -> None:
+    made = gateway.catalogue
+    await tenant_licence(gateway)
+    await made.connection.execute("INSERT INTO roles VALUES ($1, 'curator', 'ADMIN')", await made.tenant())
+    assert (await call(gateway, "PUT", "/license/reset", principal("x", role="curator")))[0] == 204
+    assert (await call(gateway, "PUT", "/license/reset", principal("x", role="curator", tenant="cnes")))[0] == 403
+
+
+async def test_a_dataset_has_its_own_licence_else_its_tenants_and_a_public_one_is_never_in_the_way(
+    gateway: RunningGateway,
+) -> None:
+    made = gateway.catalogue
+    entries = {name: await made.file(b"data", collection=name) for name in ("own", "plain")}
+    for name in entries:
+        await made.grant(name, await made.group("everyone", public=True))
+    assert [(await gateway.get(entry.stac, OUTSIDER))[0].status for entry in entries.values()] == [200, 200]
+    own = await made.licence("own", LICENCE)
+    default = await tenant_licence(gateway)
+    for name, url in (("own", LICENCE), ("plain", OF_TENANT)):
+        response, body = await send(gateway, "GET", entries[name].regards, OUTSIDER)
+        assert (response.status, body["license"]) == (423, url)
+        assert "Link" not in response.headers
+    await call(gateway, "PUT", "/license", OUTSIDER)
+    assert [(await gateway.get(entry.stac, OUTSIDER))[0].status for entry in entries.values()] == [423, 200]
+    await made.connection.execute("UPDATE licences SET is_public = true WHERE licence_id = $1", own)
+    for name, url in (("own", LICENCE), ("plain", OF_TENANT)):
+        response, _ = await gateway.get(entries[name].stac, OUTSIDER)
+        assert (response.status, response.headers["Link"]) == (200, f'<{url}>; rel="license"')
+    response, _ = await gateway.request("HEAD", f"{entries['own'].stac}?scope=esa")
+    assert (response.status, response.headers["Link"]) == (200, f'<{LICENCE}>; rel="license"')
+    await made.connection.execute("UPDATE licences SET is_public = true WHERE licence_id = $1", default)
+    assert await call(gateway, "GET", "/license", SCIENTIST) == (200, told(accepted=True, link=OF_TENANT))
+
+
+async def test_the_licence_of_a_collection(gateway: RunningGateway) -> None:
+    made = gateway.catalogue
+    entry = await made.file(b"data", collection="open")
+    path = "/collections/open/license"
+    nothing: dict[str, Any] = {"acceptedAt": None, "title": None, "version": None, "links": []}
+    status, body = await call(gateway, "GET", path, OUTSIDER)
+    assert (status, body) == (200, {"accepted": True, "licenseLink": None, "public": True, **nothing})
+    licence = await made.licence("open", LICENCE)
+    await made.connection.execute("UPDATE licences SET title = 'Îles', version = 7 WHERE licence_id = $1", licence)
+    expected = {
+        "accepted": False,
+        "acceptedAt": None,
+        "licenseLink": LICENCE,
+        "title": "Îles",
+        "version": 7,
+        "public": False,
+        "links": [{"rel": "license", "href": LICENCE}],
+    }
+    assert await call(gateway, "GET", path, OUTSIDER) == (200, expected)
+    assert await call(gateway, "GET", f"{path}?scope=esa") == (200, expected)
+    status, body = await call(gateway, "PUT", path, OUTSIDER)
+    (row,) = await acceptances(gateway)
+    accepted_at = row["accepted_at"].isoformat().replace("+00:00", "Z")
+    assert (status, body) == (200, {**expected, "accepted": True, "acceptedAt": accepted_at})
+    assert (row["email"], row["version"]) == (OUTSIDER.email, 7)
+    assert (await gateway.get(entry.stac, OUTSIDER))[0].status == 200
+    assert (await call(gateway, "GET", path, INSTANCE_ADMIN))[1]["accepted"] is True
+
+
+async def test_the_licence_of_a_collection_is_for_those_who_may_see_it(
+    gateway: RunningGateway, database: str, redis_url: str, tmp_path: Path
+) -> None:
+    made = gateway.catalogue
+    await made.file(b"data")
+    await made.licence("restricted")
+    await made.dataset("of cnes", tenant="cnes")
+    path = "/collections/restricted/license"
+    for method in ("GET", "PUT"):
+        assert (await call(gateway, method, path, OUTSIDER))[0] == 403
+        for name in ("none", "of%20cnes", "%00", quote("\udc80", errors="surrogatepass")):
+            status, body = await call(gateway, method, f"/collections/{name}/license", SCIENTIST)
+            assert status == 404
+            assert set(body) == {"code", "description"}
+    assert not await acceptances(gateway)
+    # The dataset alone is seen: so is its licence, which is accepted for the day when more is seen.
+    await made.grant("restricted", await made.group("guests"), "RESTRICTED_ACCESS", "NO_ACCESS")
+    assert (await call(gateway, "PUT", path, principal("guest", "guests")))[0] == 200
+    assert len(await acceptances(gateway)) == 1
+    hiding = config_for(database, redis_url, tmp_path, rights={"hide_forbidden": True})
+    async with running_gateway(hiding, tmp_path) as hidden:
+        bodies = [(await call(hidden, "GET", f"/collections/{name}/license", OUTSIDER)) for name in ("restricted", "x")]
+        assert [status for status, _ in bodies] == [404, 404]
+        assert [body["description"] for _, body in bodies] == [
+            "There is no collection 'restricted'.",
+            "There is no collection 'x'.",
+        ]
+
+
+async def statuses(gateway: RunningGateway, paths: Sequence[str], who: Principal | None, **fields: str) -> set[int]:
+    return {(await gateway.get(path, who, **fields))[0].status for path in paths}
+
+
+@pytest.mark.usefixtures("by_any_credential")
+async def test_only_a_credential_of_the_user_himself_accepts_by_a_download(gateway: RunningGateway) -> None:
+    made = gateway.catalogue
+    entry = await made.file(b"data", collection="open")
+    await made.licence("open")
+    paths = [f"{path}?acceptLicense=true" for path in (entry.stac, entry.regards)]
+    for credential in ("session", "link", "none"):
+        assert await statuses(gateway, paths, OUTSIDER, Test_Credential=credential) == {423}, credential
+    assert await statuses(gateway, [f"{path}&scope=esa" for path in paths], None) == {423}
+    for path in paths:
+        assert (await gateway.request("HEAD", path, OUTSIDER))[0].status == 423
+        assert (await gateway.get(f"{path}&dryRun=true", OUTSIDER))[0].status == 423
+    assert not await acceptances(gateway)
+    assert await statuses(gateway, paths[:1], OUTSIDER, Test_Credential="token") == {200}
+    assert await statuses(gateway, paths[1:], SCIENTIST, Test_Credential="api key") == {200}
+    assert [(row["email"], row["credential"]) for row in await acceptances(gateway)] == [
+        (OUTSIDER.email, "token"),
+        (SCIENTIST.email, "api key"),
+    ]
+    # Whoever has accepted may come by whatever he likes.
+    assert await statuses(gateway, [entry.stac], OUTSIDER, Test_Credential="session") == {200}
+    assert await gateway.usage(None) == (0, 0)
+
+
+@pytest.mark.usefixtures("by_any_credential")
+async def test_who_may_accept_by_put(gateway: RunningGateway) -> None:
+    await gateway.catalogue.file(b"data", collection="open")
+    await tenant_licence(gateway)
+    paths = ("/license", "/collections/open/license")
+    for path in paths:
+        response, _ = await send(gateway, "PUT", f"{path}?scope=esa", None)
+        assert response.status == 401
+        assert response.headers["WWW-Authenticate"].startswith("Bearer")
+        assert (await send(gateway, "PUT", path, OUTSIDER, Test_Credential="link"))[0].status == 403
+    for origin in (
+        "https://evil.example",
+        "null",
+        "",
+        gateway.url.replace("http:", "https:"),
+        f"{gateway.url}9",
+        f"{gateway.url}.evil.example",
+        gateway.url.replace("127.0.0.1", "127.0.0.1@evil.example"),
+        gateway.url.removeprefix("http://"),
+        gateway.url.replace("127.0.0.1", "localhost"),
+        "http://[::1",
+        "http://127.0.0.1:999999",
+    ):
+        for path in (*paths, "/license/reset"):
+            who = PROJECT_ADMIN if path.endswith("reset") else OUTSIDER
+            fields = {"Test_Credential": "session", "Origin": origin, "Sec_Fetch_Site": "same-origin"}
+            assert (await send(gateway, "PUT", path, who, **fields))[0].status == 403, origin
+    for path in paths:
+        assert (await send(gateway, "PUT", path, OUTSIDER, Test_Credential="session"))[0].status == 403
+    assert not await acceptances(gateway)
+    async with gateway.session.put(
+        f"{gateway.url}/license",
+        headers=[*bearer(OUTSIDER).items(), ("Test-Credential", "session"), *[("Origin", gateway.url)] * 2],
+    ) as twice:
+        assert twice.status == 403
+    response, _ = await send(gateway, "PUT", paths[1], OUTSIDER, Test_Credential="session", Origin=gateway.url)
+    assert response.status == 200
+    assert [(row["email"], row["credential"]) for row in await acceptances(gateway)] == [(OUTSIDER.email, "session")]
+
+
+@pytest.mark.usefixtures("by_any_credential")
+async def test_behind_a_proxy_links_and_origins_are_those_that_clients_see(
+    database: str, redis_url: str, tmp_path: Path
+) -> None:
+    server = {"port": 0, "shutdown_timeout": 1, "trusted_proxies": ["127.0.0.1"]}
+    for public_url in ("https://data.example.org/archive", None):
+        api = {"stac_prefix": "/stac", "regards_prefix": "/api"} | ({"public_url": public_url} if public_url else {})
+        config = config_for(database, redis_url, tmp_path, server=server, api=api)
+        base = public_url or "https://data.example.org"
+        async with running_gateway(config, tmp_path) as gateway:
+            made = gateway.catalogue
+            item = f"item {len(base)}"
+            entry = await made.file(b"data", collection="open/sea", item=item)
+            await made.grant("open/sea", await made.group("everyone", public=True))
+            if not public_url:
+                await made.connection.execute("DELETE FROM licence_acceptances")
+            else:
+                await made.licence("open/sea", LICENCE)
+            proxied = {
+                "X_Forwarded_Proto": "https",
+                "X_Forwarded_Host": "data.example.org",
+                "X_Forwarded_For": "1.2.3.4",
+            }
+            response, body = await send(gateway, "GET", f"/stac{entry.stac}?x=%2F&dryRun=true", OUTSIDER, **proxied)
+            assert response.status == 423
+            stac = f"{base}/stac/collections/open%2Fsea/items/{quote(item)}/download/data"
+            assert body["accept"] == f"{stac}?x=/&acceptLicense=true"
+            assert body["links"] == [
+                {"rel": "license", "href": LICENCE},
+                {"rel": "accept", "href": body["accept"], "method": "GET"},
+            ]
+            fields = {**proxied, "Test_Credential": "session"}
+            response, body = await send(gateway, "GET", f"/stac{entry.stac}", OUTSIDER, **fields)
+            assert body["accept"] == f"{base}/stac/collections/open%2Fsea/license"
+            assert body["links"][1] == {"rel": "accept", "href": body["accept"], "method": "PUT"}
+            put = body["accept"].removeprefix(base)
+            response, _ = await send(gateway, "PUT", put, OUTSIDER, **fields, Origin="https://evil.example.org")
+            assert response.status == 403
+            response, _ = await send(gateway, "PUT", put, OUTSIDER, **fields, Origin="https://data.example.org:443")
+            assert response.status == 200
+            (row,) = await acceptances(gateway)
+            assert row["address"] == "1.2.3.4"
+
+
+async def test_the_links_of_a_refusal_in_the_shape_of_each_family(gateway: RunningGateway) -> None:
+    made = gateway.catalogue
+    entry = await made.file(b"data", collection="open")
+    await made.licence("open", LICENCE)
+    response, body = await send(gateway, "GET", f"{entry.regards}?isContentInline=true", OUTSIDER)
+    assert (response.status, response.content_type) == (423, "application/json")
+    # Decoded as REGARDS does it, since a colon needs no encoding.
+    accept = f"{gateway.url}/downloads/{entry.product}/files/{entry.checksum}?isContentInline=true&acceptLicense=true"
+    assert body == {"license": LICENCE, "accept": accept}
+    response, body = await send(gateway, "GET", entry.stac, OUTSIDER)
+    assert set(body) == {"code", "description", "license", "accept", "links"}
+    assert body["code"] == "LicenseNotAccepted"
+    assert [link["rel"] for link in body["links"]] == ["license", "accept"]
+    response, received = await gateway.get(accept.removeprefix(gateway.url), OUTSIDER)
+    assert (response.status, received) == (200, b"data")
+    assert response.headers["Content-Disposition"].startswith("inline")
+
+
+@pytest.mark.parametrize("item", ["a/b", "a?b#c", "a b", "100%", "a%2Fb", "a\r\nX: y", "Île", "a&b=c"])
+async def test_an_accept_link_leads_to_the_same_file_whatever_it_is_called(gateway: RunningGateway, item: str) -> None:
+    made = gateway.catalogue
+    entry = await made.described(b"data", collection="open", item=item)
+    stat = (await made.file(b"data", collection="open", item="other")).path
+    await made.copy(entry, "disk", str(stat.relative_to(made.root)), None)
+    await made.licence("open", LICENCE)
+    response, body = await send(gateway, "GET", entry.stac, OUTSIDER)
+    assert response.status == 423
+    accept = body["accept"]
+    assert accept.startswith(f"{gateway.url}/collections/open/items/")
+    assert not set(accept) & set(" \r\n")
+    async with gateway.session.get(URL(accept, encoded=True), headers=bearer(OUTSIDER)) as accepted:
+        assert (accepted.status, await accepted.read()) == (200, b"data")
+
+
+async def test_an_acceptance_of_what_one_may_not_see_or_of_what_is_not_there_is_none(gateway: RunningGateway) -> None:
+    made = gateway.catalogue
+    entry = await made.file(b"data")
+    await made.licence("restricted")
+    missing = entry.regards.replace(entry.checksum, "0" * 64)
+    for path, who, status in (
+        (entry.stac, OUTSIDER, 403),
+        (entry.regards, OUTSIDER, 403),
+        (missing, SCIENTIST, 404),
+        (entry.stac.replace("/item/", "/none/"), SCIENTIST, 404),
+        (entry.stac, principal("scientist", "science", tenant="cnes"), 404),
+    ):
+        assert (await gateway.get(f"{path}?acceptLicense=true", who))[0].status == status
+    assert not await acceptances(gateway)
+
+
+async def test_the_first_acceptance_of_a_version_stays(gateway: RunningGateway) -> None:
+    made = gateway.catalogue
+    entry = await made.file(b"data", collection="open")
+    licence = await made.licence("open")
+    await asyncio.gather(*(gateway.get(f"{entry.stac}?acceptLicense=true", OUTSIDER) for _ in range(8)))
+    (first,) = await acceptances(gateway)
+    await call(gateway, "PUT", "/collections/open/license", OUTSIDER)
+    assert await acceptances(gateway) == [first]
+    await made.connection.execute("UPDATE licences SET version = 2 WHERE licence_id = $1", licence)
+    assert (await gateway.get(entry.stac, OUTSIDER))[0].status == 423
+
+
+def test_a_link_field_cannot_be_broken_out_of() -> None:
+    assert licence_field(LICENCE) == {"Link": f'<{LICENCE}>; rel="license"'}
+    for url in ("https://h/>; rel=evil, <", "https://h/\r\nX: y", "https://h/ x", "https://h/Î", 'https://h/"', ""):
+        assert licence_field(url) == {}, url

@@ -1,0 +1,149 @@
+"""``GET /api``: valid OpenAPI 3.1, of the routes that there are and no others, and true of what they answer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from gateway.api.openapi import MEDIA_TYPE, described, described_routes, document, routes_of
+from gateway.app import create_app
+from gateway.config import Api
+from tests.api.support import INSTANCE_ADMIN, PROJECT_ADMIN, USER, call
+from tests.harness import RunningGateway, config_for
+
+PREFIXES: tuple[dict[str, str], ...] = ({}, {"regards_prefix": "/api/v1/rs-catalog", "stac_prefix": "/stac"})
+
+
+def app_with(**api: str) -> tuple[web.Application, Api]:
+    config = config_for("postgresql://u@h/d", "redis://h", Path("/nowhere"), api=api)
+    return create_app(config), config.api
+
+
+@pytest.mark.parametrize("prefixes", PREFIXES)
+def test_every_route_is_described_and_nothing_else(prefixes: dict[str, str]) -> None:
+    app, api = app_with(**prefixes)
+    routes = routes_of(app)
+    undescribed = [(route.method, route.path) for route in routes if described(route, api)[1] is None]
+    assert undescribed == [], "say what they do in gateway/api/openapi_operations.py"
+    registered = {(route.method, route.path) for route in routes}
+    assert set(described_routes(api)) <= registered, "words on routes that are not there"
+    told = document(routes, api)["paths"]
+    assert {(method.upper(), path) for path, item in told.items() for method in item if method != "parameters"} == (
+        registered
+    )
+
+
+@pytest.mark.parametrize("prefixes", PREFIXES)
+def test_the_document_is_valid(prefixes: dict[str, str]) -> None:
+    app, api = app_with(**prefixes)
+    told = document(routes_of(app), api)
+    assert list(OpenAPIV31SpecValidator(told).iter_errors()) == []
+    identifiers = [
+        item[method]["operationId"] for item in told["paths"].values() for method in item if method != "parameters"
+    ]
+    assert len(set(identifiers)) == len(identifiers)
+    assert "getDownload" in identifiers
+    text = json.dumps(told)
+    for part, group in told["components"].items():
+        if part != "securitySchemes":
+            unused = [name for name in group if f'"#/components/{part}/{name}"' not in text]
+            assert unused == []
+
+
+async def test_the_document_is_served_to_everybody(gateway: RunningGateway) -> None:
+    response, body = await gateway.get("/api")
+    assert (response.status, response.headers["Content-Type"]) == (200, MEDIA_TYPE)
+    assert json.loads(body)["openapi"] == "3.1.0"
+
+
+async def test_answers_have_the_shape_that_is_described(gateway: RunningGateway) -> None:
+    await gateway.catalogue.dataset("restricted")
+    told = json.loads((await gateway.get("/api"))[1])
+    right: dict[str, object] = {"metadataAccessLevel": "FULL_ACCESS", "fileAccessLevel": "NO_ACCESS"}
+    right |= {"qualityFilter": {"minScore": 1, "qualityLevels": ["ACCEPTED"]}, "policy": None, "policyOptions": None}
+    of_licence = "/admin/collections/restricted/licence"
+    steps: list[tuple[str, str, object]] = [
+        ("PUT", "/admin/groups/g", {"isPublic": True}),
+        ("GET", "/admin/groups/g", None),
+        ("GET", "/admin/groups", None),
+        ("PUT", "/admin/groups/g/members", {"members": ["a@x"]}),
+        ("PUT", "/admin/groups/g/members/b@x", None),
+        ("GET", "/admin/groups/g/members?limit=1", None),
+        ("DELETE", "/admin/groups/g/members/b@x", None),
+        ("PUT", "/admin/collections/restricted/rights/g", right),
+        ("GET", "/admin/collections/restricted/rights/g", None),
+        ("GET", "/admin/collections/restricted/rights", None),
+        ("DELETE", "/admin/collections/restricted/rights/g", None),
+        ("PUT", "/admin/licences/l", {"url": "https://example.org", "title": "T"}),
+        ("POST", "/admin/licences/l/versions", {"url": None}),
+        ("GET", "/admin/licences/l", None),
+        ("GET", "/admin/licences", None),
+        ("PUT", of_licence, {"licence": "l"}),
+        ("GET", of_licence, None),
+        ("DELETE", "/admin/licences/l", None),
+        ("PUT", "/admin/licence", {"licence": None}),
+        ("GET", "/admin/licence", None),
+        ("PUT", "/admin/roles/r", {"parent": "EXPLOIT"}),
+        ("GET", "/admin/roles/r", None),
+        ("GET", "/admin/roles", None),
+        ("DELETE", "/admin/roles/r", None),
+        ("GET", "/admin/roles/r", None),
+        ("GET", "/admin/changes", None),
+        ("GET", "/admin/downloads", None),
+        ("PUT", "/admin/tenants/t", {}),
+        ("GET", "/admin/tenants", None),
+        ("DELETE", "/admin/tenants/t", None),
+        ("DELETE", "/admin/groups/g", None),
+        ("PUT", "/admin/groups/g", []),
+        ("GET", "/me/usage", None),
+        ("GET", "/health", None),
+        ("GET", "/health/live", None),
+        ("GET", "/quota", None),
+        ("GET", "/quota/rules", None),
+    ]
+    for method, path, body in steps:
+        who = INSTANCE_ADMIN if path.startswith("/admin/tenants") else PROJECT_ADMIN
+        status, answer = await call(gateway, method, path, who, body)
+        check(told, method, path, body, status, answer)
+    for path in ("/admin/groups", "/quota/rules"):
+        status, answer = await call(gateway, "GET", path, USER)
+        check(told, "GET", path, None, status, answer)
+
+
+def check(told: dict[str, Any], method: str, path: str, body: object, status: int, answer: object) -> None:
+    """See that a request and its answer are as described."""
+    operation = operation_at(told, method, path.partition("?")[0])
+    response = operation["responses"].get(str(status))
+    assert response is not None, (method, path, status, answer)
+    if body is not None and status < 400:
+        validate(told, operation["requestBody"]["content"]["application/json"]["schema"], body)
+    if answer is None:
+        assert "content" not in response
+        return
+    content = response["content"]
+    media_type = "application/json" if "application/json" in content else "application/problem+json"
+    validate(told, content[media_type]["schema"], answer)
+
+
+def operation_at(told: dict[str, Any], method: str, path: str) -> dict[str, Any]:
+    """The operation of a path, by its template."""
+    parts = path.split("/")
+    for template, item in told["paths"].items():
+        wanted = template.split("/")
+        same = len(wanted) == len(parts) and all(
+            one.startswith("{") or one == part for one, part in zip(wanted, parts, strict=True)
+        )
+        if same and method.lower() in item:
+            found: dict[str, Any] = item[method.lower()]
+            return found
+    raise AssertionError((method, path))
+
+
+def validate(told: dict[str, Any], schema: dict[str, Any], value: object) -> None:
+    Draft202012Validator({**schema, "components": told["components"]}).validate(value)
