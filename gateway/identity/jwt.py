@@ -93,7 +93,7 @@ class BearerTokens:
         Raises:
             GatewayError: 401, 503; as `verify`.
         """
-        verified = await self.verify(credential)
+        verified = self._recall(credential) or await self._learn(credential)
         if verified.is_public:
             return anonymous(verified.principal.tenant, self._networks.of(shown.address))
         return verified.principal
@@ -109,16 +109,22 @@ class BearerTokens:
             GatewayError: 401 the token is too long, malformed, wrongly signed, expired, or lacks a claim; 503 the keys
                 of its issuer cannot be fetched.
         """
+        return self._recall(token) or await self._learn(token)
+
+    def _recall(self, token: str) -> Verified | None:
         if len(token) > LONGEST_TOKEN:
             raise _invalid("the token is too long")
-        digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
-        known = self._verified.get(digest)
+        known = self._verified.get(_digest(token))
         if known is None or self._clock() >= known.until or known.keys.generation != known.generation:
-            known = await self._verify(token)
-            while len(self._verified) >= MOST_REMEMBERED:
-                del self._verified[next(iter(self._verified))]
-            self._verified[digest] = known
+            return None
         return known
+
+    async def _learn(self, token: str) -> Verified:
+        verified = await self._verify(token)
+        while len(self._verified) >= MOST_REMEMBERED:
+            del self._verified[next(iter(self._verified))]
+        self._verified[_digest(token)] = verified
+        return verified
 
     async def _verify(self, text: str) -> Verified:
         try:
@@ -191,6 +197,10 @@ async def _opened(settings: Identity, networks: Networks, static: Sequence[Token
                 TokenIssuer(setting.issuer, setting.audience, tuple(setting.algorithms), keys, ClaimMapping.by(setting))
             )
         yield BearerTokens(issuers, settings.leeway, networks)
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
 def _invalid(reason: str) -> GatewayError:
