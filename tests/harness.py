@@ -24,7 +24,7 @@ from gateway.server import serving
 from gateway.storage import Stat
 from tests.canaries import CANARIES
 
-SECRET = "s" * 64
+SECRET = "the key of this gateway's tokens, which nobody may ever see: 1234"
 TENANT = "esa"
 SCIENCE = "science"
 

@@ -60,7 +60,7 @@ class IdTokens:
         Raises:
             GatewayError: 401 the token is not good, or made for another log-in; 503 its keys cannot be fetched.
         """
-        principal = await self._tokens.verify(token)
+        principal = (await self._tokens.verify(token)).principal
         claims = parse_token(token).claims
         shown = str(claims.get("nonce", "")).encode("utf-8", "surrogatepass")
         if not hmac.compare_digest(shown, nonce.encode()):

@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 import redis.asyncio
 
+from gateway.db import SCHEMA_VERSION
 from gateway.embedded import Services
 
 
@@ -15,7 +16,7 @@ from gateway.embedded import Services
 async def test_each_test_has_its_own_database_with_the_schema(database: str, turn: int) -> None:
     connection = await asyncpg.connect(database)
     try:
-        assert await connection.fetchval("SELECT version FROM schema_version") == 3
+        assert await connection.fetchval("SELECT version FROM schema_version") == SCHEMA_VERSION
         assert await connection.fetchval("SELECT count(*) FROM tenants") == 0
         await connection.execute("INSERT INTO tenants (name) VALUES ('ours')")
     finally:
