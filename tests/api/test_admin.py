@@ -56,7 +56,7 @@ async def test_tenants_are_made_listed_and_deleted_when_they_are_empty(gateway: 
 
 
 async def test_whatever_belongs_to_a_tenant_keeps_it_from_being_deleted(gateway: RunningGateway) -> None:
-    """Tables that refer to tenants keep them, or hold what is made from those that do, or what is good for nothing else."""
+    """Tables that refer to tenants keep them, or hold what is made from those that do, or credentials."""
     rows = await gateway.catalogue.connection.fetch(
         "SELECT conrelid::regclass::text AS name FROM pg_constraint "
         "WHERE confrelid = 'tenants'::regclass AND contype = 'f'"
