@@ -1,7 +1,7 @@
 """Rules for administrators: as they are, and as REGARDS sees them. Each function is one statement.
 
-What it changes is recorded with it. A rule that is written applies to the next request. All functions raise GatewayError:
-404 for a tenant that does not exist, 503 if PostgreSQL does not answer.
+What it changes is recorded with it. A rule that is written applies to the next request. All functions raise
+GatewayError: 404 for a tenant that does not exist, 503 if PostgreSQL does not answer.
 """
 
 from __future__ import annotations
