@@ -33,6 +33,7 @@ def show_way_to_accept(
         accept = f"{base_url(request, public_url)}{stac_prefix}/collections/{quote(error.collection, safe='')}/license"
     else:
         accept = _readable(absolute_url(request, public_url, "dryRun", acceptLicense="true"))
+    error.headers = licence_field(error.url)
     error.body = {"license": error.url, "accept": accept}
     error.links = (
         {"rel": "license", "href": error.url},

@@ -12,6 +12,7 @@ import dataclasses
 import datetime
 import json
 import logging
+import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Protocol
@@ -25,7 +26,7 @@ log = logging.getLogger(__name__)
 
 CHANNEL = "gateway"
 PING_SECONDS = 5.0
-"""How often the connection is asked for a sign of life, and how long that may take."""
+"""How often we notify ourselves as a sign of life, and how long that may take."""
 BOUND_SECONDS = 30.0
 """Without a sign of life for so long, what was remembered may be old."""
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
@@ -53,6 +54,29 @@ class Subscriber(Protocol):
         """Anything may have changed."""
 
 
+class _Echo:
+    """Notifies itself.
+
+    It proves more than that the connection lives: behind a pooler that lends connections for a transaction, or on a
+    server of another kind, everything seems well, and nothing is heard.
+    """
+
+    def __init__(self, connection: asyncpg.Connection[Any]) -> None:
+        self._connection = connection
+        self._channel = f"{CHANNEL}_{secrets.token_hex(8)}"
+        self._heard = asyncio.Event()
+
+    async def begin(self) -> None:
+        """Listen."""
+        await self._connection.add_listener(self._channel, lambda *_: self._heard.set())
+
+    async def call(self) -> None:
+        """Return when our own call is heard."""
+        self._heard.clear()
+        await self._connection.execute(f"NOTIFY {self._channel}")
+        await self._heard.wait()
+
+
 class Notifications:
     """Tells subscribers what changes. Made by `listening`."""
 
@@ -76,34 +100,36 @@ class Notifications:
 
     async def listen(self, settings: DatabaseSettings) -> None:
         """Hear what changes until this is cancelled, over as many connections as it takes, one after the other."""
-        pause = _SHORTEST_PAUSE
+        pause, told = _SHORTEST_PAUSE, False
         while True:
-            heard = False
             try:
                 async with _connection(settings) as connection:
                     try:
-                        await self._begin(connection)
-                        heard, pause = True, _SHORTEST_PAUSE
-                        await self._watch(connection)
+                        echo = await self._begin(connection)
+                        pause, told = _SHORTEST_PAUSE, False
+                        await self._watch(connection, echo)
                     finally:
                         # At once: to close a connection takes time.
                         self._state(connected=False)
             except NEIGHBOUR_ERRORS as error:
-                if heard:
-                    log.warning("changes are not heard of any more, caches are not used: %r", error)
+                if not told:
+                    log.warning("changes are not heard of, so nothing is answered from memory: %r", error)
+                told = True
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
-    async def _begin(self, connection: asyncpg.Connection[Any]) -> None:
-        began = self._clock()
+    async def _begin(self, connection: asyncpg.Connection[Any]) -> _Echo:
+        echo = _Echo(connection)
         async with asyncio.timeout(PING_SECONDS):
             await connection.add_listener(CHANNEL, self._hear)
-        self._alive = began
+            await echo.begin()
+        await self._ping(echo)
         self._state(connected=True)
         log.info("changes are heard of")
         self._tell_missed()
+        return echo
 
-    async def _watch(self, connection: asyncpg.Connection[Any]) -> None:
+    async def _watch(self, connection: asyncpg.Connection[Any], echo: _Echo) -> None:
         """Return or raise when the connection is lost."""
         lost = asyncio.Event()
         connection.add_termination_listener(lambda _: lost.set())
@@ -112,10 +138,14 @@ class Notifications:
                 await asyncio.wait_for(lost.wait(), PING_SECONDS)
             if lost.is_set() or connection.is_closed():
                 raise ConnectionResetError("the connection was closed")
-            began = self._clock()
-            async with asyncio.timeout(PING_SECONDS):
-                await connection.execute("SELECT")
-            self._alive = began
+            await self._ping(echo)
+
+    async def _ping(self, echo: _Echo) -> None:
+        # Notifications come in the order of their transactions: whatever changed before was heard of before the echo.
+        began = self._clock()
+        async with asyncio.timeout(PING_SECONDS):
+            await echo.call()
+        self._alive = began
 
     def _hear(self, _connection: object, _process: int, _channel: str, text: object) -> None:
         try:

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -168,6 +169,59 @@ async def test_a_connection_that_gives_no_sign_of_life_is_given_up(
         assert told.notifications.connected
 
 
+@contextlib.asynccontextmanager
+async def swallowing_proxy(dsn: str) -> AsyncIterator[str]:
+    """A way to PostgreSQL on which notifications are lost, and nothing else."""
+    parts = urlsplit(dsn)
+
+    async def forth(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        while piece := await source.read(65536):
+            target.write(piece)
+        target.close()
+
+    async def back(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        while header := await source.readexactly(5):
+            body = await source.readexactly(int.from_bytes(header[1:]) - 4)
+            if header[:1] != b"A":
+                target.write(header + body)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        upstream_reader, upstream = await asyncio.open_connection(parts.hostname, parts.port)
+        try:
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                await asyncio.gather(forth(reader, upstream), back(upstream_reader, writer))
+        finally:
+            writer.close()
+            upstream.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    netloc = f"{parts.netloc.rpartition('@')[0]}@127.0.0.1:{port}"
+    try:
+        yield f"{parts._replace(netloc=netloc).geturl()}?sslmode=disable"
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+async def test_where_notifications_are_lost_on_the_way_nothing_is_current(
+    database: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(notifications, "PING_SECONDS", 0.1)
+    hearer = Hearer()
+    async with (
+        swallowing_proxy(database) as through,
+        listening(DatabaseSettings.model_validate({"dsn": through})) as heard,
+    ):
+        heard.subscribe(hearer)
+        await until(_is(lambda: caplog.records), "it is noticed")
+        await asyncio.sleep(0.5)
+        assert (heard.connected, heard.is_current, hearer.told) == (False, False, [])
+    assert [record.message for record in caplog.records if record.levelname == "WARNING"] == [
+        "changes are not heard of, so nothing is answered from memory: TimeoutError()"
+    ]
+
+
 async def test_signs_of_life_keep_it_current_and_silence_beyond_the_bound_does_not(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,7 +234,6 @@ async def test_signs_of_life_keep_it_current_and_silence_beyond_the_bound_does_n
         monkeypatch.setattr(notifications, "PING_SECONDS", 3600.0)
         proxy.deaf = True
         await until(_is(lambda: not told.notifications.is_current), "it is not current any more")
-        # The connection was not found lost by other means: the bound did it, or the last ping before it.
         proxy.deaf = False
 
 

@@ -34,4 +34,4 @@ class PolicyTable(PluginTable):
     plugin: Text
     """``opa``, ``properties``, or an installed plug-in (entry point group ``gateway.policies``)."""
     timeout: Seconds = 1
-    """Seconds that a decision may take; then the answer is 503."""
+    """Seconds that a decision, on up to 100 products at once, may take; then the answer is 503."""

@@ -45,7 +45,7 @@ class TokenIssuer:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Verified:
+class _Verified:
     """What a good token says, and how long that may be believed."""
 
     principal: Principal
@@ -75,7 +75,7 @@ class BearerTokens:
         self._leeway = leeway
         self._networks = networks
         self._clock = clock
-        self._verified: dict[bytes, Verified] = {}
+        self._verified: dict[bytes, _Verified] = {}
 
     def made_for(self, issuer: str, audience: str) -> BearerTokens:
         """What verifies tokens of one issuer, by the same keys, that are made for another audience."""
@@ -93,13 +93,13 @@ class BearerTokens:
         Raises:
             GatewayError: 401, 503; as `verify`.
         """
-        verified = await self.verify(credential)
-        if verified.is_public:
-            return anonymous(verified.principal.tenant, self._networks.of(shown.address))
-        return verified.principal
+        known = self._recall(credential) or await self._learn(credential)
+        if known.is_public:
+            return anonymous(known.principal.tenant, self._networks.of(shown.address))
+        return known.principal
 
-    async def verify(self, token: str) -> Verified:
-        """What ``token`` says.
+    async def verify(self, token: str) -> Principal:
+        """Whom ``token`` names.
 
         Its ``iss`` chooses the issuer, and ``kid`` the key among those of the issuer, which the settings pin to
         algorithms: a token cannot choose how it is verified. A token that was verified is remembered by its hash until
@@ -109,18 +109,24 @@ class BearerTokens:
             GatewayError: 401 the token is too long, malformed, wrongly signed, expired, or lacks a claim; 503 the keys
                 of its issuer cannot be fetched.
         """
+        return (self._recall(token) or await self._learn(token)).principal
+
+    def _recall(self, token: str) -> _Verified | None:
         if len(token) > LONGEST_TOKEN:
             raise _invalid("the token is too long")
-        digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
-        known = self._verified.get(digest)
+        known = self._verified.get(_digest(token))
         if known is None or self._clock() >= known.until or known.keys.generation != known.generation:
-            known = await self._verify(token)
-            while len(self._verified) >= MOST_REMEMBERED:
-                del self._verified[next(iter(self._verified))]
-            self._verified[digest] = known
+            return None
         return known
 
-    async def _verify(self, text: str) -> Verified:
+    async def _learn(self, token: str) -> _Verified:
+        verified = await self._verify(token)
+        while len(self._verified) >= MOST_REMEMBERED:
+            del self._verified[next(iter(self._verified))]
+        self._verified[_digest(token)] = verified
+        return verified
+
+    async def _verify(self, text: str) -> _Verified:
         try:
             token = parse_token(text)
         except ValueError as error:
@@ -146,7 +152,7 @@ class BearerTokens:
         named = token.claims.get("iss")
         return (isinstance(named, str) and self._issuers.get(named)) or self._issuers[None]
 
-    async def _verify_by(self, issuer: TokenIssuer, token: Token) -> Verified | None:
+    async def _verify_by(self, issuer: TokenIssuer, token: Token) -> _Verified | None:
         """What an issuer's token says; None if it is not his.
 
         Raises:
@@ -162,7 +168,7 @@ class BearerTokens:
                     check_audience(token.claims, issuer.audience)
                 principal = issuer.mapping.principal(token.claims)
                 is_public = (principal.role, principal.email) == _PUBLIC
-                return Verified(principal, is_public, min(expires, now + trusted.seconds), issuer.keys, generation)
+                return _Verified(principal, is_public, min(expires, now + trusted.seconds), issuer.keys, generation)
         return None
 
 
@@ -191,6 +197,10 @@ async def _opened(settings: Identity, networks: Networks, static: Sequence[Token
                 TokenIssuer(setting.issuer, setting.audience, tuple(setting.algorithms), keys, ClaimMapping.by(setting))
             )
         yield BearerTokens(issuers, settings.leeway, networks)
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
 def _invalid(reason: str) -> GatewayError:

@@ -26,6 +26,8 @@ from gateway.rights.properties import Properties
 log = logging.getLogger(__name__)
 
 ENTRY_POINT_GROUP = "gateway.policies"
+MOST_AT_ONCE = 100
+"""Questions that a policy is asked in one call, for which it has its ``timeout``."""
 
 _BUILT_IN: Mapping[str, type[Policy]] = {"opa": OpenPolicyAgent, "properties": Properties}
 _ALWAYS = PolicyTable(name="properties", plugin="properties")
@@ -92,15 +94,14 @@ class Policies:
             log.warning("a right names the policy %r, which nobody knows: no access", name)
             return [False] * len(questions)
         policy, seconds = self._policies[name]
+        answers: list[bool | None] = []
         try:
-            async with asyncio.timeout(seconds):
-                answers = await policy.decide(questions)
-            if len(answers) != len(questions) or not all(isinstance(answer, bool) for answer in answers):
-                raise PolicyError("its answers are not yes or no to each question")
+            for start in range(0, len(questions), MOST_AT_ONCE):
+                async with asyncio.timeout(seconds):
+                    answers += await _decisions(policy, questions[start : start + MOST_AT_ONCE])
         except Exception as error:  # noqa: BLE001 - whatever is wrong with a policy, it has not said yes
             log.warning("policy %r cannot decide: %s: %s", name, type(error).__name__, error)
-            return [None] * len(questions)
-        return answers
+        return answers + [None] * (len(questions) - len(answers))
 
 
 @contextlib.asynccontextmanager
@@ -139,6 +140,13 @@ def load_plugin(name: str) -> type[Policy]:
     except ImportError as error:
         raise ConfigurationError(f"policy plug-in {name!r} cannot be imported: {error}") from error
     return plugin
+
+
+async def _decisions(policy: Policy, questions: Sequence[Question]) -> Sequence[bool]:
+    answers = await policy.decide(questions)
+    if len(answers) != len(questions) or not all(isinstance(answer, bool) for answer in answers):
+        raise PolicyError("its answers are not yes or no to each question")
+    return answers
 
 
 def _questions(principal: Principal, row: Row, asked: dict[str, list[Question]], *, files: bool) -> Iterable[_Right]:

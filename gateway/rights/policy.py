@@ -73,7 +73,7 @@ class Policy(Protocol):
         """
 
     async def decide(self, questions: Sequence[Question]) -> Sequence[bool]:
-        """Yes or no to each question, in their order.
+        """Yes or no to each of up to 100 questions, in their order.
 
         It may be cancelled, and is when it takes longer than ``timeout`` of its table.
 

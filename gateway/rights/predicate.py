@@ -7,7 +7,8 @@ carries (a ``text[]``, or its text), ``role``, ``is_admin`` (whether the role li
 ``dataset_id``, ``quality_score`` and ``quality_level`` of ``products``), or a row ``dataset`` (``dataset_id``).
 
 Denied by default: without a row of ``access_rights`` that says otherwise every answer is false. Where a right is
-CUSTOM_ACCESS, a policy has the last word, which SQL leaves open: `gateway.rights.policies` takes it from there.
+CUSTOM_ACCESS, a policy has the last word, which SQL leaves open: `gateway.rights.policies` takes it from there. So a
+listing takes rows that are ``visible`` or have ``questions``, and leaves out those that are then judged invisible.
 """
 
 from __future__ import annotations

@@ -154,7 +154,7 @@ async def test_a_dataset_has_its_own_licence_else_its_tenants_and_a_public_one_i
     for name, url in (("own", LICENCE), ("plain", OF_TENANT)):
         response, body = await send(gateway, "GET", entries[name].regards, OUTSIDER)
         assert (response.status, body["license"]) == (423, url)
-        assert "Link" not in response.headers
+        assert response.headers["Link"] == f'<{url}>; rel="license"'
     await call(gateway, "PUT", "/license", OUTSIDER)
     assert [(await gateway.get(entry.stac, OUTSIDER))[0].status for entry in entries.values()] == [423, 200]
     await made.connection.execute("UPDATE licences SET is_public = true WHERE licence_id = $1", own)

@@ -121,6 +121,16 @@ async def test_a_key_that_vanished_is_accepted_within_its_grace_alone(stand: Sta
     assert await stand.accepts(stand.new_token())
 
 
+async def test_the_grace_of_a_key_is_not_cut_and_not_renewed_by_what_is_fetched_meanwhile(stand: Stand) -> None:
+    assert await stand.accepts(stand.idp.token())
+    for number, accepted in ((1, True), (2, True), (3, True), (4, True), (5, False)):
+        stand.publish(**{f"key-{number}": NEXT})
+        stand.clock.now += 30
+        assert await stand.accepts(stand.new_token(f"key-{number}"))
+        assert stand.idp.fetches == 1 + number
+        assert await stand.accepts(stand.idp.token(sub=f"user-{number}")) == accepted
+
+
 async def test_a_remembered_token_does_not_outlive_the_grace_of_its_key() -> None:
     async with provider() as idp, standing(idp, grace=100, cool_down=30) as stand:
         start = stand.tokens._clock()

@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.catalog.model import Address, ByAsset, ByChecksum
@@ -50,11 +50,13 @@ grants = st.builds(
 addresses = st.builds(ByChecksum, texts, texts) | st.builds(ByAsset, texts, texts, texts)
 
 
+@settings(deadline=None)
 @given(grants, addresses)
 def test_what_was_signed_is_read(grant: Grant, address: Address) -> None:
     assert SIGNER.read(SIGNER.sign(grant, address), address) == grant
 
 
+@settings(deadline=None)
 @given(grants, addresses, addresses)
 def test_a_token_holds_for_its_file_alone(grant: Grant, address: Address, other: Address) -> None:
     assert (SIGNER.read(SIGNER.sign(grant, address), other) == grant) == (address == other)
@@ -78,12 +80,14 @@ def test_an_address_that_is_alike_is_another(address: Address) -> None:
     assert SIGNER.read(TOKEN, address) is None
 
 
+@settings(deadline=None)
 @given(st.integers(0, len(TOKEN) - 1), st.characters())
 def test_no_character_of_a_token_can_be_changed(at: int, character: str) -> None:
     changed = TOKEN[:at] + character + TOKEN[at + 1 :]
     assert SIGNER.read(changed, ADDRESS) == (GRANT if changed == TOKEN else None)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_no_other_text_is_a_token(text: str) -> None:
     assert SIGNER.read(text, ADDRESS) is None

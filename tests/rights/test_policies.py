@@ -103,13 +103,20 @@ async def test_a_policy_that_takes_too_long_has_not_decided() -> None:
     assert await policies.judge(SCIENTIST, [row(("s", say(True), True, INHERITED))]) == [Verdict(None, None)]
 
 
-async def test_too_few_answers_are_none() -> None:
+async def test_too_few_answers_are_none(caplog: pytest.LogCaptureFixture) -> None:
     class Short(Scripted):
         async def decide(self, questions: Sequence[Question]) -> Sequence[bool]:
             return [True] * (len(questions) - 1)
 
     rows = [row(("s", say(True), True, INHERITED))] * 2
     assert await Policies({"s": (Short(), 1)}).judge(SCIENTIST, rows) == [Verdict(None, None)] * 2
+    assert "policy 's' cannot decide: PolicyError: its answers are not yes or no to each question" in caplog.text
+
+
+async def test_a_policy_that_nobody_knows_is_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    asked = row(("old\nname", {}, True, INHERITED))
+    assert await Policies({}).judge(SCIENTIST, [asked]) == [Verdict(False, False)]
+    assert "the policy 'old\\nname', which nobody knows" in caplog.text
 
 
 async def test_a_listing_asks_each_policy_once_and_only_about_what_is_open() -> None:
@@ -127,6 +134,15 @@ async def test_a_listing_asks_each_policy_once_and_only_about_what_is_open() -> 
         Product("urn-1", "c", "i", {"project": "alpha"}, 5.0, None),
         say(True),
     )
+
+
+async def test_a_long_listing_is_asked_about_in_parts_until_one_fails() -> None:
+    policy = Scripted()
+    rows = [row(("s", say("?" if number == 150 else number % 3 == 0), True, NONE)) for number in range(250)]
+    verdicts = await Policies({"s": (policy, 1)}).judge(SCIENTIST, rows)
+    assert [len(questions) for questions in policy.asked] == [100, 100]
+    assert [verdict.visible for verdict in verdicts[:100]] == [number % 3 == 0 for number in range(100)]
+    assert {verdict.visible for verdict in verdicts[100:]} == {None}
 
 
 def question(options: Any, **properties: Any) -> Question:

@@ -154,6 +154,17 @@ async def test_what_is_forbidden_can_be_hidden(database: str, redis_url: str, tm
         assert await status(gateway, look) == 403
 
 
+async def test_a_right_that_is_withdrawn_by_one_instance_refuses_on_another(
+    gateway: RunningGateway, tmp_path: Path
+) -> None:
+    made = gateway.catalogue
+    entry = await made.file(b"data")
+    async with running_gateway(gateway.config, tmp_path) as other:
+        for metadata, expected in (("FULL_ACCESS", 200), ("NO_ACCESS", 403)):
+            await made.grant("restricted", await made.group("science"), metadata)
+            assert [(await one.get(entry.stac, SCIENTIST))[0].status for one in (gateway, other)] == [expected] * 2
+
+
 async def test_a_right_that_is_withdrawn_refuses_the_next_request(gateway: RunningGateway) -> None:
     made = gateway.catalogue
     entry = await made.file(b"data")
