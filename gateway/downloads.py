@@ -50,7 +50,7 @@ from gateway.http.offload import OFFER
 from gateway.identity.chain import IdentityChain
 from gateway.identity.principal import Principal
 from gateway.identity.scopes import require_scope
-from gateway.licence_links import licence_field, show_way_to_accept
+from gateway.licence_links import accepts_licence, licence_field, show_way_to_accept
 from gateway.links import CLIENT, shown_by
 from gateway.locations import Location
 from gateway.quotas.service import Quotas, Way
@@ -279,7 +279,7 @@ class Downloads:
             self.running.discard(task)
 
     async def _locate(self, request: web.Request, address: Address, principal: Principal) -> File:
-        if request.method == "GET" and _flag(request, "acceptLicense") and not _is_dry_run(request):
+        if accepts_licence(request) and not _is_dry_run(request):
             await self.catalog.accept_licence(address, principal, request[CLIENT].address)
         try:
             return await self.catalog.locate(address, principal)

@@ -9,7 +9,7 @@ from aiohttp import web
 from yarl import URL
 
 from gateway.identity.principal import Principal
-from gateway.links import absolute_url, base_url
+from gateway.links import absolute_url, base_url, is_by_another_site
 from gateway.rights.licences import ACCEPT_BY_DOWNLOAD, ACCEPT_BY_PUT, NotAcceptedError
 
 _TARGET = re.compile(r"[!#-;=?-~]+")
@@ -18,6 +18,12 @@ _TARGET = re.compile(r"[!#-;=?-~]+")
 def licence_field(url: str) -> dict[str, str]:
     """``Link`` with relation ``license`` (RFC 8288, RFC 4946); nothing for what would break out of it."""
     return {"Link": f'<{url}>; rel="license"'} if _TARGET.fullmatch(url) else {}
+
+
+def accepts_licence(request: web.Request) -> bool:
+    """Whether ``request`` is to accept the licence of the file that it asks for (``acceptLicense=true``)."""
+    asks = request.method == "GET" and request.query.get("acceptLicense", "").lower() == "true"
+    return asks and not is_by_another_site(request)
 
 
 def show_way_to_accept(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 from aiohttp import web
 from yarl import URL
 
@@ -23,25 +21,14 @@ def base_url(request: web.Request, public_url: str | None) -> str:
     return public_url or f"{client.scheme}://{client.host}"
 
 
-def is_same_origin(request: web.Request, public_url: str | None) -> bool:
-    """Whether ``request`` comes from a page of this gateway.
+def is_by_another_site(request: web.Request) -> bool:
+    """Whether a page of another site had a browser send ``request``, with what browsers add by themselves.
 
-    Its Origin (RFC 6454) must be that of ``public_url``, or the one that the request is sent to. What browsers send
-    along by themselves, like cookies, says nothing of whose page had it sent; Origin does.
+    That is a user and password (Basic) that it knows from before. Browsers tell in Sec-Fetch-Site (Fetch Metadata)
+    whose page it was. What else goes into Authorization or X-API-Key, a page would have to know itself.
     """
-    fields = request.headers.getall("Origin", [])
-    own = {_origin(base_url(request, None)), _origin(public_url) if public_url else None}
-    return len(fields) == 1 and (origin := _origin(fields[0])) is not None and origin in own
-
-
-def _origin(url: str) -> tuple[str, str, int] | None:
-    """Scheme, host and port; None of what has none (``null``)."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
-    except (ValueError, KeyError):
-        return None
-    return (parts.scheme, parts.hostname, port) if parts.hostname else None
+    is_basic = request.headers.get("Authorization", "").lower().startswith("basic ")
+    return is_basic and request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin")
 
 
 def without_link(url: URL) -> URL:

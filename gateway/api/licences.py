@@ -12,7 +12,7 @@ from gateway.api.callers import caller, forbidden, with_role
 from gateway.api.keys import DATABASE, DOWNLOADS
 from gateway.errors import unauthorized
 from gateway.identity.principal import Principal
-from gateway.links import CLIENT, is_same_origin
+from gateway.links import CLIENT
 from gateway.ops.request_context import REQUEST_ID
 from gateway.rights import licences
 from gateway.rights.licences import Acceptance, Licence, is_accepted
@@ -37,7 +37,6 @@ async def put_license(request: web.Request) -> web.Response:
 async def reset_license(request: web.Request) -> web.Response:
     """``PUT /license/reset``: a new version of the tenant's licence, so that everyone is asked again. 204."""
     principal = await with_role(request, "ADMIN")
-    _check_origin(request, principal)
     actor = Actor(principal.email or principal.subject, request[CLIENT].address or None, request[REQUEST_ID])
     await licences.reset(request.app[DATABASE], principal.tenant, actor)
     return web.Response(status=HTTPStatus.NO_CONTENT, headers={"Cache-Control": "no-store"})
@@ -76,21 +75,14 @@ async def _acceptant(request: web.Request) -> Principal:
     """Who calls, if he can accept a licence by this request.
 
     Raises:
-        GatewayError: 401 he is anonymous; 403 by a link, or by a session from a page of others.
+        GatewayError: 401 he is anonymous; 403 by a link, or by a session from a page of others (see `Sessions`).
     """
     principal = await caller(request, "download")
     if principal.is_anonymous:
         raise unauthorized("only known callers can accept a licence")
     if principal.credential not in licences.ACCEPT_BY_PUT:
         raise forbidden(f"A {principal.credential} accepts no licence.")
-    _check_origin(request, principal)
     return principal
-
-
-def _check_origin(request: web.Request, principal: Principal) -> None:
-    """See that nobody else's page has the caller's browser send this."""
-    if principal.credential == "session" and not is_same_origin(request, request.app[DOWNLOADS].public_url):
-        raise forbidden("With a browser session this must come from a page of this gateway (Origin).")
 
 
 async def _accept(request: web.Request, principal: Principal, licence: Licence) -> None:

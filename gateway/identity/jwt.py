@@ -45,7 +45,7 @@ class TokenIssuer:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class _Verified:
+class Verified:
     """What a good token says, and how long that may be believed."""
 
     principal: Principal
@@ -75,7 +75,7 @@ class BearerTokens:
         self._leeway = leeway
         self._networks = networks
         self._clock = clock
-        self._verified: dict[bytes, _Verified] = {}
+        self._verified: dict[bytes, Verified] = {}
 
     def made_for(self, issuer: str, audience: str) -> BearerTokens:
         """What verifies tokens of one issuer, by the same keys, that are made for another audience."""
@@ -93,13 +93,13 @@ class BearerTokens:
         Raises:
             GatewayError: 401, 503; as `verify`.
         """
-        known = self._recall(credential) or await self._learn(credential)
-        if known.is_public:
-            return anonymous(known.principal.tenant, self._networks.of(shown.address))
-        return known.principal
+        verified = self._recall(credential) or await self._learn(credential)
+        if verified.is_public:
+            return anonymous(verified.principal.tenant, self._networks.of(shown.address))
+        return verified.principal
 
-    async def verify(self, token: str) -> Principal:
-        """Whom ``token`` names.
+    async def verify(self, token: str) -> Verified:
+        """What ``token`` says.
 
         Its ``iss`` chooses the issuer, and ``kid`` the key among those of the issuer, which the settings pin to
         algorithms: a token cannot choose how it is verified. A token that was verified is remembered by its hash until
@@ -109,9 +109,9 @@ class BearerTokens:
             GatewayError: 401 the token is too long, malformed, wrongly signed, expired, or lacks a claim; 503 the keys
                 of its issuer cannot be fetched.
         """
-        return (self._recall(token) or await self._learn(token)).principal
+        return self._recall(token) or await self._learn(token)
 
-    def _recall(self, token: str) -> _Verified | None:
+    def _recall(self, token: str) -> Verified | None:
         if len(token) > LONGEST_TOKEN:
             raise _invalid("the token is too long")
         known = self._verified.get(_digest(token))
@@ -119,14 +119,14 @@ class BearerTokens:
             return None
         return known
 
-    async def _learn(self, token: str) -> _Verified:
+    async def _learn(self, token: str) -> Verified:
         verified = await self._verify(token)
         while len(self._verified) >= MOST_REMEMBERED:
             del self._verified[next(iter(self._verified))]
         self._verified[_digest(token)] = verified
         return verified
 
-    async def _verify(self, text: str) -> _Verified:
+    async def _verify(self, text: str) -> Verified:
         try:
             token = parse_token(text)
         except ValueError as error:
@@ -152,7 +152,7 @@ class BearerTokens:
         named = token.claims.get("iss")
         return (isinstance(named, str) and self._issuers.get(named)) or self._issuers[None]
 
-    async def _verify_by(self, issuer: TokenIssuer, token: Token) -> _Verified | None:
+    async def _verify_by(self, issuer: TokenIssuer, token: Token) -> Verified | None:
         """What an issuer's token says; None if it is not his.
 
         Raises:
@@ -168,7 +168,7 @@ class BearerTokens:
                     check_audience(token.claims, issuer.audience)
                 principal = issuer.mapping.principal(token.claims)
                 is_public = (principal.role, principal.email) == _PUBLIC
-                return _Verified(principal, is_public, min(expires, now + trusted.seconds), issuer.keys, generation)
+                return Verified(principal, is_public, min(expires, now + trusted.seconds), issuer.keys, generation)
         return None
 
 

@@ -22,7 +22,8 @@ ACCEPT_BY_DOWNLOAD: frozenset[Credential] = frozenset({"token", "api key"})
 """Credentials with which a download can accept a licence: those that no other web site can make a browser send, and
 that stand for the user himself."""
 ACCEPT_BY_PUT: frozenset[Credential] = ACCEPT_BY_DOWNLOAD | {"session"}
-"""Credentials with which a licence can be accepted by itself; for a session the origin of the request is looked at."""
+"""Credentials with which a licence can be accepted by a request that does nothing else. A session is believed in those
+that come from a page of this gateway."""
 
 _APPLIES = """
 LEFT JOIN licences l ON l.licence_id = {licence}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any, Self, cast
 
@@ -192,7 +193,12 @@ def policy_of(right: Right) -> tuple[str | None, str | None]:
 worlds = st.builds(World, groups, roles, products, rights)
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@pytest.mark.timeout(300)
+@settings(
+    max_examples=2000 if os.environ.get("GATEWAY_TEST_FULL") else 150,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    deadline=None,
+)
 @given(worlds, callers)
 def test_the_predicate_says_what_the_rules_say(
     runner: asyncio.Runner, connection: asyncpg.Connection[Any], world: World, who: list[Principal]
