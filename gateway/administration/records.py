@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 
 import asyncpg
 
@@ -140,7 +140,7 @@ async def page(
     return [_record(wanted.kind, row) for row in kept], last
 
 
-async def pages(database: Database, wanted: Wanted, *, limit: int | None) -> AsyncIterator[list[Record]]:
+async def pages(database: Database, wanted: Wanted, *, limit: int | None) -> AsyncGenerator[list[Record], None]:
     """All records that are wanted, ``limit`` of them at most, a page at a time.
 
     Raises:

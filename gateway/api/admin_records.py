@@ -6,10 +6,11 @@ JSON by pages; with ``Accept: text/csv`` or ``application/x-ndjson`` all that fi
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import json
 import re
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from http import HTTPStatus
 
 from aiohttp import web
@@ -77,7 +78,7 @@ async def _answer(request: web.Request, kind: Kind) -> web.StreamResponse:
 
 
 async def _stream(
-    request: web.Request, kind: Kind, media_type: str, found: AsyncIterator[list[Record]]
+    request: web.Request, kind: Kind, media_type: str, found: AsyncGenerator[list[Record], None]
 ) -> web.StreamResponse:
     """Send records as they are read. What goes wrong before the first is an error; later the answer is cut."""
     headers = {
@@ -90,7 +91,7 @@ async def _stream(
     response = web.StreamResponse(headers=headers)
     lines: Callable[[Iterable[Record]], bytes] = _csv if media_type == CSV else _ndjson
     try:
-        async with asyncio.timeout(STREAM_SECONDS):
+        async with contextlib.aclosing(found), asyncio.timeout(STREAM_SECONDS):
             first = await anext(found)
             await response.prepare(request)
             await _write(response, (_line(kind.columns) if media_type == CSV else b"") + lines(first))

@@ -16,7 +16,7 @@ from aiohttp import web
 
 from gateway import __version__
 from gateway.api.openapi_operations import OPERATIONS, Operation
-from gateway.api.openapi_schemas import PARAMETERS, PATH_PARAMETERS, SCHEMAS
+from gateway.api.openapi_schemas import PARAMETERS, PATH_PARAMETERS, SCHEMAS, SECURITY_SCHEMES
 from gateway.config import Api
 from gateway.errors import Family
 
@@ -27,11 +27,14 @@ _PARAMETER = re.compile(r"\{(\w+)\}")
 _ERRORS = {Family.REGARDS: "RegardsError", Family.STAC: "StacError", Family.PROBLEM: "Problem"}
 _ERROR_TYPES = {Family.PROBLEM: "application/problem+json"}
 _PHRASES = {413: "Content Too Large", 416: "Range Not Satisfiable"}
+_KNOWN: list[dict[str, list[str]]] = [{"bearer": []}, {"key": []}, {"session": []}]
 _SECURITY: dict[str, list[dict[str, list[str]]]] = {
     "public": [],
-    "anyone": [{"bearer": []}, {"scope": []}],
-    "administrator": [{"bearer": []}],
-    "instance": [{"bearer": []}],
+    "anyone": [*_KNOWN, {"scope": []}],
+    "download": [*_KNOWN, {"link": []}, {"scope": []}],
+    "user": _KNOWN,
+    "administrator": _KNOWN,
+    "instance": _KNOWN,
 }
 _ROLES = {
     "administrator": "Role PROJECT_ADMIN, or INSTANCE_ADMIN, or where REGARDS has it so ADMIN.",
@@ -102,15 +105,7 @@ def document(routes: Iterable[Route], api: Api) -> Json:
         "components": {
             "schemas": SCHEMAS,
             "parameters": PARAMETERS,
-            "securitySchemes": {
-                "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
-                "scope": {
-                    "type": "apiKey",
-                    "in": "query",
-                    "name": "scope",
-                    "description": "Name of the tenant, for anonymous callers.",
-                },
-            },
+            "securitySchemes": SECURITY_SCHEMES,
         },
     }
 

@@ -14,9 +14,9 @@ class Operation:
     """Words on a method of a path."""
 
     summary: str
-    access: Literal["public", "anyone", "administrator", "instance"] = "anyone"
-    """Who may: everybody without a word; whoever shows a token or names a tenant; an administrator of the tenant; one
-    of the whole gateway."""
+    access: Literal["public", "anyone", "download", "user", "administrator", "instance"] = "anyone"
+    """Who may: everybody without a word; whoever shows a credential or names a tenant; or has a link; whoever shows a
+    credential; an administrator of the tenant; one of the whole gateway."""
     query: tuple[str, ...] = ()
     """Names of parameters of the query, and of fields, as the components have them."""
     body: str | None = None
@@ -45,6 +45,7 @@ _GONE = (204,)
 
 _DOWNLOAD = Operation(
     "Download a file",
+    "download",
     query=("Range", "If-Match", "If-None-Match", "isContentInline", "acceptLicense", "dryRun"),
     types=("application/octet-stream",),
     statuses=(200, 206, 304, 307),
@@ -105,6 +106,22 @@ OPERATIONS: Mapping[Family, Mapping[tuple[str, str], Operation]] = {
             statuses=_GONE,
             refusals=_CHANGED,
         ),
+        ("GET", "/entities/{urn}/access"): Operation(
+            "Whether the caller may download a product, or see a dataset", answer="Truth", refusals=_SEEN
+        ),
+        ("POST", "/entities/access"): Operation(
+            "Of several products those that the caller may download",
+            body="Urns",
+            answer="Urns",
+            refusals=(400, 413, 503),
+        ),
+        ("GET", "/license"): Operation(
+            "The licence of the tenant, and whether it is accepted", answer="RegardsLicence", refusals=_SEEN
+        ),
+        ("PUT", "/license"): Operation(
+            "Accept the licence of the tenant", "user", answer="RegardsLicence", refusals=(403, 404, 503)
+        ),
+        ("PUT", "/license/reset"): Operation("Ask everyone again", "administrator", statuses=_GONE, refusals=_SEEN),
         ("GET", "/settings"): dataclasses.replace(
             _SETTING, summary="Settings of quota", query=("names",), answer="Settings"
         ),
@@ -117,12 +134,68 @@ OPERATIONS: Mapping[Family, Mapping[tuple[str, str], Operation]] = {
             _DOWNLOAD, identifier="getDownload"
         ),
         ("HEAD", "/collections/{collectionId}/items/{itemId}/download/{assetId}"): _TEST,
+        ("GET", "/collections/{collectionId}/license"): Operation(
+            "The licence of a collection, and whether it is accepted", answer="Accepted", refusals=(403, 404, 503)
+        ),
+        ("PUT", "/collections/{collectionId}/license"): Operation(
+            "Accept the licence of a collection", "user", answer="Accepted", refusals=(403, 404, 503)
+        ),
     },
     Family.PROBLEM: {
         ("GET", "/api"): Operation(
             "This document", "public", types=("application/vnd.oai.openapi+json;version=3.1",), refusals=()
         ),
         ("GET", "/me/usage"): Operation("Every limit of the caller, and what is used", answer="Usage", refusals=_SEEN),
+        ("GET", "/me"): Operation("Who one is", answer="Me", refusals=(403, 503)),
+        ("GET", "/login"): Operation(
+            "Log a browser in at the identity provider",
+            "public",
+            query=("next",),
+            statuses=(303,),
+            refusals=(400, 404, 503),
+        ),
+        ("GET", "/login/callback"): Operation(
+            "Where the identity provider sends users back to", "public", statuses=(303,), refusals=(400, 401, 404, 503)
+        ),
+        ("POST", "/logout"): Operation("End a session", "public", statuses=_GONE, refusals=(401, 403, 404, 503)),
+        ("GET", "/me/keys"): Operation("One's own API keys", "user", answer="Keys", refusals=(403, 503)),
+        ("POST", "/me/keys"): Operation(
+            "Make an API key for oneself",
+            "user",
+            body="KeyIn",
+            answer="NewKey",
+            statuses=(201,),
+            refusals=(400, 403, 404, 409, 503),
+            text="Its text is told once, here.",
+        ),
+        ("DELETE", "/me/keys/{id}"): Operation(
+            "Revoke one of one's own API keys", "user", statuses=_GONE, refusals=(403, 404, 503)
+        ),
+        ("GET", "/admin/keys"): Operation(
+            "API keys of the tenant", "administrator", query=("email", "tenant"), answer="Keys", refusals=_CHANGED
+        ),
+        ("POST", "/admin/keys"): Operation(
+            "Make an API key for a user",
+            "administrator",
+            query=("tenant",),
+            body="KeyOfUserIn",
+            answer="NewKey",
+            statuses=(201,),
+            refusals=(400, 404, 409, 503),
+        ),
+        ("DELETE", "/admin/keys/{id}"): Operation(
+            "Revoke an API key of the tenant", "administrator", query=("tenant",), statuses=_GONE, refusals=_SEEN
+        ),
+        ("POST", "/links"): Operation(
+            "Make a signed link to a file",
+            "user",
+            body="LinkIn",
+            answer="Link",
+            statuses=(201,),
+            refusals=(400, 403, 404, 423, 503),
+            text="Whoever has it downloads as its maker, without a credential beside it.",
+        ),
+        ("DELETE", "/links/{id}"): Operation("Revoke a link", "user", statuses=_GONE, refusals=(403, 404, 503)),
         ("GET", "/health"): _HEALTH,
         ("GET", "/health/ready"): _HEALTH,
         ("GET", "/health/live"): Operation("Whether the process runs", "public", answer="Live", refusals=()),

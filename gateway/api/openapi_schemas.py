@@ -7,6 +7,8 @@ from typing import Any
 
 from gateway.administration.rights import FILE_LEVELS, METADATA_LEVELS, QUALITY_LEVELS
 from gateway.administration.roles import PARENTS
+from gateway.identity.sessions import COOKIE
+from gateway.links import LINK
 
 Json = dict[str, Any]
 
@@ -77,6 +79,37 @@ _WHO = {
     "credential": _TEXT_OR_NULL,
     "address": _TEXT_OR_NULL,
 }
+_TIME_OR_NULL: Json = {"type": ["string", "null"], "format": "date-time"}
+_TEXTS_OR_NULL: Json = {"type": ["array", "null"], "items": _TEXT}
+_SCOPES = {"type": "array", "items": _one_of("admin", "download", "order", "quota"), "minItems": 1}
+_KEY: dict[str, Json] = {
+    "id": _TEXT,
+    "label": _TEXT,
+    "subject": _TEXT,
+    "email": _TEXT,
+    "role": _TEXT,
+    "groups": _list(_TEXT),
+    "scopes": _SCOPES,
+    "networks": _TEXTS_OR_NULL,
+    "created": _TIME,
+    "createdBy": _TEXT,
+    "expires": _TIME_OR_NULL,
+    "lastUsed": _TIME_OR_NULL,
+    "revoked": _TIME_OR_NULL,
+}
+_KEY_IN: dict[str, Json] = {
+    "role": _TEXT,
+    "groups": _list(_TEXT),
+    "scopes": _SCOPES,
+    "networks": _TEXTS_OR_NULL,
+    "expires": _TIME_OR_NULL,
+}
+_LINK_IN: dict[str, Json] = {
+    "expires": _TIME_OR_NULL,
+    "downloads": _WHOLE_OR_NULL,
+    "bytes": _WHOLE_OR_NULL,
+    "network": _TEXT_OR_NULL,
+}
 
 SCHEMAS: Json = {
     "Problem": _object(
@@ -119,9 +152,48 @@ SCHEMAS: Json = {
             "ready": _TRUTH,
             "reasons": {"type": "object", "additionalProperties": _TEXT},
             "alarms": {"type": "object", "additionalProperties": _WHOLE},
+            "notifications": _object({"connected": _TRUTH, "since": _TIME}),
         }
     ),
     "Live": _object({"status": _TEXT}),
+    "Truth": _TRUTH,
+    "Urns": {**_list(_TEXT), "maxItems": 1000},
+    "RegardsLicence": _object(
+        {"content": _object({"accepted": _TRUTH, "licenseLink": _TEXT_OR_NULL}), "links": _list({"type": "object"})}
+    ),
+    "Accepted": _object(
+        {
+            "accepted": _TRUTH,
+            "acceptedAt": _TIME_OR_NULL,
+            "licenseLink": _TEXT_OR_NULL,
+            "title": _TEXT_OR_NULL,
+            "version": _WHOLE_OR_NULL,
+            "public": _TRUTH,
+            "links": _list(_object({"rel": _TEXT, "href": _TEXT})),
+        }
+    ),
+    "Me": _object(
+        {
+            "tenant": _TEXT,
+            "subject": _TEXT,
+            "email": _TEXT_OR_NULL,
+            "role": _TEXT,
+            "groups": _list(_TEXT),
+            "credential": _TEXT,
+        }
+    ),
+    "Key": _object(_KEY),
+    "Keys": _list(_ref("Key")),
+    "NewKey": _object({**_KEY, "key": {**_TEXT, "description": "What its owner shows; told once."}}),
+    "KeyIn": _object({"label": _TEXT}, _KEY_IN),
+    "KeyOfUserIn": _object({"label": _TEXT, "email": _TEXT}, {**_KEY_IN, "subject": _TEXT}),
+    "LinkIn": {
+        "oneOf": [
+            _object({"product": _TEXT, "checksum": _TEXT}, _LINK_IN),
+            _object({"collection": _TEXT, "item": _TEXT, "asset": _TEXT}, _LINK_IN),
+        ]
+    },
+    "Link": _object({"url": {**_TEXT, "format": "uri"}, "expires": _TIME, "id": _TEXT}),
     "Tenant": _object({"name": _TEXT, "createdAt": _TIME, "licence": _TEXT_OR_NULL}),
     "Tenants": _page("tenants", _ref("Tenant")),
     "GroupIn": _object({"isPublic": _TRUTH}),
@@ -221,6 +293,7 @@ PARAMETERS: Json = {
     "shared": _query("shared", "Whether one counter serves all.", _TRUTH),
     "metric": _query("metric", "Of what.", _RULE_KEY["metric"]),
     "period": _query("period", "In which time."),
+    "next": _query("next", "Path to come back to."),
     "names": _query("names", "Which settings.", _list(_TEXT)),
     "user_email": _query("user_email", "Of whom.", _list(_TEXT)),
     "isContentInline": _query("isContentInline", "Have a browser show the file.", _TRUTH),
@@ -232,7 +305,17 @@ PARAMETERS: Json = {
     "Prefer": _field("Prefer", "`quota`: RFC 7240."),
 }
 
+SECURITY_SCHEMES: Json = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "A token (JWT), or an API key."},
+    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "Also as the password of Basic."},
+    "session": {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": "Of a browser that logged in."},
+    "link": {"type": "apiKey", "in": "query", "name": LINK, "description": "Of a signed link."},
+    "scope": {"type": "apiKey", "in": "query", "name": "scope", "description": "Tenant of an anonymous caller."},
+}
+
 PATH_PARAMETERS = {
+    "urn": "URN of a product or dataset.",
+    "id": "Its id.",
     "aip_id": "URN of the product.",
     "checksum": "Checksum of the file, hexadecimal.",
     "collectionId": "Id of the STAC Collection.",

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from aiohttp import web
 
 from gateway.api.keys import HEALTH
+from gateway.ops.audit import AUDIT
 
 
 async def live(_: web.Request) -> web.Response:
@@ -23,7 +24,7 @@ async def ready(request: web.Request) -> web.Response:
         "live": True,
         "ready": not reasons,
         "reasons": reasons,
-        "alarms": health.alarms(),
+        "alarms": {**health.alarms(), "lost_records": request.app[AUDIT].lost},
         "notifications": {
             "connected": health.notifications.connected,
             "since": health.notifications.since.isoformat(timespec="seconds").replace("+00:00", "Z"),

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from aiohttp import web
 
+from gateway.api.admin import actor_of
 from gateway.api.bodies import answer, bad, integer, members, read_json, text
 from gateway.api.callers import administrator
 from gateway.api.keys import DATABASE
@@ -33,7 +34,7 @@ async def put_rule(request: web.Request) -> web.Response:
     """``PUT /quota/rules``: one rule, in place of the one of the same subject, name, sharing, metric and period."""
     principal = await administrator(request)
     rule = _rule(members(await read_json(request), _REQUIRED, _OPTIONAL))
-    await administration.put_rule(request.app[DATABASE], principal.tenant, rule)
+    await administration.put_rule(request.app[DATABASE], principal.tenant, rule, actor_of(request, principal))
     return answer(_told(rule))
 
 
@@ -55,6 +56,7 @@ async def delete_rule(request: web.Request) -> web.Response:
         shared=shared == "true",
         metric=cast("Metric", query["metric"]),
         period=query["period"],
+        actor=actor_of(request, principal),
     )
     if not found:
         raise GatewayError(HTTPStatus.NOT_FOUND, "There is no such rule.")

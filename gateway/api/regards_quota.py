@@ -11,6 +11,7 @@ from typing import Literal
 
 from aiohttp import web
 
+from gateway.api.admin import actor_of
 from gateway.api.bodies import answer, bad, email, limit_value, members, read_json
 from gateway.api.callers import administrator, caller, forbidden
 from gateway.api.keys import DATABASE, DOWNLOADS
@@ -64,7 +65,7 @@ async def put_limits(request: web.Request) -> web.Response:
     if body["email"] != who:
         raise bad("'email' of the body is not the user of the path.")
     limits = _limits_in(body)
-    await _put(request, principal.tenant, who, limits)
+    await _put(request, principal, who, limits)
     return answer(_told(who, limits))
 
 
@@ -118,7 +119,8 @@ async def put_defaults(request: web.Request) -> web.Response:
     """``PUT /quota/defaults``."""
     principal = await administrator(request)
     limits = _limits_in(members(await read_json(request), tuple(_NAMES.values())))
-    await administration.put_regards_defaults(request.app[DATABASE], principal.tenant, limits)
+    database, actor = request.app[DATABASE], actor_of(request, principal)
+    await administration.put_regards_defaults(database, principal.tenant, limits, actor)
     return answer(_defaults(limits))
 
 
@@ -144,14 +146,14 @@ async def put_setting(request: web.Request) -> web.Response:
     if body.get("name", name) != name:
         raise bad("'name' of the body is not the setting of the path.")
     value = limit_value(body["value"], "value")
-    await _put_default(request, principal.tenant, name, value)
+    await _put_default(request, principal, name, value)
     return answer(_setting(name, value))
 
 
 async def delete_setting(request: web.Request) -> web.Response:
     """``DELETE /settings/{name}``: back to unlimited."""
     principal, name = await administrator(request, ADMIN_ROLES), _setting_name(request)
-    await _put_default(request, principal.tenant, name, None)
+    await _put_default(request, principal, name, None)
     return answer(_setting(name, UNLIMITED))
 
 
@@ -211,17 +213,18 @@ def _of_account(account: str, limits: Iterable[Limit]) -> RegardsLimits:
     return RegardsLimits(values.get(("downloads", "total"), UNLIMITED), values.get(("concurrent", "now"), UNLIMITED))
 
 
-async def _put(request: web.Request, tenant: str, who: str, limits: RegardsLimits) -> None:
-    database = request.app[DATABASE]
+async def _put(request: web.Request, principal: Principal, who: str, limits: RegardsLimits) -> None:
+    database, tenant, actor = request.app[DATABASE], principal.tenant, actor_of(request, principal)
     if who != PUBLIC_EMAIL:
-        await administration.put_regards_limits(database, tenant, {who: limits})
+        await administration.put_regards_limits(database, tenant, {who: limits}, actor)
         return
-    await administration.put_regards_public(database, tenant, limits)
+    await administration.put_regards_public(database, tenant, limits, actor)
 
 
-async def _put_default(request: web.Request, tenant: str, name: str, value: int | None) -> None:
+async def _put_default(request: web.Request, principal: Principal, name: str, value: int | None) -> None:
     limit: Literal["max_quota", "rate_limit"] = "max_quota" if name == "maxQuota" else "rate_limit"
-    await administration.put_regards_default(request.app[DATABASE], tenant, limit, value)
+    database, actor = request.app[DATABASE], actor_of(request, principal)
+    await administration.put_regards_default(database, principal.tenant, limit, value, actor=actor)
 
 
 async def _with_usage(

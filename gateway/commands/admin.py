@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gateway.commands.admin_grants import licences, rights, roles
+from gateway.commands.admin_limits import limits
 from gateway.commands.admin_people import groups, members, tenants
 from gateway.commands.admin_shared import run
 from gateway.commands.shared import CONFIG
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def admin() -> None:
-    """Tenants, groups, members, rights, licences, roles, and the record of changes.
+    """Tenants, groups, members, rights, licences, roles, limits, and the record of changes.
 
     Every change is recorded as made by "command line". Ends with status 1 if it is refused.
     """
@@ -58,5 +59,5 @@ def changes(
     run(config_file, work)
 
 
-for command in (tenants, groups, members, rights, licences, roles):
+for command in (tenants, groups, members, rights, licences, roles, limits):
     admin.add_command(command)

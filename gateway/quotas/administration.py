@@ -1,7 +1,7 @@
 """Rules for administrators: as they are, and as REGARDS sees them. Each function is one statement.
 
-A rule that is written applies to the next request. All functions raise GatewayError: 404 for a tenant that does not
-exist, 503 if PostgreSQL does not answer.
+What it changes is recorded with it. A rule that is written applies to the next request. All functions raise
+GatewayError: 404 for a tenant that does not exist, 503 if PostgreSQL does not answer.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import Literal, NamedTuple
 
 import asyncpg
 
+from gateway.administration.changes import Actor, Change, record
+from gateway.administration.work import no_tenant, plain_refusals
 from gateway.db import Database
 from gateway.errors import GatewayError
 from gateway.quotas.limits import UNLIMITED, Metric, Rule, Subject, complaint
@@ -88,27 +90,36 @@ async def rules(
     return tuple(Rule(*row) for row in rows if row["subject"] is not None)
 
 
-async def put_rule(database: Database, tenant: str, rule: Rule) -> None:
+async def put_rule(database: Database, tenant: str, rule: Rule, actor: Actor) -> None:
     """Write ``rule``, in place of the one of the same subject, name, sharing, metric and period.
 
     Raises:
         GatewayError: 400 the rule makes no sense.
     """
-    await _put(database, tenant, _PUT_RULES, [rule])
+    await _put(database, tenant, _PUT_RULES, [rule], actor)
 
 
 async def delete_rule(
-    database: Database, tenant: str, subject: Subject, name: str, *, shared: bool, metric: Metric, period: str
+    database: Database,
+    tenant: str,
+    subject: Subject,
+    name: str,
+    *,
+    shared: bool,
+    metric: Metric,
+    period: str,
+    actor: Actor,
 ) -> bool:
     """Delete a rule; whether there was one.
 
     Raises:
         GatewayError: 400 there can be no such rule.
     """
-    _check(Rule(subject, name, shared, metric, period, UNLIMITED))
-    (row,) = await _fetch(database, tenant, _DELETE, subject, name, shared, metric, period)
-    found: bool = row["found"]
-    return found
+    rule = Rule(subject, name, shared, metric, period, UNLIMITED)
+    _check(rule)
+    parameters = (subject, name, shared, metric, period)
+    changes = [_change_of("delete", tenant, rule)]
+    return await _change(database, tenant, _DELETE, parameters, changes=changes, actor=actor)
 
 
 async def regards_limits(database: Database, tenant: str, emails: Iterable[str]) -> dict[str, RegardsLimits]:
@@ -118,14 +129,16 @@ async def regards_limits(database: Database, tenant: str, emails: Iterable[str])
     return {row["email"]: _regards(row) for row in rows if row["email"] is not None}
 
 
-async def put_regards_limits(database: Database, tenant: str, limits: Mapping[str, RegardsLimits]) -> None:
+async def put_regards_limits(
+    database: Database, tenant: str, limits: Mapping[str, RegardsLimits], actor: Actor
+) -> None:
     """Write the limits of users by email; all of them or none.
 
     Raises:
         GatewayError: 400 an email or a number makes no sense.
     """
     written = [rule for email, of_user in limits.items() for rule in _of_regards("user", email, of_user)]
-    await _put(database, tenant, _PUT_VALUES, written)
+    await _put(database, tenant, _PUT_VALUES, written, actor)
 
 
 async def regards_defaults(database: Database, tenant: str) -> RegardsLimits:
@@ -134,17 +147,17 @@ async def regards_defaults(database: Database, tenant: str) -> RegardsLimits:
     return _regards(row)
 
 
-async def put_regards_defaults(database: Database, tenant: str, limits: RegardsLimits) -> None:
+async def put_regards_defaults(database: Database, tenant: str, limits: RegardsLimits, actor: Actor) -> None:
     """Write the limits of users who have none of their own.
 
     Raises:
         GatewayError: 400 a number makes no sense.
     """
-    await _put(database, tenant, _PUT_VALUES, _of_regards("tenant", "", limits))
+    await _put(database, tenant, _PUT_VALUES, _of_regards("tenant", "", limits), actor)
 
 
 async def put_regards_default(
-    database: Database, tenant: str, limit: Literal["max_quota", "rate_limit"], value: int | None
+    database: Database, tenant: str, limit: Literal["max_quota", "rate_limit"], value: int | None, *, actor: Actor
 ) -> None:
     """Write one of these limits; delete it for None.
 
@@ -154,18 +167,20 @@ async def put_regards_default(
     at = RegardsLimits._fields.index(limit)
     rule = _of_regards("tenant", "", RegardsLimits(*(UNLIMITED if value is None else value,) * 2))[at]
     if value is None:
-        await delete_rule(database, tenant, "tenant", "", shared=False, metric=rule.metric, period=rule.period)
+        await delete_rule(
+            database, tenant, "tenant", "", shared=False, metric=rule.metric, period=rule.period, actor=actor
+        )
     else:
-        await _put(database, tenant, _PUT_VALUES, [rule])
+        await _put(database, tenant, _PUT_VALUES, [rule], actor)
 
 
-async def put_regards_public(database: Database, tenant: str, limits: RegardsLimits) -> None:
+async def put_regards_public(database: Database, tenant: str, limits: RegardsLimits, actor: Actor) -> None:
     """Write the limits of all anonymous callers together: of REGARDS' public user.
 
     Raises:
         GatewayError: 400 a number makes no sense.
     """
-    await _put(database, tenant, _PUT_VALUES, _of_regards("anonymous", "", limits, shared=True))
+    await _put(database, tenant, _PUT_VALUES, _of_regards("anonymous", "", limits, shared=True), actor)
 
 
 def _of_regards(subject: Subject, name: str, limits: RegardsLimits, *, shared: bool = False) -> list[Rule]:
@@ -186,18 +201,46 @@ def _check(rule: Rule) -> None:
         raise GatewayError(HTTPStatus.BAD_REQUEST, f"This is no rule: {problem}.")
 
 
-async def _put(database: Database, tenant: str, statement: str, written: Sequence[Rule]) -> None:
+async def _put(database: Database, tenant: str, statement: str, written: Sequence[Rule], actor: Actor) -> None:
     for rule in written:
         _check(rule)
     # In one order, so that two who write at a time do not wait for each other.
     rows = sorted(map(dataclasses.astuple, written), key=lambda row: row[:5])
     columns = [list(column) for column in zip(*rows, strict=True)] or [[]] * len(dataclasses.fields(Rule))
-    await _fetch(database, tenant, statement, *columns)
+    changes = [_change_of("put", tenant, rule) for rule in written]
+    await _change(database, tenant, statement, columns, changes=changes, actor=actor)
+
+
+async def _change(
+    database: Database,
+    tenant: str,
+    statement: str,
+    parameters: Sequence[object],
+    *,
+    changes: Sequence[Change],
+    actor: Actor,
+) -> bool:
+    """Run a statement that changes rules; whether it found what it was to change."""
+    with plain_refusals():
+        async with database.transaction() as connection:
+            rows = await connection.fetch(statement, tenant, *parameters) if is_storable(tenant) else []
+            if not rows:
+                raise no_tenant(tenant)
+            found: bool = rows[0].get("found", True)
+            for change in changes if found else ():
+                await record(connection, actor, change)
+            return found
+
+
+def _change_of(action: Literal["put", "delete"], tenant: str, rule: Rule) -> Change:
+    named = (rule.subject, rule.name, "shared" if rule.shared else "each", rule.metric, rule.period)
+    detail = dataclasses.asdict(rule) if action == "put" else {}
+    return Change(tenant, f"rule.{action}", " ".join(filter(None, named)), detail)
 
 
 async def _fetch(database: Database, tenant: str, statement: str, *parameters: object) -> list[asyncpg.Record]:
     """The rows of a statement that gives at least one for a tenant that exists."""
     rows = await database.fetch(statement, tenant, *parameters) if is_storable(tenant) else []
     if not rows:
-        raise GatewayError(HTTPStatus.NOT_FOUND, f"There is no tenant {tenant!r}.")
+        raise no_tenant(tenant)
     return rows

@@ -106,6 +106,22 @@ async def test_answers_have_the_shape_that_is_described(gateway: RunningGateway)
         ("GET", "/health/live", None),
         ("GET", "/quota", None),
         ("GET", "/quota/rules", None),
+        ("GET", "/me", None),
+        ("POST", "/me/keys", {"label": "k", "networks": ["192.0.2.0/24"], "expires": "2999-01-01T00:00:00Z"}),
+        ("GET", "/me/keys", None),
+        ("POST", "/admin/keys", {"label": "k", "email": "a@x", "scopes": ["download"]}),
+        ("GET", "/admin/keys", None),
+        ("DELETE", "/admin/keys/nothing", None),
+        ("GET", "/login", None),
+        ("POST", "/links", {"product": "p", "checksum": "c"}),
+        ("GET", "/license", None),
+        ("PUT", "/license", None),
+        ("GET", "/collections/restricted/license", None),
+        ("PUT", "/collections/restricted/license", None),
+        ("GET", "/collections/nothing/license", None),
+        ("POST", "/entities/access", ["URN:AIP:DATASET:esa:restricted:V1"]),
+        ("GET", "/entities/URN:AIP:DATASET:esa:restricted:V1/access", None),
+        ("GET", "/entities/nothing/access", None),
     ]
     for method, path, body in steps:
         who = INSTANCE_ADMIN if path.startswith("/admin/tenants") else PROJECT_ADMIN

@@ -98,6 +98,27 @@ async def test_licences_and_roles(stand: Stand) -> None:
     ]
 
 
+async def test_limits(stand: Stand) -> None:
+    config = stand.configure()
+    of = ("--tenant", "esa")
+    await said(config, "limits", "put", "group", "bytes", "month", "500", "--name", "science", "--shared", *of)
+    await said(config, "limits", "put", "group", "bytes", "month", "700", "--name", "science", "--shared", *of)
+    await said(config, "limits", "put", "anonymous", "rate", "60s", "10", "--burst", "3", "--capped", *of)
+    await said(config, "limits", "put", "user", "downloads", "total", "-1", "--name", "a@x", "--slow-rate", "9", *of)
+    assert await said(config, "limits", "list", *of) == [
+        "anonymous\t\teach\trate\t60s\t10\tburst 3 capped",
+        "group\tscience\tshared\tbytes\tmonth\t700\t",
+        "user\ta@x\teach\tdownloads\ttotal\t-1\tslow 9",
+    ]
+    gone = ("limits", "delete", "group", "bytes", "month", "--name", "science", *of)
+    assert await said(config, *gone, status=1) == ["Error: There is no such rule."]
+    assert await said(config, *gone, "--shared") == []
+    assert "This is no rule" in (await said(config, "limits", "put", "tenant", "bytes", "now", "1", *of, status=1))[0]
+    lines = [json.loads(line) for line in await said(config, "changes", *of)]
+    assert [line["action"] for line in lines] == ["rule.delete", *["rule.put"] * 4]
+    assert lines[-1]["detail"]["value"] == 500
+
+
 async def test_what_cannot_be_is_refused_and_changes_nothing(stand: Stand) -> None:
     config = stand.configure()
     of = ("--tenant", "esa")

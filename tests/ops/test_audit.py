@@ -23,6 +23,7 @@ import gateway.ops.audit_table
 from gateway.catalog.model import ByChecksum
 from gateway.config import Audit as AuditSettings
 from gateway.config import Database
+from gateway.db import apply_schema
 from gateway.delivery.transfer import Transfer
 from gateway.downloads import Asked
 from gateway.errors import ConfigurationError
@@ -181,6 +182,38 @@ async def test_a_download_that_is_cut_says_what_was_sent(gateway: RunningGateway
     assert (row["verdict"], row["status"], row["promised"]) == ("cut", 200, 32 * 1024 * 1024)
     assert 0 < row["sent"] < row["promised"]
     assert row["reason"].endswith("Error")
+
+
+@pytest.mark.usefixtures("soon")
+async def test_each_request_has_one_record_whatever_becomes_of_the_connection(gateway: RunningGateway) -> None:
+    entry = await gateway.catalogue.file(b"content")
+    connection = gateway.catalogue.connection
+    await gateway.get(entry.stac, SCIENTIST, X_Request_ID="first")
+    await records(connection)
+    ended = asyncio.Event()
+
+    async def asking(number: int) -> None:
+        for turn in range(10):
+            who = SCIENTIST if turn % 2 else OUTSIDER
+            await gateway.get(entry.stac, who, X_Request_ID=f"{number}-{turn}")
+
+    async def cutting() -> None:
+        while not ended.is_set():
+            await connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND application_name = 'download-gateway audit'"
+            )
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.03):
+                    await ended.wait()
+
+    cuts = asyncio.create_task(cutting())
+    await asyncio.gather(*map(asking, range(20)))
+    ended.set()
+    await cuts
+    found = await records(connection, 201)
+    expected = {f"{number}-{turn}" for number in range(20) for turn in range(10)} | {"first"}
+    assert sorted(row["request_id"] for row in found) == sorted(expected)
 
 
 async def test_a_download_that_the_end_of_the_process_cuts_has_a_record(
@@ -387,6 +420,18 @@ async def test_months_are_made_ahead_and_go_as_a_whole(database: str, connection
     assert await months(connection) == ["2026_12", "2027_01"]
     assert await connection.fetchval("SELECT count(*) FROM download_log") == 0
     await table.close()
+
+
+async def test_a_schema_that_is_applied_again_keeps_the_months(
+    database: str, connection: asyncpg.Connection[Any]
+) -> None:
+    table = table_in(database)
+    await table.write([noted(1)], again=False)
+    await apply_schema(connection)
+    await table.write([noted(2)], again=False)
+    await table.close()
+    assert await months(connection) == ["2026_11"]
+    assert len(await records(connection, 2)) == 2
 
 
 async def test_many_processes_make_the_same_month(database: str, connection: asyncpg.Connection[Any]) -> None:
