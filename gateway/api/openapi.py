@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 from aiohttp import web
 
 from gateway import __version__
-from gateway.api.openapi_operations import OPERATIONS, Operation
+from gateway.api.openapi_operation import Operation
+from gateway.api.openapi_operations import OPERATIONS
 from gateway.api.openapi_schemas import PARAMETERS, PATH_PARAMETERS, SCHEMAS, SECURITY_SCHEMES
 from gateway.config import Api
 from gateway.errors import Family
@@ -27,15 +28,6 @@ _PARAMETER = re.compile(r"\{(\w+)\}")
 _ERRORS = {Family.REGARDS: "RegardsError", Family.STAC: "StacError", Family.PROBLEM: "Problem"}
 _ERROR_TYPES = {Family.PROBLEM: "application/problem+json"}
 _PHRASES = {413: "Content Too Large", 416: "Range Not Satisfiable"}
-_KNOWN: list[dict[str, list[str]]] = [{"bearer": []}, {"key": []}, {"session": []}]
-_SECURITY: dict[str, list[dict[str, list[str]]]] = {
-    "public": [],
-    "anyone": [*_KNOWN, {"scope": []}],
-    "download": [*_KNOWN, {"link": []}, {"scope": []}],
-    "user": _KNOWN,
-    "administrator": _KNOWN,
-    "instance": _KNOWN,
-}
 _ROLES = {
     "administrator": "Role PROJECT_ADMIN, or INSTANCE_ADMIN, or where REGARDS has it so ADMIN.",
     "instance": "Role INSTANCE_ADMIN.",
@@ -129,7 +121,7 @@ def _operation(route: Route, family: Family, operation: Operation) -> Json:
         "operationId": operation.identifier if operation.identifier and route.method == "GET" else _identifier(route),
         "summary": operation.summary,
         "tags": [family.value if family is not Family.PROBLEM else "gateway"],
-        "security": _SECURITY[operation.access],
+        "security": _security(operation),
         "responses": _responses(route, family, operation),
     }
     if operation.text or role:
@@ -144,6 +136,21 @@ def _operation(route: Route, family: Family, operation: Operation) -> Json:
     return told
 
 
+def _security(operation: Operation) -> list[dict[str, list[str]]]:
+    """What the caller shows, one of these; the names beside an API key are the scopes that it must have."""
+    if operation.access == "public":
+        return []
+    ways: list[dict[str, list[str]]] = [{"bearer": []}, {"session": []}]
+    scope = "admin" if operation.access in _ROLES and not operation.in_person else operation.scope
+    if scope is not None:
+        ways += [{"apiKey": [scope]}, {"basic": [scope]}]
+    if operation.link:
+        ways.append({"link": []})
+    if operation.access == "anyone":
+        ways.append({"scope": []})
+    return ways
+
+
 def _responses(route: Route, family: Family, operation: Operation) -> Json:
     responses: Json = {}
     for status in operation.statuses:
@@ -152,9 +159,12 @@ def _responses(route: Route, family: Family, operation: Operation) -> Json:
         if route.method != "HEAD" and types and status not in (204, 304, 307):
             answer["content"] = {one: _content(one, operation.answer) for one in types}
         responses[str(status)] = answer
-    refusals = {*operation.refusals, *({401} if operation.access != "public" else ())}
-    if operation.access in _ROLES:
-        refusals.add(403)
+    refusals = set(operation.refusals)
+    if operation.access != "public":
+        # 403: an API key without the scope, or a session from another site's page, may not whoever the caller is.
+        refusals |= {401, 403}
+    if operation.body is not None:
+        refusals |= {400, 408, 413}
     for status in sorted(refusals):
         media_type = _ERROR_TYPES.get(family, "application/json")
         responses[str(status)] = {

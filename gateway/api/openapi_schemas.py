@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from gateway.administration.rights import FILE_LEVELS, METADATA_LEVELS, QUALITY_LEVELS
 from gateway.administration.roles import PARENTS
+from gateway.identity.principal import SCOPES, Credential
 from gateway.identity.sessions import COOKIE
 from gateway.links import LINK
 
@@ -19,6 +20,7 @@ _WHOLE_OR_NULL: Json = {"type": ["integer", "null"]}
 _NUMBER_OR_NULL: Json = {"type": ["number", "null"]}
 _TRUTH: Json = {"type": "boolean"}
 _TIME: Json = {"type": "string", "format": "date-time"}
+_TIME_OR_NULL: Json = {"type": ["string", "null"], "format": "date-time"}
 _LIMIT: Json = {"type": "integer", "minimum": -1, "description": "-1 is unlimited, 0 forbids."}
 
 
@@ -69,6 +71,32 @@ _RIGHT_MORE: dict[str, Json] = {
     "policy": _TEXT_OR_NULL,
     "policyOptions": {"type": ["object", "null"]},
 }
+_GROUPS = {**_list(_TEXT), "maxItems": 1000, "description": "Names."}
+_SCOPES = {**_list(_one_of(*sorted(SCOPES))), "minItems": 1}
+_NETWORKS: Json = {"type": ["array", "null"], "items": {**_TEXT, "description": "Like 192.0.2.0/24."}, "maxItems": 100}
+_KEY_MORE = {"role": _TEXT, "groups": _GROUPS, "scopes": _SCOPES, "networks": _NETWORKS, "expires": _TIME_OR_NULL}
+_LABEL: Json = {"type": "string", "minLength": 1, "maxLength": 200}
+_KEY = {
+    "id": _TEXT,
+    "label": _LABEL,
+    "subject": _TEXT,
+    "email": _TEXT,
+    "role": _TEXT,
+    "groups": _list(_TEXT),
+    "scopes": _SCOPES,
+    "networks": _NETWORKS,
+    "created": _TIME,
+    "createdBy": _TEXT,
+    "expires": _TIME_OR_NULL,
+    "lastUsed": _TIME_OR_NULL,
+    "revoked": _TIME_OR_NULL,
+}
+_LINK_MORE = {
+    "expires": _TIME_OR_NULL,
+    "downloads": {**_WHOLE_OR_NULL, "minimum": 1, "description": "How many it is good for."},
+    "bytes": {**_WHOLE_OR_NULL, "minimum": 1, "description": "How many it is good for."},
+    "network": {**_TEXT_OR_NULL, "description": "That it may be used from."},
+}
 _AMOUNT = _object({"downloads": _WHOLE, "bytes": _WHOLE})
 _VERDICT = _one_of("whole", "cut", "redirected", "offloaded", "refused", "failed")
 _WHO = {
@@ -78,37 +106,6 @@ _WHO = {
     "role": _TEXT_OR_NULL,
     "credential": _TEXT_OR_NULL,
     "address": _TEXT_OR_NULL,
-}
-_TIME_OR_NULL: Json = {"type": ["string", "null"], "format": "date-time"}
-_TEXTS_OR_NULL: Json = {"type": ["array", "null"], "items": _TEXT}
-_SCOPES = {"type": "array", "items": _one_of("admin", "download", "order", "quota"), "minItems": 1}
-_KEY: dict[str, Json] = {
-    "id": _TEXT,
-    "label": _TEXT,
-    "subject": _TEXT,
-    "email": _TEXT,
-    "role": _TEXT,
-    "groups": _list(_TEXT),
-    "scopes": _SCOPES,
-    "networks": _TEXTS_OR_NULL,
-    "created": _TIME,
-    "createdBy": _TEXT,
-    "expires": _TIME_OR_NULL,
-    "lastUsed": _TIME_OR_NULL,
-    "revoked": _TIME_OR_NULL,
-}
-_KEY_IN: dict[str, Json] = {
-    "role": _TEXT,
-    "groups": _list(_TEXT),
-    "scopes": _SCOPES,
-    "networks": _TEXTS_OR_NULL,
-    "expires": _TIME_OR_NULL,
-}
-_LINK_IN: dict[str, Json] = {
-    "expires": _TIME_OR_NULL,
-    "downloads": _WHOLE_OR_NULL,
-    "bytes": _WHOLE_OR_NULL,
-    "network": _TEXT_OR_NULL,
 }
 
 SCHEMAS: Json = {
@@ -155,45 +152,48 @@ SCHEMAS: Json = {
             "notifications": _object({"connected": _TRUTH, "since": _TIME}),
         }
     ),
-    "Live": _object({"status": _TEXT}),
-    "Truth": _TRUTH,
-    "Urns": {**_list(_TEXT), "maxItems": 1000},
-    "RegardsLicence": _object(
-        {"content": _object({"accepted": _TRUTH, "licenseLink": _TEXT_OR_NULL}), "links": _list({"type": "object"})}
-    ),
-    "Accepted": _object(
-        {
-            "accepted": _TRUTH,
-            "acceptedAt": _TIME_OR_NULL,
-            "licenseLink": _TEXT_OR_NULL,
-            "title": _TEXT_OR_NULL,
-            "version": _WHOLE_OR_NULL,
-            "public": _TRUTH,
-            "links": _list(_object({"rel": _TEXT, "href": _TEXT})),
-        }
-    ),
-    "Me": _object(
+    "Caller": _object(
         {
             "tenant": _TEXT,
             "subject": _TEXT,
-            "email": _TEXT_OR_NULL,
+            "email": {**_TEXT_OR_NULL, "description": "null: anonymous."},
             "role": _TEXT,
             "groups": _list(_TEXT),
-            "credential": _TEXT,
+            "credential": _one_of(*get_args(Credential)),
         }
     ),
     "Key": _object(_KEY),
     "Keys": _list(_ref("Key")),
-    "NewKey": _object({**_KEY, "key": {**_TEXT, "description": "What its owner shows; told once."}}),
-    "KeyIn": _object({"label": _TEXT}, _KEY_IN),
-    "KeyOfUserIn": _object({"label": _TEXT, "email": _TEXT}, {**_KEY_IN, "subject": _TEXT}),
+    "NewKey": _object({**_KEY, "key": {**_TEXT, "description": "What is shown; nobody can tell it again."}}),
+    "OwnKeyIn": _object({"label": _LABEL}, _KEY_MORE),
+    "KeyIn": _object({"label": _LABEL, "email": _TEXT}, {"subject": _TEXT, **_KEY_MORE}),
     "LinkIn": {
         "oneOf": [
-            _object({"product": _TEXT, "checksum": _TEXT}, _LINK_IN),
-            _object({"collection": _TEXT, "item": _TEXT, "asset": _TEXT}, _LINK_IN),
+            _object({"product": _TEXT, "checksum": _TEXT}, _LINK_MORE),
+            _object({"collection": _TEXT, "item": _TEXT, "asset": _TEXT}, _LINK_MORE),
         ]
     },
     "Link": _object({"url": {**_TEXT, "format": "uri"}, "expires": _TIME, "id": _TEXT}),
+    "Truth": _TRUTH,
+    "Urns": {**_list(_TEXT), "maxItems": 1000},
+    "RegardsLicence": _object(
+        {
+            "content": _object({"accepted": _TRUTH, "licenseLink": {**_TEXT_OR_NULL, "format": "uri"}}),
+            "links": _list({"type": "object"}),
+        }
+    ),
+    "CollectionLicence": _object(
+        {
+            "accepted": _TRUTH,
+            "acceptedAt": _TIME_OR_NULL,
+            "licenseLink": {**_TEXT_OR_NULL, "format": "uri", "description": "null: there is none."},
+            "title": _TEXT_OR_NULL,
+            "version": _WHOLE_OR_NULL,
+            "public": {**_TRUTH, "description": "Whether nobody need accept it."},
+            "links": _list(_object({"rel": _TEXT, "href": {**_TEXT, "format": "uri"}})),
+        }
+    ),
+    "Live": _object({"status": _TEXT}),
     "Tenant": _object({"name": _TEXT, "createdAt": _TIME, "licence": _TEXT_OR_NULL}),
     "Tenants": _page("tenants", _ref("Tenant")),
     "GroupIn": _object({"isPublic": _TRUTH}),
@@ -293,10 +293,13 @@ PARAMETERS: Json = {
     "shared": _query("shared", "Whether one counter serves all.", _TRUTH),
     "metric": _query("metric", "Of what.", _RULE_KEY["metric"]),
     "period": _query("period", "In which time."),
-    "next": _query("next", "Path to come back to."),
     "names": _query("names", "Which settings.", _list(_TEXT)),
     "user_email": _query("user_email", "Of whom.", _list(_TEXT)),
     "isContentInline": _query("isContentInline", "Have a browser show the file.", _TRUTH),
+    "next": _query("next", "Path of this gateway to go to then; `/me` unless given."),
+    "code": _query("code", "What the identity provider gave: RFC 6749 §4.1.2."),
+    "state": _query("state", "What it was sent: RFC 6749 §4.1.2."),
+    "error": _query("error", "Why it gave none: RFC 6749 §4.1.2.1."),
     "acceptLicense": _query("acceptLicense", "Accept the licence first.", _TRUTH),
     "dryRun": _query("dryRun", "Tell what it would be charged, and change nothing.", _TRUTH),
     "Range": _field("Range", "RFC 9110 §14.2."),
@@ -306,15 +309,46 @@ PARAMETERS: Json = {
 }
 
 SECURITY_SCHEMES: Json = {
-    "bearer": {"type": "http", "scheme": "bearer", "description": "A token (JWT), or an API key."},
-    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "Also as the password of Basic."},
-    "session": {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": "Of a browser that logged in."},
-    "link": {"type": "apiKey", "in": "query", "name": LINK, "description": "Of a signed link."},
-    "scope": {"type": "apiKey", "in": "query", "name": "scope", "description": "Tenant of an anonymous caller."},
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "A token of an identity provider; or an API key, which begins with `gdk_`.",
+    },
+    "apiKey": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "x-api-key",
+        "description": "An API key, good for its scopes alone: 403 elsewhere.",
+    },
+    "basic": {
+        "type": "http",
+        "scheme": "basic",
+        "description": "An API key as password, whatever the user; or as user, without a password.",
+    },
+    "session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": COOKIE,
+        "description": "Of a browser that logged in at `/login`. What is not GET or HEAD must come from a page of this "
+        "gateway (`Origin`), else it is 403. Does not count beside another credential.",
+    },
+    "link": {
+        "type": "apiKey",
+        "in": "query",
+        "name": LINK,
+        "description": "The token of a signed link, for GET and HEAD of the one path that it was made for.",
+    },
+    "scope": {
+        "type": "apiKey",
+        "in": "query",
+        "name": "scope",
+        "description": "Name of the tenant, for anonymous callers.",
+    },
 }
 
 PATH_PARAMETERS = {
-    "urn": "URN of a product or dataset.",
+    "urn": "URN of the product or dataset.",
     "id": "Its id.",
     "aip_id": "URN of the product.",
     "checksum": "Checksum of the file, hexadecimal.",

@@ -1,0 +1,147 @@
+"""Every route by every kind of caller, as data: matrix.txt, and what is sent.
+
+HEAD answers as GET does, and has no row of its own.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from gateway.identity.principal import Principal
+from tests.api.support import INSTANCE_ADMIN, PROJECT_ADMIN
+from tests.harness import OUTSIDER, SCIENTIST, principal
+
+CALLERS: Mapping[str, Principal | None] = {
+    "none": None,
+    "anon": None,
+    "A": SCIENTIST,
+    "B": OUTSIDER,
+    "C": principal("stranger", "science", tenant="other"),
+    "adm": PROJECT_ADMIN,
+    "ins": INSTANCE_ADMIN,
+    "old": SCIENTIST,
+    "far": principal("project", role="PROJECT_ADMIN", tenant="other"),
+    "key": SCIENTIST,
+    "akey": PROJECT_ADMIN,
+    "link": SCIENTIST,
+    "ses": SCIENTIST,
+    "dead": SCIENTIST,
+}
+"""No credential; anonymous with the name of the tenant; tokens of a user with the right to the file, of one without, of
+one of another tenant, of the administrator of the tenant and of that of the instance; an old token of A; a token of the
+administrator of another tenant; an API key of A with the scope ``download``; one of the administrator of the tenant
+with the scope ``admin``; a link of A to the file's address as an asset; a browser session of A, by requests without
+Origin; an API key of A with all scopes that was revoked.
+"""
+
+LIMITS = {"maxQuota": 7, "rateLimit": -1}
+RULE = {"subject": "group", "name": "doomed", "metric": "downloads", "period": "day", "value": 3}
+RIGHT = {"metadataAccessLevel": "FULL_ACCESS", "fileAccessLevel": "NO_ACCESS"}
+BODIES: Mapping[tuple[str, str], object] = {
+    ("POST", "/quota/currents"): [SCIENTIST.email],
+    ("PUT", "/quota/defaults"): LIMITS,
+    ("PUT", "/quota/{user_email}"): {"email": "{user_email}", **LIMITS},
+    ("PUT", "/quota/rules"): RULE,
+    ("PUT", "/settings/{name}"): {"value": 7},
+    ("POST", "/entities/access"): ["{urn}"],
+    ("POST", "/links"): {"product": "{aip_id}", "checksum": "{checksum}"},
+    ("POST", "/me/keys"): {"label": "made"},
+    ("POST", "/admin/keys"): {"label": "made", "email": "a@example.org"},
+    ("PUT", "/admin/tenants/{name}"): {},
+    ("PUT", "/admin/groups/{group}"): {"isPublic": False},
+    ("PUT", "/admin/groups/{group}/members"): {"members": ["b@example.org"]},
+    ("PUT", "/admin/collections/{collectionId}/rights/{group}"): RIGHT,
+    ("PUT", "/admin/licences/{licence}"): {"url": "https://example.org"},
+    ("POST", "/admin/licences/{licence}/versions"): {},
+    ("PUT", "/admin/collections/{collectionId}/licence"): {"licence": None},
+    ("PUT", "/admin/licence"): {"licence": None},
+    ("PUT", "/admin/roles/{role}"): {"parent": "EXPLOIT"},
+}
+"""What is sent; names in braces are those of `parts`."""
+QUERIES: Mapping[tuple[str, str], str] = {
+    ("GET", "/quotas"): f"user_email={SCIENTIST.email}",
+    ("DELETE", "/quota/rules"): "subject=group&name=doomed&metric=downloads&period=day",
+}
+
+KEY, LINK_KEY = "k" * 12, "l" * 12
+"""Ids of an API key of A, and of the key that his links are signed with."""
+
+RESTORE = f"""
+DELETE FROM groups WHERE tenant_id = (SELECT tenant_id FROM tenants WHERE name = 'other');
+DELETE FROM licences WHERE tenant_id = (SELECT tenant_id FROM tenants WHERE name = 'other');
+DELETE FROM roles WHERE tenant_id = (SELECT tenant_id FROM tenants WHERE name = 'other');
+DELETE FROM quota_limits;
+DELETE FROM api_keys WHERE label = 'made';
+DELETE FROM revoked_links;
+INSERT INTO tenants (name) VALUES ('empty') ON CONFLICT DO NOTHING;
+INSERT INTO groups (tenant_id, name) SELECT tenant_id, 'doomed' FROM tenants WHERE name = 'esa' ON CONFLICT DO NOTHING;
+INSERT INTO group_members SELECT group_id, 'a@example.org' FROM groups WHERE name = 'doomed' ON CONFLICT DO NOTHING;
+INSERT INTO access_rights (dataset_id, group_id)
+    SELECT dataset_id, group_id FROM datasets, groups WHERE collection_id = 'restricted' AND name = 'doomed'
+    ON CONFLICT DO NOTHING;
+INSERT INTO licences (tenant_id, name, url) SELECT tenant_id, 'doomed', 'https://example.org' FROM tenants
+    WHERE name = 'esa' ON CONFLICT DO NOTHING;
+INSERT INTO roles (tenant_id, name, parent) SELECT tenant_id, 'doomed', 'PUBLIC' FROM tenants WHERE name = 'esa'
+    ON CONFLICT DO NOTHING;
+INSERT INTO quota_limits (tenant_id, subject, name, metric, period, value)
+    SELECT tenant_id, 'group', 'doomed', 'downloads', 'day', 3 FROM tenants WHERE name = 'esa';
+INSERT INTO quota_limits (tenant_id, subject, name, metric, period, value)
+    SELECT tenant_id, 'user', '{SCIENTIST.email}', 'downloads', 'total', 50 FROM tenants WHERE name = 'esa';
+INSERT INTO api_keys (key_id, tenant_id, secret_sha256, label, subject, email, role, created_by)
+    SELECT '{KEY}', tenant_id, '\\x{"00" * 32}', 'doomed', 'scientist', '{SCIENTIST.email}', 'PUBLIC', 'x' FROM tenants
+    WHERE name = 'esa' ON CONFLICT (key_id) DO UPDATE SET revoked_at = NULL;
+INSERT INTO link_keys (key_id, tenant_id, email) SELECT '{LINK_KEY}', tenant_id, '{SCIENTIST.email}' FROM tenants
+    WHERE name = 'esa' ON CONFLICT DO NOTHING;
+"""
+"""What the routes look for is there, in the tenant ``esa`` alone."""
+
+PRESENT = {
+    "user_email": SCIENTIST.email or "",
+    "email": "a@example.org",
+    "group": "doomed",
+    "licence": "doomed",
+    "role": "doomed",
+}
+"""What `RESTORE` makes, by the names of parameters."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    method: str
+    path: str
+    statuses: Mapping[str, int]
+
+    @property
+    def names(self) -> list[str]:
+        """Of what is named in the path or the body."""
+        return re.findall(r"\{(\w+)\}", f"{self.path}{BODIES.get((self.method, self.path), '')}")
+
+    def own(self, *, missing: bool = False) -> dict[str, str]:
+        """Parts whose names stand for another thing on each route: those that are there, or none that ever was."""
+        if self.path.startswith("/links/"):
+            return {"id": f"{'z' * 12}-{'z' * 12}" if missing else f"{LINK_KEY}-{'x' * 12}"}
+        return {"id": "z" * 12 if missing else KEY, "name": "empty" if "/tenants/" in self.path else "maxQuota"}
+
+
+def rows() -> list[Row]:
+    header, *lines = Path(__file__).with_name("matrix.txt").read_text(encoding="ascii").splitlines()
+    assert header.split() == list(CALLERS)
+    found = []
+    for line in lines:
+        method, path, *statuses = line.split()
+        found.append(Row(method, path, dict(zip(CALLERS, map(int, statuses), strict=True))))
+    return found
+
+
+def filled(value: object, parts: Mapping[str, str]) -> object:
+    """A body with its parts in it."""
+    if isinstance(value, dict):
+        return {name: filled(one, parts) for name, one in value.items()}
+    if isinstance(value, list):
+        return [filled(one, parts) for one in value]
+    if isinstance(value, str) and value.startswith("{"):
+        return parts[value.strip("{}")]
+    return value
