@@ -10,8 +10,8 @@ from gateway.administration.work import changing, check_name, conflict, plain_re
 from gateway.db import Database
 
 CONTENT = ("datasets", "groups", "licences", "roles", "quota_limits", "quota_ledger")
-"""Tables whose rows keep a tenant from being deleted. What other tables have of a tenant is made from
-these, or good for nothing without it."""
+"""Tables whose rows keep a tenant from being deleted. What other tables have of a tenant is made from these, or
+lets its users in: credentials go with it."""
 
 _LIST = """
 SELECT t.name, t.created_at, l.name AS licence FROM tenants t LEFT JOIN licences l ON l.licence_id = t.licence_id

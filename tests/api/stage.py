@@ -75,7 +75,9 @@ class Stage:
             data=None if body is None else json.dumps(body),
             allow_redirects=False,
         ) as response:
-            answer = Answer(response.status, (await response.read()).decode("latin-1"), dict(response.headers))
+            received = await response.read()
+            CANARIES.search_answer(f"{row.method} {row.path} by {caller}", response.headers, received)
+            answer = Answer(response.status, received.decode("latin-1"), dict(response.headers))
         # A refusal changes nothing: else the next caller would be answered otherwise than the table says.
         if row.method not in ("GET", "HEAD") and answer.status < 400:
             await self.restore()

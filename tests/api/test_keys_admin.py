@@ -10,7 +10,7 @@ import pytest
 
 from gateway.administration import keys
 from tests.api.support import EXPLOIT, INSTANCE_ADMIN, PLAIN_ADMIN, PROJECT_ADMIN, USER, call
-from tests.credentials import new_key, send, shown_key
+from tests.credentials import new_key, seconds_until, send, shown_key
 from tests.harness import OUTSIDER, RunningGateway, bearer, principal
 
 FOREIGN_ADMIN = principal("foreign", role="PROJECT_ADMIN", tenant="nasa")
@@ -205,6 +205,17 @@ async def test_a_user_has_so_many_keys_and_no_more(gateway: RunningGateway, monk
     )
     for status in (201, 201, 409):
         assert (await call(gateway, "POST", "/me/keys", USER, {"label": "x"}))[0] == status
+
+
+async def test_keys_go_with_their_tenant_and_do_not_come_back_with_another_of_its_name(gateway: RunningGateway) -> None:
+    await gateway.catalogue.tenant("nasa")
+    shown = shown_key((await new_key(gateway, FOREIGN_USER, scopes=["quota"]))["key"])
+    assert (await send(gateway, "GET", "/me/usage", shown))[0] == 200
+    assert (await call(gateway, "DELETE", "/admin/tenants/nasa", INSTANCE_ADMIN))[0] == 204
+    await seconds_until(401, lambda: send(gateway, "GET", "/me/usage", shown))
+    assert (await call(gateway, "PUT", "/admin/tenants/nasa", INSTANCE_ADMIN, {}))[0] == 201
+    assert await call(gateway, "GET", "/me/keys", FOREIGN_USER) == (200, [])
+    assert (await send(gateway, "GET", "/me/usage", shown))[0] == 401
 
 
 async def test_every_change_is_written_down_once_without_the_secret(gateway: RunningGateway) -> None:

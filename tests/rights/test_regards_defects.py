@@ -10,7 +10,7 @@ import hashlib
 
 import pytest
 
-from gateway.identity.principal import Principal
+from gateway.identity.principal import Principal, anonymous
 from storage_plugins.local import LocalStorage
 from tests.api.support import call
 from tests.harness import OUTSIDER, SCIENTIST, RunningGateway, principal
@@ -162,9 +162,12 @@ async def test_the_public_user_never_accepts_for_everyone(gateway: RunningGatewa
     entry = await made.file(b"data", collection="open", data_type="DOCUMENT")
     await made.licence("open")
     public = principal("public", role="PUBLIC", email="public@regards.com")
-    for query, who in (("?acceptLicense=true", public), ("?acceptLicense=true&scope=esa", None)):
-        assert (await gateway.get(f"{entry.stac}{query}", who))[0].status == 423
+    # REGARDS' token of the public user is as good as none.
+    assert (await gateway.get(f"{entry.stac}?acceptLicense=true", public))[0].status == 423
+    assert (await gateway.get(f"{entry.stac}?acceptLicense=true&scope=esa"))[0].status == 423
+    assert (await call(gateway, "PUT", "/collections/open/license", public))[0] == 401
     assert await made.connection.fetchval("SELECT count(*) FROM licence_acceptances") == 0
+    assert anonymous("esa").email is None
 
 
 async def test_whoever_shares_an_address_or_a_checksum_shares_no_answer(gateway: RunningGateway) -> None:
