@@ -51,7 +51,8 @@ def test_a_stall_is_seen_in_full_even_if_the_time_is_over_meanwhile() -> None:
 
     with serving(answer) as port:
         (measured,) = watch([Job(port, HEAD, len(BODY))], [], clients=0, seconds=0.1).measured
-    assert len(measured) == 3  # the first answer is not measured
+    # The first answer is not measured; on a busy machine there is time for one more at the end.
+    assert len(measured) >= 3
     assert measured[2] >= 0.2
     assert max(measured[:2]) < 0.2
 
