@@ -312,8 +312,8 @@ def config_for(database: str, redis_url: str, root: Path, **sections: object) ->
     return from_values(
         {
             "server": {"port": 0, "shutdown_timeout": 1},
-            # Longer than the defaults: several tests share the machine.
-            "database": {"dsn": database, "timeout": 5},
+            "database": {"dsn": database},
+            # Longer than the default: several tests share the machine.
             "redis": {"url": redis_url, "timeout": 2},
             "identity": {"jwt": [{"algorithms": ["HS256", "HS384", "HS512"], "secret": SECRET}]},
             "storage": [{"name": "disk", "plugin": "local", "tenants": ["*"], "root": str(root)}],
