@@ -6,11 +6,15 @@ B1 to B8 are of its catalogue's download; the others are named by what they are.
 from __future__ import annotations
 
 import asyncio
+import datetime
 import hashlib
+import json
+import os
 
 import pytest
 
 from gateway.identity.principal import Principal, anonymous
+from gateway.storage import Stat
 from storage_plugins.local import LocalStorage
 from tests.api.support import call
 from tests.harness import OUTSIDER, SCIENTIST, RunningGateway, principal
@@ -88,6 +92,63 @@ async def test_b3_what_took_a_right_is_for_no_shared_cache(gateway: RunningGatew
     for path, status in ((entries[2].stac, 423), (f"{entries[0].stac}?scope=esa", 403), (entries[0].regards, 401)):
         response, _ = await gateway.get(path, SCIENTIST if status == 423 else None)
         assert (response.status, response.headers["Cache-Control"]) == (status, "no-store")
+
+
+async def test_b4_and_b5_bytes_move_in_large_pieces(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There a byte at a time, through a buffer of 1 KiB."""
+    pieces: list[int] = []
+    sendfile = os.sendfile
+
+    def counted(out: int, file: int, offset: int, count: int) -> int:
+        sent = sendfile(out, file, offset, count)
+        pieces.append(sent)
+        return sent
+
+    monkeypatch.setattr(os, "sendfile", counted)
+    entry = await gateway.catalogue.file(bytes(16 * 1024 * 1024))
+    response, body = await gateway.get(entry.stac, SCIENTIST)
+    assert (response.status, len(body)) == (200, len(entry.content))
+    assert sum(pieces) > 0.9 * len(body)
+    assert sum(pieces) / len(pieces) > 16 * 1024
+
+
+async def test_b6_lengths_beyond_2_gib_are_whole(gateway: RunningGateway) -> None:
+    """There they were held in 32 bits. The file is sparse: nobody has to fetch all of it."""
+    size, made = 5 * 2**30 + 7, gateway.catalogue
+    entry = await made.described(b"", size=size, checksum=False)
+    path = made.root / "sparse"
+    with path.open("wb") as file:
+        file.seek(size - 4)
+        file.write(b"tail")
+    found = path.stat()
+    version = f"{found.st_mtime_ns:x}-{found.st_size:x}-{found.st_ino:x}"
+    modified = datetime.datetime.fromtimestamp(int(found.st_mtime), datetime.UTC)
+    await made.copy(entry, "disk", "sparse", Stat(size, modified, version))
+    response, _ = await gateway.request("HEAD", entry.stac, SCIENTIST)
+    assert response.headers["Content-Length"] == str(size)
+    response, body = await gateway.get(entry.stac, SCIENTIST, Range="bytes=-4")
+    assert (response.status, body) == (206, b"tail")
+    assert response.headers["Content-Range"] == f"bytes {size - 4}-{size - 1}/{size}"
+    response, body = await gateway.get(f"{entry.stac}?dryRun=true", SCIENTIST)
+    assert json.loads(body)["bytes"] == size
+
+
+async def test_b7_a_refused_download_opens_no_storage(gateway: RunningGateway, opened: list[str]) -> None:
+    entry = await gateway.catalogue.file(b"content")
+    await gateway.catalogue.limit("user", SCIENTIST.email or "", downloads=0)
+    assert (await gateway.get(entry.stac, SCIENTIST))[0].status == 429
+    assert opened == []
+
+
+async def test_the_quotas_of_others_are_no_public_list(gateway: RunningGateway) -> None:
+    """REGARDS tells them to everyone at ``/quotas``."""
+    await gateway.catalogue.limit("user", SCIENTIST.email or "", downloads=5)
+    path = f"/quotas?user_email={SCIENTIST.email}"
+    assert (await gateway.get(path))[0].status == 401
+    for who in (OUTSIDER, None):
+        response, body = await gateway.get(f"{path}&scope=esa", who)
+        assert response.status == 403
+        assert b"5" not in body
 
 
 async def test_b8_a_file_without_checksum_keeps_nobody_from_the_others(gateway: RunningGateway) -> None:
