@@ -22,6 +22,7 @@ AT_ONCE = 8
 STALL_SECONDS = 0.5
 """Within which a store must go on. Nothing else may last as long, though `AT_ONCE` requests share the loop."""
 ROUNDS = 20 if os.environ.get("GATEWAY_TEST_FULL") else 8
+FAULTS, CHANGES = (70, 50) if os.environ.get("GATEWAY_TEST_FULL") else (35, 25)
 """Of fifty clients that leave."""
 
 
@@ -74,13 +75,13 @@ async def some_at_once(work: Callable[[int], Coroutine[object, object, None]], c
 )
 @pytest.mark.timeout(180)
 async def test_a_single_fault_is_not_noticed(stand_for: StandFactory, *, tls: bool, verified: bool) -> None:
-    """Seventy at random offsets on each way that bytes take: resets, short bodies, and some stalls."""
+    """Thirty-five, seventy in the long tests, at random offsets on each way that bytes take: resets, short bodies, and some stalls."""
     dice = random.Random(42)
     async with stand_for(tls=tls, storage_timeout=STALL_SECONDS) as stand:
         seen: list[str] = []
         entries = [
             await stand.object(BYTES, item=f"item-{number}", key=f"key-{number}", verified=verified)
-            for number in range(70)
+            for number in range(FAULTS)
         ]
 
         async def break_once(number: int) -> None:
@@ -105,12 +106,12 @@ async def test_a_single_fault_is_not_noticed(stand_for: StandFactory, *, tls: bo
 @pytest.mark.parametrize("verified", [True, False], ids=["spliced", "verified on the way"])
 @pytest.mark.timeout(120)
 async def test_an_object_that_changes_meanwhile_is_never_spliced(stand_for: StandFactory, *, verified: bool) -> None:
-    """Fifty on each way: the client keeps a correct beginning, and sees that it is no more than that."""
+    """Twenty-five, fifty in the long tests, on each way: the client keeps a correct beginning, and sees that it is no more than that."""
     dice = random.Random(43)
     async with stand_for(storage_timeout=STALL_SECONDS) as stand:
         entries = [
             await stand.object(BYTES, item=f"item-{number}", key=f"key-{number}", verified=verified)
-            for number in range(50)
+            for number in range(CHANGES)
         ]
         plan = [(dice.randrange(1, len(BYTES) - 1), dice.choice(ENDS)) for _ in entries]
 
