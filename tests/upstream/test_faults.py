@@ -75,7 +75,7 @@ async def some_at_once(work: Callable[[int], Coroutine[object, object, None]], c
 )
 @pytest.mark.timeout(180)
 async def test_a_single_fault_is_not_noticed(stand_for: StandFactory, *, tls: bool, verified: bool) -> None:
-    """Thirty-five, seventy in the long tests, at random offsets on each way that bytes take: resets, short bodies, and some stalls."""
+    """At random offsets on each way that bytes take: resets, short bodies, and some stalls."""
     dice = random.Random(42)
     async with stand_for(tls=tls, storage_timeout=STALL_SECONDS) as stand:
         seen: list[str] = []
@@ -106,7 +106,7 @@ async def test_a_single_fault_is_not_noticed(stand_for: StandFactory, *, tls: bo
 @pytest.mark.parametrize("verified", [True, False], ids=["spliced", "verified on the way"])
 @pytest.mark.timeout(120)
 async def test_an_object_that_changes_meanwhile_is_never_spliced(stand_for: StandFactory, *, verified: bool) -> None:
-    """Twenty-five, fifty in the long tests, on each way: the client keeps a correct beginning, and sees that it is no more than that."""
+    """The client keeps a correct beginning, and sees that it is no more than that."""
     dice = random.Random(43)
     async with stand_for(storage_timeout=STALL_SECONDS) as stand:
         entries = [
