@@ -75,15 +75,6 @@ class Scripts:
                 if cursor == 0:
                     break
 
-    async def usage(self, key: str) -> tuple[int, int]:
-        """The members ``downloads`` and ``bytes`` of a hash.
-
-        Raises:
-            RedisError, OSError, TimeoutError: as `run`.
-        """
-        values = await self.call("HMGET", key, "downloads", "bytes")
-        return int(values[0] or 0), int(values[1] or 0)
-
     async def ping(self) -> None:
         """Ask all primaries for a sign of life; one is enough, as the callers whose counters it holds can go on.
 

@@ -22,6 +22,7 @@ from gateway.storage import Stat
 from tests.api.support import PROJECT_ADMIN, call
 from tests.credentials import LINK_SECRET, basic, new_key, new_link, seconds_until, send, shown_key
 from tests.harness import (
+    FAR,
     OUTSIDER,
     SCIENCE,
     SCIENTIST,
@@ -454,18 +455,7 @@ async def test_a_link_accepts_no_licence_and_its_token_is_in_no_answer_and_no_lo
 
 
 async def test_a_redirect_does_not_pass_the_token_on(database: str, redis_url: str, tmp_path: Path) -> None:
-    far = {
-        "name": "far",
-        "plugin": "s3",
-        "tenants": ["*"],
-        "delivery": "redirect",
-        "region": "us-east-1",
-        "endpoint": "http://storage.example.org",
-        "buckets": ["esa"],
-        "access_key_id": "key",
-        "secret_access_key": "secret",
-    }
-    async with linking(database, redis_url, tmp_path, storage=[far]) as gateway:
+    async with linking(database, redis_url, tmp_path, storage=[FAR]) as gateway:
         entry = await gateway.catalogue.described(CONTENT)
         stat = Stat(len(CONTENT), datetime.datetime.now(datetime.UTC), '"tag"')
         await gateway.catalogue.copy(entry, "far", "esa/key", stat)
