@@ -44,6 +44,7 @@ def serve(config_file: Path | None) -> None:
             # What was made until now stays: the garbage collector need not look at it again and again.
             gc.collect()
             gc.freeze()
+            gc.set_threshold(100_000, 50, 100)
             click.echo(f"serving on {base_url}", err=True)
             await until_stopped()
 
