@@ -8,12 +8,12 @@ request does so with `on_disk`, `can_stream` and `can_sign`. Plug-ins are classe
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 import datetime
 import functools
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
+from types import TracebackType
 from typing import Any, Literal, Protocol, Self, cast, runtime_checkable
 
 
@@ -41,18 +41,31 @@ class CopyBrokenError(StorageError):
     """The storage has a copy of the right version and size, but gives bytes that are not those of its checksum."""
 
 
-@contextlib.asynccontextmanager
-async def answering_within(seconds: float) -> AsyncIterator[None]:
+class answering_within:  # noqa: N801 - read as a word of ``async with``
     """Wait for a storage no longer than ``seconds``; a call in a thread goes on, but nobody waits for it.
 
     Raises:
         CopyUnavailableError: it did not answer in time.
     """
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except TimeoutError as error:
-        raise CopyUnavailableError(f"did not answer within {seconds:g} s") from error
+
+    __slots__ = ("_deadline", "_seconds")
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._deadline = asyncio.timeout(seconds)
+
+    async def __aenter__(self) -> None:
+        await self._deadline.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self._deadline.__aexit__(kind, error, trace)
+        except TimeoutError:
+            raise CopyUnavailableError(f"did not answer within {self._seconds:g} s") from error
+        if isinstance(error, TimeoutError):
+            raise CopyUnavailableError(f"did not answer within {self._seconds:g} s") from error
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -212,8 +212,10 @@ def _read_unchanged(number: int, version: str, offset: int, count: int) -> bytes
 
 def _check_unchanged(number: int, version: str) -> None:
     """See that nobody wrote to the open file: what was sent and what will be would be parts of different files."""
-    with _disk_errors(f"descriptor {number}"):
+    try:
         found = os.fstat(number)
+    except OSError as error:
+        raise CopyUnavailableError(f"descriptor {number}: {error.strerror}") from error
     if _version(found) != version:
         raise CopyChangedError("the file was written to while it was read")
 

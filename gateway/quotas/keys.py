@@ -39,7 +39,7 @@ class Keys:
 
     def content(self, account: str, content: str) -> str:
         """Text: one caller's download of one content."""
-        return _contents(self, account) + content
+        return _contents(self.prefix, account) + content
 
     def account(self, account: str) -> str:
         """Hash: the counters of one account."""
@@ -51,7 +51,7 @@ class Keys:
 
     def of_accounts(self, accounts: tuple[str, ...]) -> tuple[str, ...]:
         """`account` and `running` of each, one after the other."""
-        return _of_accounts(self, accounts)
+        return _of_accounts(self.prefix, accounts)
 
     def account_of(self, key: str) -> str:
         """The account that a key of `account` is of."""
@@ -70,10 +70,10 @@ def _prefix(tenant: str, epoch: int) -> str:
 
 
 @functools.lru_cache(maxsize=4096)
-def _contents(keys: Keys, account: str) -> str:
-    return f"{keys.prefix}content:{quote(account, safe='@')}:"
+def _contents(prefix: str, account: str) -> str:
+    return f"{prefix}content:{quote(account, safe='@')}:"
 
 
 @functools.lru_cache(maxsize=4096)
-def _of_accounts(keys: Keys, accounts: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(key for account in accounts for key in (keys.account(account), keys.running(account)))
+def _of_accounts(prefix: str, accounts: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"{prefix}{kind}:{account}" for account in accounts for kind in ("account", "running"))

@@ -197,8 +197,9 @@ class Quotas:
         It returns when Redis has it, or after the first attempt failed; further attempts go on in the background. A
         caller that is cancelled meanwhile stops waiting, the settlement goes on.
         """
-        task = self._in_background(self._settle(lease, delivered=delivered))
-        await asyncio.wait([task], timeout=self._scripts.timeout)
+        attempt: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._in_background(self._settle(lease, attempt, delivered=delivered))
+        await attempt
 
     async def ping(self) -> None:
         """Ask Redis for a sign of life.
@@ -313,22 +314,26 @@ class Quotas:
             await self._loader.load(self._epochs.keys(tenant), missing, int(answer[1]))
         raise CountersClosedError(tenant)
 
-    async def _settle(self, lease: Lease, *, delivered: bool) -> None:
-        if lease.capped:
-            self.capped.end(lease.reservation, lease.sent, delivered=delivered)
-            return
-        if lease.renewal is not None and not lease.renewal.done():
-            lease.renewal.cancel()
-        lease.ending = True
+    async def _settle(self, lease: Lease, attempt: asyncio.Future[None], *, delivered: bool) -> None:
+        """Settle; ``attempt`` is done once that is so, or the first attempt failed."""
         try:
-            await self._finish(lease.reservation, sent=lease.sent, delivered=delivered)
+            if lease.capped:
+                self.capped.end(lease.reservation, lease.sent, delivered=delivered)
+                return
+            if lease.renewal is not None and not lease.renewal.done():
+                lease.renewal.cancel()
+            lease.ending = True
+            await self._finish(lease.reservation, sent=lease.sent, delivered=delivered, attempt=attempt)
         finally:
             self._leases.drop(lease)
+            _done(attempt)
 
     async def _give_back(self, reservation: Reservation) -> None:
         await self._finish(reservation, sent=0, delivered=False)
 
-    async def _finish(self, reservation: Reservation, *, sent: int, delivered: bool) -> None:
+    async def _finish(
+        self, reservation: Reservation, *, sent: int, delivered: bool, attempt: asyncio.Future[None] | None = None
+    ) -> None:
         """Settle, however often it must be tried: until then the lease is charged what it might have sent."""
         arguments = (
             reservation.identifier,
@@ -343,6 +348,8 @@ class Quotas:
             try:
                 await self._calls.run("finish", reservation.tenant, reservation.keys, arguments)
             except UNKNOWN_ERRORS:
+                if attempt is not None:
+                    _done(attempt)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE)
             else:
@@ -371,6 +378,12 @@ class Quotas:
         self._settling.add(task)
         task.add_done_callback(self._settling.discard)
         return task
+
+
+def _done(attempt: asyncio.Future[None]) -> None:
+    """Let whoever waits for it go on, if he still does."""
+    if not attempt.done():
+        attempt.set_result(None)
 
 
 def _unknown() -> GatewayError:
