@@ -42,6 +42,11 @@ async def administrator(request: web.Request, roles: frozenset[str] = PROJECT_AD
     return principal
 
 
+def is_administrator(principal: Principal) -> bool:
+    """Whether he administers his tenant by the credential that he shows."""
+    return principal.role in PROJECT_ADMINS and (principal.scopes is None or "admin" in principal.scopes)
+
+
 async def with_role(request: web.Request, least: str) -> Principal:
     """Who calls, if his role is ``least`` or one above it; a role of the tenant's own counts as its parent.
 
