@@ -6,7 +6,7 @@ import base64
 import binascii
 import dataclasses
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -71,7 +71,7 @@ async def acting_on_all(request: web.Request, query: Collection[str] = ()) -> Ac
 
 def actor_of(request: web.Request, principal: Principal) -> Actor:
     """Whom a change is recorded for."""
-    return Actor(principal.email or principal.subject, request[CLIENT].address, request[REQUEST_ID])
+    return Actor(principal.email or principal.subject, request[CLIENT].address or None, request[REQUEST_ID])
 
 
 def known_query(request: web.Request, known: Collection[str]) -> dict[str, str]:
@@ -92,7 +92,7 @@ def known_query(request: web.Request, known: Collection[str]) -> dict[str, str]:
     return dict(request.query)
 
 
-def limit_of(parameters: dict[str, str], most: int = MOST) -> int:
+def limit_of(parameters: Mapping[str, str], most: int = MOST) -> int:
     """``?limit=``.
 
     Raises:
@@ -136,17 +136,42 @@ def asked_page(request: web.Request) -> tuple[str, int]:
     Raises:
         GatewayError: 400.
     """
-    parameters = dict(request.query)
-    after = cursor_of(parameters["cursor"], str)[0] if "cursor" in parameters else ""
-    return after, limit_of(parameters)
+    after = cursor_of(request.query["cursor"], str)[0] if "cursor" in request.query else ""
+    return after, limit_of(request.query)
+
+
+async def answer_list(
+    request: web.Request,
+    name: str,
+    find: Callable[..., Awaitable[Sequence[T]]],
+    *where: str,
+    told: Callable[[T], object],
+    key: Callable[[T], str],
+) -> web.Response:
+    """A page of a list of the tenant, in order of ``key``.
+
+    Args:
+        request: of an administrator.
+        name: of the member that is the list.
+        find: gives entries; called with the database, the tenant, ``where``, ``after`` and ``limit``.
+        where: what the list is of.
+        told: an entry as JSON.
+        key: of an entry.
+
+    Raises:
+        GatewayError: as `acting`, `asked_page` and ``find``.
+    """
+    work, (after, limit) = await acting(request, LISTING), asked_page(request)
+    found = await find(work.database, work.tenant, *where, after=after, limit=limit + 1)
+    return answer_page(name, found, limit, told, lambda one: [key(one)])
 
 
 def answer_page(
-    name: str, found: Sequence[T], limit: int, told: Callable[[T], object], key: Callable[[T], str]
+    name: str, found: Sequence[T], limit: int, told: Callable[[T], object], place: Callable[[T], Sequence[str | int]]
 ) -> web.Response:
     """A page of what was found, which is one more than ``limit`` if more follow."""
     kept = found[:limit]
-    following = cursor_text([key(kept[-1])]) if len(found) > limit else None
+    following = cursor_text(place(kept[-1])) if len(found) > limit else None
     return answer({name: [told(one) for one in kept], "next": following})
 
 

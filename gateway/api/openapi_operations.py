@@ -62,15 +62,19 @@ OPERATIONS: Mapping[Family, Mapping[tuple[str, str], Operation]] = {
             refusals=CHANGED,
         ),
         ("GET", "/quota/rules"): Operation(
-            "All rules of quota", "administrator", query=("subject", "name"), answer="Rules", refusals=CHANGED
+            "All rules of quota",
+            "administrator",
+            query=("subject", "name", "limit", "cursor", "tenant"),
+            answer="Rules",
+            refusals=CHANGED,
         ),
         ("PUT", "/quota/rules"): Operation(
-            "Write a rule", "administrator", body="Rule", answer="Rule", refusals=CHANGED
+            "Write a rule", "administrator", query=("tenant",), body="Rule", answer="Rule", refusals=CHANGED
         ),
         ("DELETE", "/quota/rules"): Operation(
             "Delete a rule",
             "administrator",
-            query=("subject", "name", "shared", "metric", "period"),
+            query=("subject", "name", "shared", "metric", "period", "tenant"),
             statuses=GONE,
             refusals=CHANGED,
         ),

@@ -132,7 +132,7 @@ SCHEMAS: Json = {
     "Setting": _object({"value": _LIMIT}, {"name": _TEXT, "description": _TEXT, "defaultValue": _LIMIT}),
     "Settings": _list(_ref("Setting")),
     "Rule": _object(_RULE_KEY, _RULE_MORE),
-    "Rules": _list(_ref("Rule")),
+    "Rules": _page("rules", _ref("Rule")),
     "Usage": _object(
         {
             "account": _TEXT,
