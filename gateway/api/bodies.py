@@ -37,6 +37,8 @@ async def read_json(request: web.Request) -> Any:
             body = await request.read()
     except TimeoutError as error:
         raise GatewayError(HTTPStatus.REQUEST_TIMEOUT, "The body did not come in time.") from error
+    except web.RequestPayloadError as error:
+        raise bad("The body is not encoded as its fields say.") from error
     try:
         return json.loads(body.decode(), object_pairs_hook=_unique, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:

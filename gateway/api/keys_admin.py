@@ -12,7 +12,7 @@ from aiohttp import web
 
 from gateway.administration import keys
 from gateway.administration.keys import NewKey
-from gateway.api.admin import Acting, acting, actor_of
+from gateway.api.admin import Acting, acting, actor_of, no_content
 from gateway.api.bodies import answer, bad, email, members, read_json, text
 from gateway.api.callers import caller, forbidden
 from gateway.api.keys import DATABASE
@@ -30,24 +30,24 @@ MOST_NAME = 1024
 """Bytes of the name of a group, role or user."""
 MOST_NETWORKS = 100
 
-_OPTIONAL = ("role", "groups", "scopes", "networks", "expires")
+_OPTIONAL = ("scopes", "networks", "expires")
 
 
 async def get_own(request: web.Request) -> web.Response:
-    """``GET /me/keys``: the caller's keys, revoked ones, too; the newest come first."""
+    """``GET /me/keys``: the caller's keys; the newest come first, revoked ones last."""
     principal = await _owner(request)
     found = await keys.list_keys(request.app[DATABASE], principal.tenant, principal.email)
     return answer([key.told() for key in found])
 
 
 async def post_own(request: web.Request) -> web.Response:
-    """``POST /me/keys``: makes a key for the caller, with his role and groups or less. Its text is told once, here."""
+    """``POST /me/keys``: makes a key for the caller, with his role and groups. Its text is told once, here.
+
+    No more, which he has not; and no less, as they limit him, too.
+    """
     principal = await _owner(request)
     body = members(await read_json(request), ("label",), _OPTIONAL)
-    groups = _groups(body["groups"]) if "groups" in body else principal.groups
-    if not set(groups) <= set(principal.groups):
-        raise forbidden("A key cannot have groups that its maker's token lacks.")
-    new = _new(body, principal.subject, str(principal.email), principal.role, groups)
+    new = _new(body, principal.subject, str(principal.email), principal.role, principal.groups)
     return await _create(_work(request, principal), new, principal.role)
 
 
@@ -58,7 +58,7 @@ async def delete_own(request: web.Request) -> web.Response:
 
 
 async def get_all(request: web.Request) -> web.Response:
-    """``GET /admin/keys``, of which ``?email=…`` picks those of one user; the newest come first, at most a thousand."""
+    """``GET /admin/keys``, of which ``?email=…`` picks those of one user; in the same order, at most a thousand."""
     work = await acting(request, ("email",))
     of = email(request.query["email"]) if "email" in request.query else None
     found = await keys.list_keys(work.database, work.tenant, of)
@@ -71,10 +71,10 @@ async def post_any(request: web.Request) -> web.Response:
     principal = request[PRINCIPAL]
     if principal.credential == "api key":
         raise forbidden("An API key cannot make another.")
-    body = members(await read_json(request), ("label", "email"), ("subject", *_OPTIONAL))
+    body = members(await read_json(request), ("label", "email"), ("subject", "role", "groups", *_OPTIONAL))
     who = email(body["email"])
-    subject, groups = _name(body.get("subject", who), "subject"), _groups(body.get("groups", []))
-    new = _new(body, subject, who, "REGISTERED_USER", groups)
+    subject, role = _name(body.get("subject", who), "subject"), _name(body.get("role", "REGISTERED_USER"), "role")
+    new = _new(body, subject, who, role, _groups(body.get("groups", [])))
     return await _create(work, new, principal.role)
 
 
@@ -116,7 +116,9 @@ def end(value: Any, name: str) -> datetime.datetime:
     try:
         when = datetime.datetime.fromisoformat(text(value, name))
         is_to_come = when > datetime.datetime.now(datetime.UTC)
-    except (ValueError, TypeError) as error:
+        # What lies beyond the year 9999 there cannot be told.
+        when = when.astimezone(datetime.UTC)
+    except (ValueError, TypeError, OverflowError) as error:
         raise bad(f"{name!r} must be a time like '2030-12-31T23:59:59Z'.") from error
     if not is_to_come:
         raise bad(f"{name!r} is over.")
@@ -143,7 +145,7 @@ async def _create(work: Acting, new: NewKey, creator_role: str) -> web.Response:
 
 async def _revoke(request: web.Request, work: Acting, owner: str | None) -> web.Response:
     await keys.revoke(work.database, work.actor, work.tenant, request.match_info["id"], owner)
-    return web.Response(status=HTTPStatus.NO_CONTENT, headers={"Cache-Control": "no-store"})
+    return no_content()
 
 
 def _new(body: Mapping[str, Any], subject: str, of: str, role: str, groups: tuple[str, ...]) -> NewKey:
@@ -157,7 +159,7 @@ def _new(body: Mapping[str, Any], subject: str, of: str, role: str, groups: tupl
         label=label,
         subject=subject,
         email=of,
-        role=_name(body.get("role", role), "role"),
+        role=role,
         groups=groups,
         scopes=_scopes(body.get("scopes", ["download"])),
         networks=networks,

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
-
 from aiohttp import web
 
-from gateway.api.admin import actor_of
+from gateway.api.admin import actor_of, no_content
 from gateway.api.bodies import answer
 from gateway.api.callers import caller, forbidden, with_role
 from gateway.api.keys import DATABASE, DOWNLOADS
@@ -37,7 +35,7 @@ async def reset_license(request: web.Request) -> web.Response:
     """``PUT /license/reset``: a new version of the tenant's licence, so that everyone is asked again. 204."""
     principal = await with_role(request, "ADMIN")
     await licences.reset(request.app[DATABASE], principal.tenant, actor_of(request, principal))
-    return web.Response(status=HTTPStatus.NO_CONTENT, headers={"Cache-Control": "no-store"})
+    return no_content()
 
 
 async def get_collection_license(request: web.Request) -> web.Response:

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from gateway.administration import links
 from gateway.administration.keys import time_of
-from gateway.api.admin import actor_of
+from gateway.api.admin import actor_of, no_content
 from gateway.api.bodies import answer, bad, integer, members, read_json, text
 from gateway.api.callers import caller, is_administrator
 from gateway.api.keys import DATABASE, DOWNLOADS
@@ -95,7 +95,7 @@ async def delete_link(request: web.Request) -> web.Response:
     of = None if is_administrator(principal) else principal.email
     actor = actor_of(request, principal)
     await links.revoke_link(request.app[DATABASE], actor, principal.tenant, request.match_info["id"], of)
-    return web.Response(status=HTTPStatus.NO_CONTENT, headers={"Cache-Control": "no-store"})
+    return no_content()
 
 
 def routes() -> list[web.RouteDef]:

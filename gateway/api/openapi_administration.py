@@ -159,7 +159,7 @@ ADMINISTRATION: Mapping[tuple[str, str], Operation] = {
         query=("email", "tenant"),
         answer="Keys",
         refusals=CHANGED,
-        text="At most a thousand. Revoked ones, too.",
+        text="At most a thousand. Revoked ones come last.",
     ),
     ("POST", "/admin/keys"): Operation(
         "Make an API key for a user of the tenant",

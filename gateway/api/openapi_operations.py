@@ -134,7 +134,7 @@ OPERATIONS: Mapping[Family, Mapping[tuple[str, str], Operation]] = {
             "Every limit of the caller, and what is used", scope="quota", answer="Usage", refusals=SEEN
         ),
         ("GET", "/me/keys"): Operation(
-            "API keys of the caller, the newest first", "user", answer="Keys", text="Revoked ones, too."
+            "API keys of the caller, the newest first", "user", answer="Keys", text="Revoked ones come last."
         ),
         ("POST", "/me/keys"): Operation(
             "Make an API key",
@@ -143,7 +143,7 @@ OPERATIONS: Mapping[Family, Mapping[tuple[str, str], Operation]] = {
             answer="NewKey",
             statuses=(201,),
             refusals=(404, 409, 503),
-            text="With the caller's role and groups, or less. `key` is told once, here.",
+            text="With the caller's role and groups. `key` is told once, here.",
         ),
         ("DELETE", "/me/keys/{id}"): Operation("Revoke an API key", "user", statuses=GONE, refusals=SEEN),
         ("POST", "/links"): Operation(
