@@ -28,8 +28,10 @@ STREAM_SECONDS = 3600.0
 PIECE_SECONDS = 30.0
 """That a client may take for one piece of a stream."""
 
-_FORMULA = re.compile(r"[=+\-@\t\r\n]")
-"""What begins a cell that a spreadsheet would run (OWASP, CSV injection)."""
+_BEGINS = r"=+\-@\uff1d\uff0b\uff0d\uff20"
+_FORMULA = re.compile(rf'\A(?=[{_BEGINS}\t\r\n])|(?<=[,;\t\r\n"])(?=[{_BEGINS}])')
+"""Before what begins a cell that a spreadsheet would run (OWASP, CSV injection): in its locale a cell may begin behind
+another separator than ours, quoted or not."""
 _SPECIAL = re.compile(r'[";\r\n]')
 
 
@@ -132,8 +134,7 @@ def cell(value: object) -> str:
     if isinstance(value, int | float):
         return str(value)
     text = value if isinstance(value, str) else json.dumps(value)
-    if _FORMULA.match(text):
-        text = f"'{text}"
+    text = _FORMULA.sub("'", text)
     return '"' + text.replace('"', '""') + '"' if _SPECIAL.search(text) else text
 
 

@@ -237,7 +237,7 @@ def _json_object(text: str | None) -> dict[str, Any] | None:
         return None
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise click.BadParameter("it must be a JSON object", param_hint="--policy-options")

@@ -1,4 +1,4 @@
-"""What the commands of ``gateway admin`` have in common."""
+"""What the commands that administer have in common."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def run(config_file: Path | None, work: Callable[[Database, Actor], Awaitable[T]
     from gateway.errors import GatewayError  # noqa: PLC0415
 
     async def connected() -> T:
-        async with gateway.db.connect(load(config_file).database, ()) as database:
+        settings = load(config_file).database.model_copy(update={"pool_size": 1})
+        async with gateway.db.connect(settings, ()) as database:
             return await work(database, Actor("command line"))
 
     with plain_errors():

@@ -19,7 +19,7 @@ from gateway.app import create_app
 from tests.api.matrix import Row, rows
 from tests.api.stage import Answer, Stage, running_stage
 from tests.harness import config_for
-from tests.identity.test_sessions import ORIGIN
+from tests.identity.browser import ORIGIN
 
 PUBLIC = {"/health", "/health/ready", "/health/live", "/api", "/login", "/login/callback", "/logout"}
 
