@@ -20,6 +20,10 @@ from gateway.text import is_storable
 MOST_KEYS = 100
 """That one user has in a tenant at a time."""
 MOST_LISTED = 1000
+Place = tuple[bool | None, datetime.datetime | None, str]
+"""Of a key in a list: whether it is revoked, when it was made, its id."""
+FIRST: Place = (None, None, "")
+"""Before all of them."""
 
 _RECORDED = ("label", "email", "role", "groups", "scopes", "networks", "expires")
 """Of a new key."""
@@ -40,8 +44,9 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) RETURNING {_COLUMNS}"
 
 _LIST = f"""
 SELECT {_COLUMNS} FROM api_keys k JOIN tenants t USING (tenant_id)
-WHERE t.name = $1 AND ($2::text IS NULL OR k.email = $2)
-ORDER BY k.revoked_at IS NOT NULL, k.created_at DESC, k.key_id LIMIT {MOST_LISTED}"""  # noqa: S608 - as above
+WHERE t.name = $1 AND ($2::text IS NULL OR k.email = $2) AND ($3::boolean IS NULL
+    OR (k.revoked_at IS NOT NULL) > $3 OR (k.revoked_at IS NOT NULL) = $3 AND (k.created_at, k.key_id) < ($4, $5))
+ORDER BY k.revoked_at IS NOT NULL, k.created_at DESC, k.key_id DESC LIMIT $6"""  # noqa: S608 - as above
 
 _FIND = """
 SELECT revoked_at IS NOT NULL AS revoked FROM api_keys
@@ -80,6 +85,11 @@ class ApiKey:
     expires: datetime.datetime | None
     last_used: datetime.datetime | None
     revoked: datetime.datetime | None
+
+    @property
+    def place(self) -> Place:
+        """In a list."""
+        return self.revoked is not None, self.created, self.key_id
 
     def told(self) -> dict[str, object]:
         """As JSON."""
@@ -145,15 +155,17 @@ async def create(
     return key, whole_key(key.key_id, secret)
 
 
-async def list_keys(database: Database, tenant: str, email: str | None = None) -> list[ApiKey]:
-    """Keys of a tenant, of one user where ``email`` is given: good ones before revoked ones, each the newest first.
+async def list_keys(
+    database: Database, tenant: str, email: str | None = None, *, after: Place = FIRST, limit: int = MOST_LISTED
+) -> list[ApiKey]:
+    """At most ``limit`` keys of a tenant, of one user where ``email`` is given, that come after ``after``.
 
-    `MOST_LISTED` of them, so that of a user none is missing that is good.
+    Good ones come before revoked ones, so that of a user none is missing that is good; each the newest first.
 
     Raises:
         GatewayError: 503.
     """
-    return [ApiKey(*row) for row in await database.fetch(_LIST, tenant, email)]
+    return [ApiKey(*row) for row in await database.fetch(_LIST, tenant, email, *after, limit)]
 
 
 async def revoke(database: Database, actor: Actor, tenant: str, key_id: str, email: str | None = None) -> None:

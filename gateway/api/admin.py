@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import dataclasses
+import datetime
 import json
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from http import HTTPStatus
@@ -14,7 +15,7 @@ from aiohttp import web
 
 from gateway.administration.changes import Actor
 from gateway.administration.work import Outcome, no_tenant
-from gateway.api.bodies import answer, bad
+from gateway.api.bodies import answer, bad, instant
 from gateway.api.callers import administrator
 from gateway.api.keys import DATABASE
 from gateway.db import Database
@@ -124,6 +125,18 @@ def cursor_of(text: str, *kinds: type) -> Any:
     if not all(is_storable(value) for value in place if isinstance(value, str)):
         raise bad("'cursor' is none that was given out here.")
     return place
+
+
+def cursor_time(text: str) -> datetime.datetime:
+    """A time in a cursor.
+
+    Raises:
+        GatewayError: 400.
+    """
+    found = instant(text)
+    if found is None:
+        raise bad("'cursor' is none that was given out here.")
+    return found
 
 
 LISTING = ("limit", "cursor")

@@ -11,9 +11,19 @@ from typing import Any, cast
 from aiohttp import web
 
 from gateway.administration import keys
-from gateway.administration.keys import NewKey
-from gateway.api.admin import Acting, acting, actor_of, no_content
-from gateway.api.bodies import answer, bad, email, members, read_json, text
+from gateway.administration.keys import FIRST, ApiKey, NewKey, Place
+from gateway.api.admin import (
+    LISTING,
+    Acting,
+    acting,
+    actor_of,
+    answer_page,
+    cursor_of,
+    cursor_time,
+    limit_of,
+    no_content,
+)
+from gateway.api.bodies import answer, bad, email, instant, members, read_json, text
 from gateway.api.callers import caller, forbidden
 from gateway.api.keys import DATABASE
 from gateway.downloads import PRINCIPAL
@@ -58,11 +68,11 @@ async def delete_own(request: web.Request) -> web.Response:
 
 
 async def get_all(request: web.Request) -> web.Response:
-    """``GET /admin/keys``, of which ``?email=…`` picks those of one user; in the same order, at most a thousand."""
-    work = await acting(request, ("email",))
-    of = email(request.query["email"]) if "email" in request.query else None
-    found = await keys.list_keys(work.database, work.tenant, of)
-    return answer([key.told() for key in found])
+    """``GET /admin/keys``, of which ``?email=…`` picks those of one user; in the same order."""
+    work, query = await acting(request, ("email", *LISTING)), request.query
+    of, limit = email(query["email"]) if "email" in query else None, limit_of(query)
+    found = await keys.list_keys(work.database, work.tenant, of, after=_after(query), limit=limit + 1)
+    return answer_page("keys", found, limit, ApiKey.told, _place)
 
 
 async def post_any(request: web.Request) -> web.Response:
@@ -113,14 +123,10 @@ def end(value: Any, name: str) -> datetime.datetime:
     Raises:
         GatewayError: 400.
     """
-    try:
-        when = datetime.datetime.fromisoformat(text(value, name))
-        is_to_come = when > datetime.datetime.now(datetime.UTC)
-        # What lies beyond the year 9999 there cannot be told.
-        when = when.astimezone(datetime.UTC)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise bad(f"{name!r} must be a time like '2030-12-31T23:59:59Z'.") from error
-    if not is_to_come:
+    when = instant(text(value, name))
+    if when is None:
+        raise bad(f"{name!r} must be a time like '2030-12-31T23:59:59Z'.")
+    if when <= datetime.datetime.now(datetime.UTC):
         raise bad(f"{name!r} is over.")
     return when
 
@@ -131,6 +137,17 @@ async def _owner(request: web.Request) -> Principal:
     if principal.is_anonymous:
         raise unauthorized("keys belong to users: show a bearer token")
     return principal
+
+
+def _place(key: ApiKey) -> tuple[bool, str, str]:
+    return key.revoked is not None, key.created.isoformat(), key.key_id
+
+
+def _after(query: Mapping[str, str]) -> Place:
+    if "cursor" not in query:
+        return FIRST
+    revoked, created, key_id = cursor_of(query["cursor"], bool, str, str)
+    return revoked, cursor_time(created), key_id
 
 
 def _work(request: web.Request, principal: Principal) -> Acting:

@@ -90,10 +90,10 @@ ADMINISTRATION: Mapping[tuple[str, str], Operation] = {
     ("GET", "/admin/keys"): Operation(
         "API keys of the tenant, the newest first",
         "administrator",
-        query=("email", "tenant"),
-        answer="Keys",
+        query=("email", "limit", "cursor", *_OF_TENANT),
+        answer="KeysOfTenant",
         refusals=CHANGED,
-        text="At most a thousand. Revoked ones come last.",
+        text="Revoked ones come last.",
     ),
     ("POST", "/admin/keys"): Operation(
         "Make an API key for a user of the tenant",

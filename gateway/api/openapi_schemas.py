@@ -164,6 +164,7 @@ SCHEMAS: Json = {
     ),
     "Key": _object(_KEY),
     "Keys": _list(_ref("Key")),
+    "KeysOfTenant": _page("keys", _ref("Key")),
     "NewKey": _object({**_KEY, "key": {**_TEXT, "description": "What is shown; nobody can tell it again."}}),
     "OwnKeyIn": _object({"label": _LABEL}, _KEY_MORE),
     "KeyIn": _object(

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
-from gateway.commands.admin_shared import TENANT, run
+from gateway.commands.admin_shared import TENANT, everything, run
 from gateway.commands.shared import CONFIG
 from gateway.identity.principal import SCOPES
 from gateway.text import one_line
 
 if TYPE_CHECKING:
+    from gateway.administration.changes import Actor
+    from gateway.db import Database
     from gateway.http.forwarded import Network
     from gateway.identity.principal import Scope
 
@@ -84,13 +86,20 @@ def create(
 @click.option("--email", help="Of this user alone.")
 def list_(*, config_file: Path | None, tenant: str, email: str | None) -> None:
     """List keys, the newest first, revoked ones last."""
-    from gateway.administration.keys import list_keys, time_of  # noqa: PLC0415 - as above
+    from gateway.administration.keys import FIRST, list_keys, time_of  # noqa: PLC0415 - as above
 
-    for key in run(config_file, lambda database, _: list_keys(database, tenant, email)):
-        state = f"revoked {time_of(key.revoked)}" if key.revoked else f"expires {time_of(key.expires) or 'never'}"
-        used = f"last used {time_of(key.last_used) or 'never'}"
-        scopes = ",".join(key.scopes)
-        click.echo(one_line(f"{key.key_id}  {key.email}  {key.role}  {scopes}  {state}, {used}  {key.label!r}"))
+    async def work(database: Database, _: Actor) -> None:
+        async for key in everything(
+            lambda after, limit: list_keys(database, tenant, email, after=after, limit=limit),
+            lambda key: key.place,
+            FIRST,
+        ):
+            state = f"revoked {time_of(key.revoked)}" if key.revoked else f"expires {time_of(key.expires) or 'never'}"
+            used = f"last used {time_of(key.last_used) or 'never'}"
+            scopes = ",".join(key.scopes)
+            click.echo(one_line(f"{key.key_id}  {key.email}  {key.role}  {scopes}  {state}, {used}  {key.label!r}"))
+
+    run(config_file, work)
 
 
 @keys.command()

@@ -9,6 +9,7 @@ from typing import Any, cast
 import pytest
 
 from gateway.administration import keys
+from gateway.api.admin import cursor_text
 from gateway.quotas.limits import Rule, Subject
 from tests.api.support import EXPLOIT, INSTANCE_ADMIN, PLAIN_ADMIN, PROJECT_ADMIN, USER, call
 from tests.credentials import new_key, seconds_until, send, shown_key
@@ -66,7 +67,7 @@ async def test_a_key_of_another_is_as_good_as_missing(gateway: RunningGateway) -
         ("/admin/keys/x%00y", PROJECT_ADMIN),
     ):
         assert await send(gateway, "DELETE", path, bearer(who)) == missing, (path, who)
-    assert await call(gateway, "GET", "/admin/keys", FOREIGN_ADMIN) == (200, [])
+    assert await call(gateway, "GET", "/admin/keys", FOREIGN_ADMIN) == (200, {"keys": [], "next": None})
     assert await call(gateway, "GET", "/me/keys", FOREIGN_USER) == (200, [])
     assert (await call(gateway, "GET", "/me/keys", USER))[1][0]["revoked"] is None
 
@@ -92,10 +93,11 @@ async def test_administrators_make_see_and_revoke_the_keys_of_their_tenant(gatew
     own = await new_key(gateway, USER)
     for admin in (PROJECT_ADMIN, INSTANCE_ADMIN):
         _, found = await call(gateway, "GET", "/admin/keys", admin)
-        assert [key["id"] for key in found] == [own["id"], made["id"]]
+        assert [key["id"] for key in found["keys"]] == [own["id"], made["id"]]
         _, found = await call(gateway, "GET", f"/admin/keys?email={USER.email}", admin)
-        assert [key["id"] for key in found] == [own["id"]]
-    assert await call(gateway, "GET", "/admin/keys?email=nobody@example.org", PROJECT_ADMIN) == (200, [])
+        assert [key["id"] for key in found["keys"]] == [own["id"]]
+    _, found = await call(gateway, "GET", "/admin/keys?email=nobody@example.org", PROJECT_ADMIN)
+    assert found == {"keys": [], "next": None}
     assert await call(gateway, "DELETE", f"/admin/keys/{own['id']}", PROJECT_ADMIN) == (204, None)
     assert (await call(gateway, "GET", "/me/keys", USER))[1][0]["revoked"] is not None
 
@@ -278,6 +280,14 @@ async def test_keys_that_were_revoked_hide_none_that_are_good(gateway: RunningGa
     gone = [await new_key(gateway, USER) for _ in range(3)]
     for key in gone:
         await call(gateway, "DELETE", f"/me/keys/{key['id']}", USER)
-    for path, who in (("/me/keys", USER), ("/admin/keys", PROJECT_ADMIN)):
-        _, found = await call(gateway, "GET", path, who)
-        assert [key["id"] for key in found] == [good["id"], *(key["id"] for key in gone[::-1])]
+    expected = [good["id"], *(key["id"] for key in gone[::-1])]
+    assert [key["id"] for key in (await call(gateway, "GET", "/me/keys", USER))[1]] == expected
+    found: list[str] = []
+    query = ""
+    for _ in range(2):
+        _, page = await call(gateway, "GET", f"/admin/keys?limit=2{query}", PROJECT_ADMIN)
+        found += [key["id"] for key in page["keys"]]
+        query = f"&cursor={page['next']}"
+    assert (found, page["next"]) == (expected, None)
+    for cursor in ("x", cursor_text([True, "yesterday", "x"]), cursor_text([1, "2026-11-21T00:00:00Z", "x"])):
+        assert (await call(gateway, "GET", f"/admin/keys?cursor={cursor}", PROJECT_ADMIN))[0] == 400
