@@ -338,6 +338,7 @@ CREATE TABLE IF NOT EXISTS link_keys (
 );
 CREATE UNIQUE INDEX IF NOT EXISTS link_keys_in_use ON link_keys (tenant_id, email, api_key) NULLS NOT DISTINCT
     WHERE revoked_at IS NULL;
+CREATE INDEX IF NOT EXISTS link_keys_by_api_key ON link_keys (api_key) WHERE api_key IS NOT NULL;
 CREATE OR REPLACE TRIGGER link_keys_changed AFTER DELETE OR UPDATE ON link_keys
     FOR EACH ROW EXECUTE FUNCTION notify_gateway('link_keys', 'key_id');
 

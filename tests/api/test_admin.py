@@ -11,7 +11,7 @@ import pytest
 
 from gateway.administration.tenants import CONTENT
 from gateway.administration.work import MOST_NAME
-from tests.api.support import INSTANCE_ADMIN, PLAIN_ADMIN, PROJECT_ADMIN, SCOPE, USER, ask, call
+from tests.api.support import INSTANCE_ADMIN, PLAIN_ADMIN, PROJECT_ADMIN, SCOPE, USER, ask, call, nested
 from tests.harness import OUTSIDER, SCIENTIST, RunningGateway, bearer, principal
 
 OTHER_ADMIN = principal("project", role="PROJECT_ADMIN", tenant="other")
@@ -217,14 +217,6 @@ async def test_roles_are_made_changed_and_deleted(gateway: RunningGateway) -> No
     await expect(gateway, 404, "DELETE", "/admin/roles/PI")
     for name, parent in (("ADMIN", "PUBLIC"), ("PI", "PROJECT_ADMIN"), ("PI", "INSTANCE_ADMIN"), ("PI", "PI")):
         await expect(gateway, 400, "PUT", f"/admin/roles/{name}", {"parent": parent})
-
-
-def nested(depth: int) -> dict[str, Any]:
-    """Objects in objects, so deep."""
-    value: dict[str, Any] = {}
-    for _ in range(depth):
-        value = {"deeper": value}
-    return value
 
 
 def bad_bodies() -> Iterable[tuple[str, str, object, str]]:
