@@ -85,7 +85,7 @@ def known_query(request: web.Request, known: Collection[str]) -> dict[str, str]:
     """
     for name in request.query:
         if name not in known:
-            raise bad(f"The query has {name!r}; it may have {', '.join(sorted(known))}.")
+            raise bad(f"The query has {name!r}; it may have {', '.join(sorted(known)) or 'nothing'}.")
         if len(request.query.getall(name)) > 1:
             raise bad(f"The query has {name!r} twice.")
         if not is_storable(request.query[name]):

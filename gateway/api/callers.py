@@ -42,9 +42,9 @@ async def administrator(request: web.Request, roles: frozenset[str] = PROJECT_AD
     return principal
 
 
-def is_administrator(principal: Principal) -> bool:
-    """Whether he administers his tenant by the credential that he shows."""
-    return principal.role in PROJECT_ADMINS and (principal.scopes is None or "admin" in principal.scopes)
+def is_administrator(principal: Principal, roles: frozenset[str] = PROJECT_ADMINS) -> bool:
+    """Whether his role is one of ``roles``, and the credential that he shows is good for the scope ``admin``."""
+    return principal.role in roles and (principal.scopes is None or "admin" in principal.scopes)
 
 
 async def with_role(request: web.Request, least: str) -> Principal:

@@ -13,6 +13,7 @@ from gateway.api import bodies
 from gateway.identity.principal import Principal
 from gateway.quotas.limits import Rule, Subject
 from tests.api.support import EXPLOIT, INSTANCE_ADMIN, PLAIN_ADMIN, PROJECT_ADMIN, SCOPE, USER, ask, call
+from tests.credentials import new_key, send, shown_key
 from tests.harness import RunningGateway, bearer, config_for, principal, running_gateway
 
 LIMITS = {"email": "a@example.org", "maxQuota": 5, "rateLimit": 2}
@@ -316,3 +317,11 @@ async def test_it_lies_below_the_prefix_of_regards(database: str, redis_url: str
             assert (await call(gateway, "GET", path, USER))[0] == 404
         status, told = await call(gateway, "GET", "/api/v1/rs-catalog/settings", USER)
         assert (status, list(told)) == (403, ["messages"])
+
+
+async def test_a_key_tells_limits_of_others_only_if_it_may_administer(gateway: RunningGateway) -> None:
+    await gateway.catalogue.tenant()
+    for scopes, status in ((["quota"], 403), (["quota", "admin"], 200)):
+        shown = shown_key((await new_key(gateway, PLAIN_ADMIN, scopes=scopes))["key"])
+        assert (await send(gateway, "GET", f"/quotas?user_email={USER.email}", shown))[0] == status
+        assert (await send(gateway, "GET", f"/quotas?user_email={PLAIN_ADMIN.email}", shown))[0] == 200
