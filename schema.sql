@@ -326,16 +326,19 @@ CREATE OR REPLACE TRIGGER api_keys_changed
     FOR EACH ROW EXECUTE FUNCTION notify_gateway('api_keys', 'key_id');
 
 -- Signed download links: what they are signed with is derived from the secret of the configuration and the key_id. Each
--- user has a key of his own, made with his first link. When it is revoked all links that it signed are, and the next
--- link has a new one.
+-- user has a key of his own, and so has each of his API keys that makes links; it is made with the first. When it is
+-- revoked all links that it signed are, and the next link has a new one. Links that an API key made end with that.
 CREATE TABLE IF NOT EXISTS link_keys (
     key_id      text PRIMARY KEY CHECK (key_id ~ '^[0-9A-Za-z]{12}$'),
     tenant_id   integer NOT NULL REFERENCES tenants ON DELETE CASCADE,
     email       text NOT NULL CHECK (email <> ''),
+    api_key     text REFERENCES api_keys ON DELETE CASCADE,  -- NULL: of links that the user made in person
     created_at  timestamptz NOT NULL DEFAULT now(),
     revoked_at  timestamptz
 );
-CREATE UNIQUE INDEX IF NOT EXISTS link_keys_in_use ON link_keys (tenant_id, email) WHERE revoked_at IS NULL;
+CREATE UNIQUE INDEX IF NOT EXISTS link_keys_in_use ON link_keys (tenant_id, email, api_key) NULLS NOT DISTINCT
+    WHERE revoked_at IS NULL;
+CREATE INDEX IF NOT EXISTS link_keys_by_api_key ON link_keys (api_key) WHERE api_key IS NOT NULL;
 CREATE OR REPLACE TRIGGER link_keys_changed AFTER DELETE OR UPDATE ON link_keys
     FOR EACH ROW EXECUTE FUNCTION notify_gateway('link_keys', 'key_id');
 

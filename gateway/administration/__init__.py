@@ -1,1 +1,1 @@
-"""What administrators change: tenants, groups, rights, licences, keys; and the record of it."""
+"""What administrators change: tenants, groups, rights, roles, licences, keys, links; and the record of it."""

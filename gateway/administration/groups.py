@@ -18,10 +18,9 @@ _ONE = f"{_GROUPS} AND name = $2"
 _PUT = """
 INSERT INTO groups (tenant_id, name, is_public) VALUES ($1, $2, $3)
 ON CONFLICT (tenant_id, name) DO UPDATE SET is_public = $3 WHERE groups.is_public <> $3 RETURNING xmax = 0"""
+_ID = "SELECT group_id FROM groups WHERE tenant_id = $1 AND name = $2"
 _MEMBERS = """
-SELECT email FROM group_members
-WHERE group_id = (SELECT group_id FROM groups WHERE tenant_id = $1 AND name = $2) AND email COLLATE "C" > $3
-ORDER BY email COLLATE "C" LIMIT $4"""
+SELECT email FROM group_members WHERE group_id = $1 AND email COLLATE "C" > $2 ORDER BY email COLLATE "C" LIMIT $3"""
 _ADD = """
 INSERT INTO group_members (group_id, email) SELECT $1, unnest($2::text[]) ON CONFLICT DO NOTHING RETURNING email"""
 _REMOVE = "DELETE FROM group_members WHERE group_id = $1 AND email = $2 RETURNING true"
@@ -91,9 +90,11 @@ async def members(database: Database, tenant: str, name: str, *, after: str = ""
     Raises:
         GatewayError: 404 no such tenant or group; 503.
     """
-    await group(database, tenant, name)
     tenant_id = await tenant_id_of(database, tenant)
-    return [row["email"] for row in await database.fetch(_MEMBERS, tenant_id, name, after, limit)]
+    found = await database.fetch(_ID, tenant_id, name) if is_storable(name) else []
+    if not found:
+        raise _no_group(name)
+    return [row["email"] for row in await database.fetch(_MEMBERS, found[0]["group_id"], after, limit)]
 
 
 async def add_members(database: Database, tenant: str, name: str, emails: Iterable[str], actor: Actor) -> list[str]:
@@ -143,8 +144,7 @@ async def group_id_of(work: Work, name: str, lock: Lock = "FOR KEY SHARE") -> in
     Raises:
         GatewayError: 404.
     """
-    statement = f"SELECT group_id FROM groups WHERE tenant_id = $1 AND name = $2 {lock}"  # noqa: S608 - one of three
-    found = await work.connection.fetchval(statement, work.tenant_id, name) if is_storable(name) else None
+    found = await work.connection.fetchval(f"{_ID} {lock}", work.tenant_id, name) if is_storable(name) else None
     if found is None:
         raise _no_group(name)
     identifier: int = found

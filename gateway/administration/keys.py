@@ -4,45 +4,53 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from http import HTTPStatus
 
-from gateway.administration.changes import Actor, Change, record
-from gateway.db import Connection, Database
+from gateway.administration.changes import Actor
+from gateway.administration.work import Work, changing, conflict, missing, unacceptable
+from gateway.db import Database
 from gateway.errors import GatewayError
 from gateway.http.forwarded import Network
 from gateway.identity.api_keys import digest_of, new_id, new_secret, whole_key
 from gateway.identity.principal import Scope
-from gateway.rights.roles import HIERARCHY
+from gateway.rights.roles import HIERARCHY, is_at_least
 from gateway.text import is_storable
 
 MOST_KEYS = 100
 """That one user has in a tenant at a time."""
 MOST_LISTED = 1000
+Place = tuple[bool | None, datetime.datetime | None, str]
+"""Of a key in a list: whether it is revoked, when it was made, its id."""
+FIRST: Place = (None, None, "")
+"""Before all of them."""
+
+_RECORDED = ("label", "email", "role", "groups", "scopes", "networks", "expires")
+"""Of a new key."""
 
 _COLUMNS = """k.key_id, k.label, k.subject, k.email, k.role, k.groups, k.scopes, k.networks, k.created_at, k.created_by,
 k.expires_at, k.last_used_at, k.revoked_at"""
 
-_PARENT = "SELECT r.parent FROM roles r JOIN tenants t USING (tenant_id) WHERE t.name = $1 AND r.name = $2"
+_PARENT = "SELECT parent FROM roles WHERE tenant_id = $1 AND name = $2"
 
 _IN_USE = """
-SELECT count(*) FROM api_keys k JOIN tenants t USING (tenant_id)
-WHERE t.name = $1 AND k.email = $2 AND k.revoked_at IS NULL AND (k.expires_at IS NULL OR k.expires_at > now())"""
+SELECT count(*) FROM api_keys
+WHERE tenant_id = $1 AND email = $2 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())"""
 
 _CREATE = f"""
 INSERT INTO api_keys AS k (tenant_id, secret_sha256, key_id, label, subject, email, role, groups, scopes, networks,
                            expires_at, created_by)
-SELECT tenant_id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12 FROM tenants WHERE name = $1
-RETURNING {_COLUMNS}"""  # noqa: S608 - made of constants; values are bound
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) RETURNING {_COLUMNS}"""  # noqa: S608 - made of constants
 
 _LIST = f"""
 SELECT {_COLUMNS} FROM api_keys k JOIN tenants t USING (tenant_id)
-WHERE t.name = $1 AND ($2::text IS NULL OR k.email = $2) ORDER BY k.created_at DESC, k.key_id LIMIT {MOST_LISTED}
-"""  # noqa: S608 - as above
+WHERE t.name = $1 AND ($2::text IS NULL OR k.email = $2) AND ($3::boolean IS NULL
+    OR (k.revoked_at IS NOT NULL) > $3 OR (k.revoked_at IS NOT NULL) = $3 AND (k.created_at, k.key_id) < ($4, $5))
+ORDER BY k.revoked_at IS NOT NULL, k.created_at DESC, k.key_id DESC LIMIT $6"""  # noqa: S608 - as above
 
 _FIND = """
-SELECT k.revoked_at IS NOT NULL AS revoked FROM api_keys k JOIN tenants t USING (tenant_id)
-WHERE t.name = $1 AND k.key_id = $2 AND ($3::text IS NULL OR k.email = $3) FOR UPDATE OF k"""
+SELECT revoked_at IS NOT NULL AS revoked FROM api_keys
+WHERE tenant_id = $1 AND key_id = $2 AND ($3::text IS NULL OR email = $3) FOR UPDATE"""
 _REVOKE = "UPDATE api_keys SET revoked_at = now() WHERE key_id = $1"
 
 
@@ -78,6 +86,11 @@ class ApiKey:
     last_used: datetime.datetime | None
     revoked: datetime.datetime | None
 
+    @property
+    def place(self) -> Place:
+        """In a list."""
+        return self.revoked is not None, self.created, self.key_id
+
     def told(self) -> dict[str, object]:
         """As JSON."""
         return {
@@ -107,20 +120,22 @@ async def create(
         actor: who makes it.
         tenant: name of the tenant.
         new: what it is to be.
-        creator_role: the key may have no role above this one; None for whoever may do everything.
+        creator_role: the key may have this role, or one of REGARDS' hierarchy below it; None for whoever may do
+            everything.
 
     Raises:
-        GatewayError: 400 there is no such role; 403 the role is above ``creator_role``; 404 there is no such tenant;
-            409 the user has too many keys; 503.
+        GatewayError: 400 there is no such role, or a value makes no sense; 403 the role is above ``creator_role``;
+            404 there is no such tenant; 409 the user has too many keys; 503.
     """
     secret = new_secret()
-    async with database.transaction() as connection:
-        await _check_role(connection, tenant, new.role, creator_role)
-        if await connection.fetchval(_IN_USE, tenant, new.email) >= MOST_KEYS:
-            raise GatewayError(HTTPStatus.CONFLICT, f"There are {MOST_KEYS} keys already: revoke one first.")
-        row = await connection.fetchrow(
+    # One at a time in a tenant: nobody makes more keys than are counted.
+    async with changing(database, tenant, actor, lock="FOR NO KEY UPDATE") as work:
+        await _check_role(work, new.role, creator_role)
+        if await work.connection.fetchval(_IN_USE, work.tenant_id, new.email) >= MOST_KEYS:
+            raise conflict(f"There are {MOST_KEYS} keys already: revoke one first.")
+        row = await work.connection.fetchrow(
             _CREATE,
-            tenant,
+            work.tenant_id,
             digest_of(secret),
             new_id(),
             new.label,
@@ -133,20 +148,24 @@ async def create(
             new.expires,
             actor.name,
         )
-        if row is None:
-            raise GatewayError(HTTPStatus.NOT_FOUND, f"There is no tenant {tenant!r}.")
+        assert row is not None  # noqa: S101 - it was written
         key = ApiKey(*row)
-        await record(connection, actor, Change(tenant, "key.create", key.key_id, _recorded(key)))
+        told = key.told()
+        await work.record("key.create", key.key_id, **{name: told[name] for name in _RECORDED})
     return key, whole_key(key.key_id, secret)
 
 
-async def list_keys(database: Database, tenant: str, email: str | None = None) -> list[ApiKey]:
-    """The keys of a tenant, of one user where ``email`` is given; revoked ones, too. The newest `MOST_LISTED`.
+async def list_keys(
+    database: Database, tenant: str, email: str | None = None, *, after: Place = FIRST, limit: int = MOST_LISTED
+) -> list[ApiKey]:
+    """At most ``limit`` keys of a tenant, of one user where ``email`` is given, that come after ``after``.
+
+    Good ones come before revoked ones, so that of a user none is missing that is good; each the newest first.
 
     Raises:
         GatewayError: 503.
     """
-    return [ApiKey(*row) for row in await database.fetch(_LIST, tenant, email)]
+    return [ApiKey(*row) for row in await database.fetch(_LIST, tenant, email, *after, limit)]
 
 
 async def revoke(database: Database, actor: Actor, tenant: str, key_id: str, email: str | None = None) -> None:
@@ -162,13 +181,13 @@ async def revoke(database: Database, actor: Actor, tenant: str, key_id: str, ema
     Raises:
         GatewayError: 404 there is no such key there; 503.
     """
-    async with database.transaction() as connection:
-        row = await connection.fetchrow(_FIND, tenant, key_id, email) if is_storable(key_id) else None
+    async with changing(database, tenant, actor) as work:
+        row = await work.connection.fetchrow(_FIND, work.tenant_id, key_id, email) if is_storable(key_id) else None
         if row is None:
-            raise GatewayError(HTTPStatus.NOT_FOUND, "There is no such key.")
+            raise missing("There is no such key.")
         if not row["revoked"]:
-            await connection.execute(_REVOKE, key_id)
-            await record(connection, actor, Change(tenant, "key.revoke", key_id, {}))
+            await work.connection.execute(_REVOKE, key_id)
+            await work.record("key.revoke", key_id)
 
 
 def time_of(when: datetime.datetime | None) -> str | None:
@@ -178,24 +197,12 @@ def time_of(when: datetime.datetime | None) -> str | None:
     return when.astimezone(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-async def _check_role(connection: Connection, tenant: str, role: str, creator_role: str | None) -> None:
-    rank = await _rank(connection, tenant, role)
-    if rank is None and role != creator_role:
-        raise GatewayError(HTTPStatus.BAD_REQUEST, f"There is no role {role!r}.")
-    if creator_role is None or role == creator_role:
+async def _check_role(work: Work, role: str, most: str | None) -> None:
+    """See that there is such a role, at most ``most``. A role of the tenant's own counts as its parent."""
+    if role == most:
         return
-    most = await _rank(connection, tenant, creator_role)
-    if rank is None or most is None or rank > most:
+    known = role if role in HIERARCHY else await work.connection.fetchval(_PARENT, work.tenant_id, role)
+    if known is None:
+        raise unacceptable(f"There is no role {role!r}.")
+    if most is not None and not is_at_least(most, known):
         raise GatewayError(HTTPStatus.FORBIDDEN, f"Your role may not make keys with the role {role!r}.")
-
-
-async def _rank(connection: Connection, tenant: str, role: str) -> int | None:
-    """How much a role may; that of its parent for a role of the tenant's own. None if there is no such role."""
-    if role not in HIERARCHY:
-        role = await connection.fetchval(_PARENT, tenant, role)
-    return HIERARCHY.index(role) if role in HIERARCHY else None
-
-
-def _recorded(key: ApiKey) -> Mapping[str, object]:
-    told = key.told()
-    return {name: told[name] for name in ("label", "email", "role", "groups", "scopes", "networks", "expires")}

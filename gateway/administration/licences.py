@@ -124,9 +124,10 @@ async def delete_licence(database: Database, tenant: str, name: str, actor: Acto
     """
     async with changing(database, tenant, actor) as work:
         connection, licence_id = work.connection, await _licence_id_of(work, name)
-        used = [row["collection_id"] for row in await connection.fetch(_USES, licence_id, _NAMED)]
+        used = [row["collection_id"] for row in await connection.fetch(_USES, licence_id, _NAMED + 1)]
         if used:
-            raise conflict(f"The licence is that of collections: {', '.join(used)}" + ("…" if used[9:] else "."))
+            more = ", …" if used[_NAMED:] else "."
+            raise conflict(f"The licence is that of collections: {', '.join(used[:_NAMED])}{more}")
         if await connection.fetchval("SELECT EXISTS (SELECT FROM tenants WHERE licence_id = $1)", licence_id):
             raise conflict("The licence is the default of its tenant.")
         if await connection.fetchval(

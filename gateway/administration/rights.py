@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import asyncpg
@@ -19,6 +19,9 @@ from gateway.text import is_storable
 METADATA_LEVELS = ("NO_ACCESS", "RESTRICTED_ACCESS", "CUSTOM_ACCESS", "FULL_ACCESS")
 FILE_LEVELS = ("NO_ACCESS", "INHERITED_ACCESS", "CUSTOM_ACCESS")
 QUALITY_LEVELS = ("ACCEPTED", "ACCEPTED_WITH_WARNINGS", "REJECTED")
+
+_MOST_DEPTH = 32
+"""Levels of the options of a policy."""
 
 _COLUMNS = "metadata_level, file_level, quality_min, quality_max, quality_levels, policy, policy_options"
 _RIGHTS = f"""
@@ -165,10 +168,23 @@ def _check(wanted: Right) -> None:
     if wanted.policy_options is not None:
         if wanted.policy is None:
             raise unacceptable("Options of a policy need the name of the policy.")
-        if not is_storable(json.dumps(wanted.policy_options, ensure_ascii=False)) or "\\u0000" in json.dumps(
-            wanted.policy_options
-        ):
+        _check_options(wanted.policy_options)
+
+
+def _check_options(options: Mapping[str, Any]) -> None:
+    level: list[Any] = [options]
+    for _ in range(_MOST_DEPTH):
+        if not all(is_storable(text) for text in level if isinstance(text, str)):
             raise unacceptable("Options of a policy hold text that cannot be stored (NUL, or half a character).")
+        level = [part for one in level for part in _parts(one)]
+    if level:
+        raise unacceptable(f"Options of a policy are too deep: more than {_MOST_DEPTH} levels.")
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return (*value, *value.values())
+    return value if isinstance(value, list) else ()
 
 
 def _one_of(value: str, known: Sequence[str], what: str) -> None:

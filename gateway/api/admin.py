@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import binascii
 import dataclasses
+import datetime
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -14,7 +15,7 @@ from aiohttp import web
 
 from gateway.administration.changes import Actor
 from gateway.administration.work import Outcome, no_tenant
-from gateway.api.bodies import answer, bad
+from gateway.api.bodies import answer, bad, instant
 from gateway.api.callers import administrator
 from gateway.api.keys import DATABASE
 from gateway.db import Database
@@ -71,7 +72,7 @@ async def acting_on_all(request: web.Request, query: Collection[str] = ()) -> Ac
 
 def actor_of(request: web.Request, principal: Principal) -> Actor:
     """Whom a change is recorded for."""
-    return Actor(principal.email or principal.subject, request[CLIENT].address, request[REQUEST_ID])
+    return Actor(principal.email or principal.subject, request[CLIENT].address or None, request[REQUEST_ID])
 
 
 def known_query(request: web.Request, known: Collection[str]) -> dict[str, str]:
@@ -84,7 +85,7 @@ def known_query(request: web.Request, known: Collection[str]) -> dict[str, str]:
     """
     for name in request.query:
         if name not in known:
-            raise bad(f"The query has {name!r}; it may have {', '.join(sorted(known))}.")
+            raise bad(f"The query has {name!r}; it may have {', '.join(sorted(known)) or 'nothing'}.")
         if len(request.query.getall(name)) > 1:
             raise bad(f"The query has {name!r} twice.")
         if not is_storable(request.query[name]):
@@ -92,7 +93,7 @@ def known_query(request: web.Request, known: Collection[str]) -> dict[str, str]:
     return dict(request.query)
 
 
-def limit_of(parameters: dict[str, str], most: int = MOST) -> int:
+def limit_of(parameters: Mapping[str, str], most: int = MOST) -> int:
     """``?limit=``.
 
     Raises:
@@ -126,6 +127,18 @@ def cursor_of(text: str, *kinds: type) -> Any:
     return place
 
 
+def cursor_time(text: str) -> datetime.datetime:
+    """A time in a cursor.
+
+    Raises:
+        GatewayError: 400.
+    """
+    found = instant(text)
+    if found is None:
+        raise bad("'cursor' is none that was given out here.")
+    return found
+
+
 LISTING = ("limit", "cursor")
 """Parameters of a list."""
 
@@ -136,17 +149,42 @@ def asked_page(request: web.Request) -> tuple[str, int]:
     Raises:
         GatewayError: 400.
     """
-    parameters = dict(request.query)
-    after = cursor_of(parameters["cursor"], str)[0] if "cursor" in parameters else ""
-    return after, limit_of(parameters)
+    after = cursor_of(request.query["cursor"], str)[0] if "cursor" in request.query else ""
+    return after, limit_of(request.query)
+
+
+async def answer_list(
+    request: web.Request,
+    name: str,
+    find: Callable[..., Awaitable[Sequence[T]]],
+    *where: str,
+    told: Callable[[T], object],
+    key: Callable[[T], str],
+) -> web.Response:
+    """A page of a list of the tenant, in order of ``key``.
+
+    Args:
+        request: of an administrator.
+        name: of the member that is the list.
+        find: gives entries; called with the database, the tenant, ``where``, ``after`` and ``limit``.
+        where: what the list is of.
+        told: an entry as JSON.
+        key: of an entry.
+
+    Raises:
+        GatewayError: as `acting`, `asked_page` and ``find``.
+    """
+    work, (after, limit) = await acting(request, LISTING), asked_page(request)
+    found = await find(work.database, work.tenant, *where, after=after, limit=limit + 1)
+    return answer_page(name, found, limit, told, lambda one: [key(one)])
 
 
 def answer_page(
-    name: str, found: Sequence[T], limit: int, told: Callable[[T], object], key: Callable[[T], str]
+    name: str, found: Sequence[T], limit: int, told: Callable[[T], object], place: Callable[[T], Sequence[str | int]]
 ) -> web.Response:
     """A page of what was found, which is one more than ``limit`` if more follow."""
     kept = found[:limit]
-    following = cursor_text([key(kept[-1])]) if len(found) > limit else None
+    following = cursor_text(place(kept[-1])) if len(found) > limit else None
     return answer({name: [told(one) for one in kept], "next": following})
 
 

@@ -6,16 +6,13 @@ from aiohttp import web
 
 from gateway.administration import groups
 from gateway.administration.groups import Group
-from gateway.api.admin import LISTING, acting, answer_page, answer_put, asked_page, no_content
+from gateway.api.admin import acting, answer_list, answer_put, no_content
 from gateway.api.bodies import answer, bad, members, read_json, text
 
 
 async def get_groups(request: web.Request) -> web.Response:
     """``GET /admin/groups``: all, by name."""
-    work = await acting(request, LISTING)
-    after, limit = asked_page(request)
-    found = await groups.groups(work.database, work.tenant, after=after, limit=limit + 1)
-    return answer_page("groups", found, limit, _told, lambda group: group.name)
+    return await answer_list(request, "groups", groups.groups, told=_told, key=lambda group: group.name)
 
 
 async def get_group(request: web.Request) -> web.Response:
@@ -43,11 +40,7 @@ async def delete_group(request: web.Request) -> web.Response:
 
 async def get_members(request: web.Request) -> web.Response:
     """``GET /admin/groups/{group}/members``: e-mail addresses, in order."""
-    work = await acting(request, LISTING)
-    after, limit = asked_page(request)
-    name = request.match_info["group"]
-    found = await groups.members(work.database, work.tenant, name, after=after, limit=limit + 1)
-    return answer_page("members", found, limit, str, str)
+    return await answer_list(request, "members", groups.members, request.match_info["group"], told=str, key=str)
 
 
 async def put_members(request: web.Request) -> web.Response:

@@ -8,15 +8,13 @@ from aiohttp import web
 
 from gateway.administration import licences
 from gateway.administration.licences import Licence
-from gateway.api.admin import LISTING, acting, answer_page, answer_put, asked_page, no_content
+from gateway.api.admin import acting, answer_list, answer_put, no_content
 from gateway.api.bodies import answer, bad, members, read_json, text
 
 
 async def get_licences(request: web.Request) -> web.Response:
     """``GET /admin/licences``: all, by name."""
-    work, (after, limit) = await acting(request, LISTING), asked_page(request)
-    found = await licences.licences(work.database, work.tenant, after=after, limit=limit + 1)
-    return answer_page("licences", found, limit, _told, lambda one: one.name)
+    return await answer_list(request, "licences", licences.licences, told=_told, key=lambda one: one.name)
 
 
 async def get_licence(request: web.Request) -> web.Response:

@@ -10,15 +10,14 @@ import contextlib
 import datetime
 import json
 import re
-from collections.abc import AsyncGenerator, Callable, Iterable
-from http import HTTPStatus
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 
 from aiohttp import web
 
 from gateway.administration.records import CHANGES, DOWNLOADS, Kind, Place, Record, Wanted, page, pages
-from gateway.api.admin import acting, cursor_of, cursor_text, known_query, limit_of
-from gateway.api.bodies import answer, bad
-from gateway.errors import GatewayError, unavailable
+from gateway.api.admin import LISTING, acting, cursor_of, cursor_text, cursor_time, limit_of
+from gateway.api.bodies import answer, bad, instant
+from gateway.errors import unavailable
 
 CSV, NDJSON = "text/csv", "application/x-ndjson"
 MOST_STREAMED = 100_000_000
@@ -28,8 +27,10 @@ STREAM_SECONDS = 3600.0
 PIECE_SECONDS = 30.0
 """That a client may take for one piece of a stream."""
 
-_FORMULA = re.compile(r"[=+\-@\t\r\n]")
-"""What begins a cell that a spreadsheet would run (OWASP, CSV injection)."""
+_BEGINS = r"=+\-@\uff1d\uff0b\uff0d\uff20"
+_FORMULA = re.compile(rf'\A(?=[{_BEGINS}\t\r\n])|(?<=[,;\t\r\n"])(?=[{_BEGINS}])')
+"""Before what begins a cell that a spreadsheet would run (OWASP, CSV injection): in its locale a cell may begin behind
+another separator than ours, quoted or not."""
 _SPECIAL = re.compile(r'[";\r\n]')
 
 
@@ -56,8 +57,7 @@ def routes() -> list[web.RouteDef]:
 
 
 async def _answer(request: web.Request, kind: Kind) -> web.StreamResponse:
-    work = await acting(request, (*kind.filters, "from", "to", "limit", "cursor"))
-    parameters = known_query(request, (*kind.filters, "from", "to", "limit", "cursor", "tenant"))
+    work, parameters = await acting(request, (*kind.filters, "from", "to", *LISTING)), request.query
     wanted = Wanted(
         kind,
         work.tenant,
@@ -132,8 +132,7 @@ def cell(value: object) -> str:
     if isinstance(value, int | float):
         return str(value)
     text = value if isinstance(value, str) else json.dumps(value)
-    if _FORMULA.match(text):
-        text = f"'{text}"
+    text = _FORMULA.sub("'", text)
     return '"' + text.replace('"', '""') + '"' if _SPECIAL.search(text) else text
 
 
@@ -143,18 +142,12 @@ def _preferred(accept: Iterable[str]) -> str | None:
     return next((name for name in named if name in (CSV, NDJSON)), None)
 
 
-def _time(parameters: dict[str, str], name: str) -> datetime.datetime | None:
+def _time(parameters: Mapping[str, str], name: str) -> datetime.datetime | None:
     if name not in parameters:
         return None
-    try:
-        found = datetime.datetime.fromisoformat(parameters[name])
-        if found.tzinfo is None:
-            raise ValueError
-        # Years that PostgreSQL and both ends of the day line can tell.
-        if not 1 < found.year < 9999:
-            raise ValueError
-    except ValueError:
-        raise bad(f"{name!r} must be a time with its offset, like 2026-11-21T00:00:00Z (RFC 3339).") from None
+    found = instant(parameters[name])
+    if found is None:
+        raise bad(f"{name!r} must be a time with its offset, like 2026-11-21T00:00:00Z (RFC 3339).")
     return found
 
 
@@ -166,14 +159,10 @@ def _value(name: str, text: str) -> str | int:
     return int(text)
 
 
-def _place(parameters: dict[str, str]) -> Place | None:
+def _place(parameters: Mapping[str, str]) -> Place | None:
     if "cursor" not in parameters:
         return None
     at, number = cursor_of(parameters["cursor"], str, int)
-    try:
-        found = datetime.datetime.fromisoformat(at)
-    except ValueError:
-        found = None
-    if found is None or found.tzinfo is None or not 1 < found.year < 9999 or not 0 <= number < 2**63:
-        raise GatewayError(HTTPStatus.BAD_REQUEST, "'cursor' is none that was given out here.")
-    return Place(found, number)
+    if not 0 <= number < 2**63:
+        raise bad("'cursor' is none that was given out here.")
+    return Place(cursor_time(at), number)

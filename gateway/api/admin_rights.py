@@ -8,7 +8,7 @@ from aiohttp import web
 
 from gateway.administration import rights
 from gateway.administration.rights import Right
-from gateway.api.admin import LISTING, acting, answer_page, answer_put, asked_page, no_content
+from gateway.api.admin import acting, answer_list, answer_put, no_content
 from gateway.api.bodies import answer, bad, members, read_json, text
 
 _MEMBERS = ("metadataAccessLevel", "fileAccessLevel")
@@ -18,10 +18,15 @@ _FILTER = ("minScore", "maxScore", "qualityLevels")
 
 async def get_rights(request: web.Request) -> web.Response:
     """``GET /admin/collections/{collectionId}/rights``: of all groups, by name."""
-    work, (after, limit) = await acting(request, LISTING), asked_page(request)
     collection = request.match_info["collectionId"]
-    found = await rights.rights(work.database, work.tenant, collection, after=after, limit=limit + 1)
-    return answer_page("rights", found, limit, lambda one: {"group": one[0], **_told(one[1])}, lambda one: one[0])
+    return await answer_list(
+        request,
+        "rights",
+        rights.rights,
+        collection,
+        told=lambda one: {"group": one[0], **_told(one[1])},
+        key=lambda one: one[0],
+    )
 
 
 async def get_right(request: web.Request) -> web.Response:
@@ -34,7 +39,10 @@ async def get_right(request: web.Request) -> web.Response:
 async def put_right(request: web.Request) -> web.Response:
     """``PUT /admin/collections/{collectionId}/rights/{group}``: in place of the right it has."""
     work, parts = await acting(request), request.match_info
-    wanted = _right(members(await read_json(request), _MEMBERS, (*_OPTIONAL, "group")))
+    body = members(await read_json(request), _MEMBERS, (*_OPTIONAL, "group"))
+    if body.get("group", parts["group"]) != parts["group"]:
+        raise bad("'group' of the body is not the group of the path.")
+    wanted = _right(body)
     outcome = await rights.put_right(
         work.database, work.tenant, parts["collectionId"], parts["group"], wanted, actor=work.actor
     )

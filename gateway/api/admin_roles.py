@@ -6,15 +6,13 @@ from aiohttp import web
 
 from gateway.administration import roles
 from gateway.administration.roles import Role
-from gateway.api.admin import LISTING, acting, answer_page, answer_put, asked_page, no_content
+from gateway.api.admin import acting, answer_list, answer_put, no_content
 from gateway.api.bodies import answer, members, read_json, text
 
 
 async def get_roles(request: web.Request) -> web.Response:
     """``GET /admin/roles``: all, by name."""
-    work, (after, limit) = await acting(request, LISTING), asked_page(request)
-    found = await roles.roles(work.database, work.tenant, after=after, limit=limit + 1)
-    return answer_page("roles", found, limit, _told, lambda role: role.name)
+    return await answer_list(request, "roles", roles.roles, told=_told, key=lambda role: role.name)
 
 
 async def get_role(request: web.Request) -> web.Response:

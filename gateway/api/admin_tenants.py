@@ -15,7 +15,7 @@ async def get_tenants(request: web.Request) -> web.Response:
     work = await acting_on_all(request, LISTING)
     after, limit = asked_page(request)
     found = await tenants.tenants(work.database, after=after, limit=limit + 1)
-    return answer_page("tenants", found, limit, _told, lambda tenant: tenant.name)
+    return answer_page("tenants", found, limit, _told, lambda tenant: [tenant.name])
 
 
 async def put_tenant(request: web.Request) -> web.Response:

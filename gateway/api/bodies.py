@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import json
 from collections.abc import Collection, Iterable
 from http import HTTPStatus
@@ -37,6 +38,8 @@ async def read_json(request: web.Request) -> Any:
             body = await request.read()
     except TimeoutError as error:
         raise GatewayError(HTTPStatus.REQUEST_TIMEOUT, "The body did not come in time.") from error
+    except web.RequestPayloadError as error:
+        raise bad("The body is not encoded as its fields say.") from error
     try:
         return json.loads(body.decode(), object_pairs_hook=_unique, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
@@ -50,7 +53,7 @@ def members(value: Any, required: Collection[str], optional: Collection[str] = (
         GatewayError: 400 it is none, one is missing, or one is unknown.
     """
     if not isinstance(value, dict):
-        raise bad(f"The body must be a JSON object with {', '.join(required)}.")
+        raise bad("The body must be a JSON object" + (f" with {', '.join(required)}." if required else "."))
     for name in required:
         if name not in value:
             raise bad(f"The body lacks {name!r}.")
@@ -92,6 +95,15 @@ def text(value: Any, name: str) -> str:
     if not isinstance(value, str):
         raise bad(f"{name!r} must be text.")
     return value
+
+
+def instant(value: str) -> datetime.datetime | None:
+    """A time with its offset (RFC 3339), in years that PostgreSQL and both ends of the day line can tell; else None."""
+    try:
+        found = datetime.datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return found if found.tzinfo is not None and 1 < found.year < 9999 else None
 
 
 def email(value: Any) -> str:

@@ -42,6 +42,11 @@ async def administrator(request: web.Request, roles: frozenset[str] = PROJECT_AD
     return principal
 
 
+def is_administrator(principal: Principal, roles: frozenset[str] = PROJECT_ADMINS) -> bool:
+    """Whether his role is one of ``roles``, and the credential that he shows is good for the scope ``admin``."""
+    return principal.role in roles and (principal.scopes is None or "admin" in principal.scopes)
+
+
 async def with_role(request: web.Request, least: str) -> Principal:
     """Who calls, if his role is ``least`` or one above it; a role of the tenant's own counts as its parent.
 

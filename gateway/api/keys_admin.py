@@ -11,9 +11,19 @@ from typing import Any, cast
 from aiohttp import web
 
 from gateway.administration import keys
-from gateway.administration.keys import NewKey
-from gateway.api.admin import Acting, acting, actor_of
-from gateway.api.bodies import answer, bad, email, members, read_json, text
+from gateway.administration.keys import FIRST, ApiKey, NewKey, Place
+from gateway.api.admin import (
+    LISTING,
+    Acting,
+    acting,
+    actor_of,
+    answer_page,
+    cursor_of,
+    cursor_time,
+    limit_of,
+    no_content,
+)
+from gateway.api.bodies import answer, bad, email, instant, members, read_json, text
 from gateway.api.callers import caller, forbidden
 from gateway.api.keys import DATABASE
 from gateway.downloads import PRINCIPAL
@@ -30,24 +40,24 @@ MOST_NAME = 1024
 """Bytes of the name of a group, role or user."""
 MOST_NETWORKS = 100
 
-_OPTIONAL = ("role", "groups", "scopes", "networks", "expires")
+_OPTIONAL = ("scopes", "networks", "expires")
 
 
 async def get_own(request: web.Request) -> web.Response:
-    """``GET /me/keys``: the caller's keys, revoked ones, too; the newest come first."""
+    """``GET /me/keys``: the caller's keys; the newest come first, revoked ones last."""
     principal = await _owner(request)
     found = await keys.list_keys(request.app[DATABASE], principal.tenant, principal.email)
     return answer([key.told() for key in found])
 
 
 async def post_own(request: web.Request) -> web.Response:
-    """``POST /me/keys``: makes a key for the caller, with his role and groups or less. Its text is told once, here."""
+    """``POST /me/keys``: makes a key for the caller, with his role and groups. Its text is told once, here.
+
+    No more, which he has not; and no less, as they limit him, too.
+    """
     principal = await _owner(request)
     body = members(await read_json(request), ("label",), _OPTIONAL)
-    groups = _groups(body["groups"]) if "groups" in body else principal.groups
-    if not set(groups) <= set(principal.groups):
-        raise forbidden("A key cannot have groups that its maker's token lacks.")
-    new = _new(body, principal.subject, str(principal.email), principal.role, groups)
+    new = _new(body, principal.subject, str(principal.email), principal.role, principal.groups)
     return await _create(_work(request, principal), new, principal.role)
 
 
@@ -58,11 +68,11 @@ async def delete_own(request: web.Request) -> web.Response:
 
 
 async def get_all(request: web.Request) -> web.Response:
-    """``GET /admin/keys``, of which ``?email=…`` picks those of one user; the newest come first, at most a thousand."""
-    work = await acting(request, ("email",))
-    of = email(request.query["email"]) if "email" in request.query else None
-    found = await keys.list_keys(work.database, work.tenant, of)
-    return answer([key.told() for key in found])
+    """``GET /admin/keys``, of which ``?email=…`` picks those of one user; in the same order."""
+    work, query = await acting(request, ("email", *LISTING)), request.query
+    of, limit = email(query["email"]) if "email" in query else None, limit_of(query)
+    found = await keys.list_keys(work.database, work.tenant, of, after=_after(query), limit=limit + 1)
+    return answer_page("keys", found, limit, ApiKey.told, _place)
 
 
 async def post_any(request: web.Request) -> web.Response:
@@ -71,10 +81,10 @@ async def post_any(request: web.Request) -> web.Response:
     principal = request[PRINCIPAL]
     if principal.credential == "api key":
         raise forbidden("An API key cannot make another.")
-    body = members(await read_json(request), ("label", "email"), ("subject", *_OPTIONAL))
+    body = members(await read_json(request), ("label", "email"), ("subject", "role", "groups", *_OPTIONAL))
     who = email(body["email"])
-    subject, groups = _name(body.get("subject", who), "subject"), _groups(body.get("groups", []))
-    new = _new(body, subject, who, "REGISTERED_USER", groups)
+    subject, role = _name(body.get("subject", who), "subject"), _name(body.get("role", "REGISTERED_USER"), "role")
+    new = _new(body, subject, who, role, _groups(body.get("groups", [])))
     return await _create(work, new, principal.role)
 
 
@@ -113,12 +123,10 @@ def end(value: Any, name: str) -> datetime.datetime:
     Raises:
         GatewayError: 400.
     """
-    try:
-        when = datetime.datetime.fromisoformat(text(value, name))
-        is_to_come = when > datetime.datetime.now(datetime.UTC)
-    except (ValueError, TypeError) as error:
-        raise bad(f"{name!r} must be a time like '2030-12-31T23:59:59Z'.") from error
-    if not is_to_come:
+    when = instant(text(value, name))
+    if when is None:
+        raise bad(f"{name!r} must be a time like '2030-12-31T23:59:59Z'.")
+    if when <= datetime.datetime.now(datetime.UTC):
         raise bad(f"{name!r} is over.")
     return when
 
@@ -129,6 +137,17 @@ async def _owner(request: web.Request) -> Principal:
     if principal.is_anonymous:
         raise unauthorized("keys belong to users: show a bearer token")
     return principal
+
+
+def _place(key: ApiKey) -> tuple[bool, str, str]:
+    return key.revoked is not None, key.created.isoformat(), key.key_id
+
+
+def _after(query: Mapping[str, str]) -> Place:
+    if "cursor" not in query:
+        return FIRST
+    revoked, created, key_id = cursor_of(query["cursor"], bool, str, str)
+    return revoked, cursor_time(created), key_id
 
 
 def _work(request: web.Request, principal: Principal) -> Acting:
@@ -143,7 +162,7 @@ async def _create(work: Acting, new: NewKey, creator_role: str) -> web.Response:
 
 async def _revoke(request: web.Request, work: Acting, owner: str | None) -> web.Response:
     await keys.revoke(work.database, work.actor, work.tenant, request.match_info["id"], owner)
-    return web.Response(status=HTTPStatus.NO_CONTENT, headers={"Cache-Control": "no-store"})
+    return no_content()
 
 
 def _new(body: Mapping[str, Any], subject: str, of: str, role: str, groups: tuple[str, ...]) -> NewKey:
@@ -157,7 +176,7 @@ def _new(body: Mapping[str, Any], subject: str, of: str, role: str, groups: tupl
         label=label,
         subject=subject,
         email=of,
-        role=_name(body.get("role", role), "role"),
+        role=role,
         groups=groups,
         scopes=_scopes(body.get("scopes", ["download"])),
         networks=networks,

@@ -13,9 +13,9 @@ from aiohttp import web
 
 from gateway.administration import links
 from gateway.administration.keys import time_of
-from gateway.api.admin import actor_of
+from gateway.api.admin import actor_of, no_content
 from gateway.api.bodies import answer, bad, integer, members, read_json, text
-from gateway.api.callers import PROJECT_ADMINS, caller
+from gateway.api.callers import caller, is_administrator
 from gateway.api.keys import DATABASE, DOWNLOADS
 from gateway.api.keys_admin import end, network
 from gateway.catalog.model import Address, ByAsset, ByChecksum
@@ -78,7 +78,7 @@ async def post_link(request: web.Request) -> web.Response:
     file = await request.app[DOWNLOADS].catalog.locate(address, principal)
     if not file.is_metered and (grant.downloads, grant.octets) != (None, None):
         raise bad("Downloads of this file are not counted, so that 'downloads' and 'bytes' cannot bound them.")
-    key_id = await links.key_for(request.app[DATABASE], actor_of(request, principal), principal.tenant, grant.email)
+    key_id = await links.key_for(request.app[DATABASE], actor_of(request, principal), principal)
     grant = dataclasses.replace(grant, link_id=f"{key_id}-{new_id()}")
     token = made_with.signer.sign(grant, address)
     if len(token) > LONGEST_TOKEN:
@@ -92,10 +92,10 @@ async def delete_link(request: web.Request) -> web.Response:
     """``DELETE /links/{id}``: revokes a link; of the caller, or any of the tenant for an administrator."""
     principal = await _maker(request)
     _making(request)
-    of = None if principal.role in PROJECT_ADMINS else principal.email
+    of = None if is_administrator(principal) else principal.email
     actor = actor_of(request, principal)
     await links.revoke_link(request.app[DATABASE], actor, principal.tenant, request.match_info["id"], of)
-    return web.Response(status=HTTPStatus.NO_CONTENT, headers={"Cache-Control": "no-store"})
+    return no_content()
 
 
 def routes() -> list[web.RouteDef]:

@@ -19,7 +19,7 @@ from gateway.api.openapi_operation import Operation
 from gateway.api.openapi_operations import OPERATIONS
 from gateway.api.openapi_schemas import PARAMETERS, PATH_PARAMETERS, SCHEMAS, SECURITY_SCHEMES
 from gateway.config import Api
-from gateway.errors import Family
+from gateway.errors import Family, phrase
 
 MEDIA_TYPE = "application/vnd.oai.openapi+json;version=3.1"
 DOCUMENT = web.AppKey("openapi", bytes)
@@ -27,7 +27,6 @@ DOCUMENT = web.AppKey("openapi", bytes)
 _PARAMETER = re.compile(r"\{(\w+)\}")
 _ERRORS = {Family.REGARDS: "RegardsError", Family.STAC: "StacError", Family.PROBLEM: "Problem"}
 _ERROR_TYPES = {Family.PROBLEM: "application/problem+json"}
-_PHRASES = {413: "Content Too Large", 416: "Range Not Satisfiable"}
 _ROLES = {
     "administrator": "Role PROJECT_ADMIN, or INSTANCE_ADMIN, or where REGARDS has it so ADMIN.",
     "instance": "Role INSTANCE_ADMIN.",
@@ -154,7 +153,7 @@ def _security(operation: Operation) -> list[dict[str, list[str]]]:
 def _responses(route: Route, family: Family, operation: Operation) -> Json:
     responses: Json = {}
     for status in operation.statuses:
-        answer: Json = {"description": HTTPStatus(status).phrase}
+        answer: Json = {"description": phrase(HTTPStatus(status))}
         types = operation.types or (("application/json",) if operation.answer else ())
         if route.method != "HEAD" and types and status not in (204, 304, 307):
             answer["content"] = {one: _content(one, operation.answer) for one in types}
@@ -168,7 +167,7 @@ def _responses(route: Route, family: Family, operation: Operation) -> Json:
     for status in sorted(refusals):
         media_type = _ERROR_TYPES.get(family, "application/json")
         responses[str(status)] = {
-            "description": _PHRASES.get(status, HTTPStatus(status).phrase),
+            "description": phrase(HTTPStatus(status)),
             "content": {media_type: _content(media_type, _ERRORS[family])},
         }
     return responses

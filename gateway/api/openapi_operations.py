@@ -62,15 +62,19 @@ OPERATIONS: Mapping[Family, Mapping[tuple[str, str], Operation]] = {
             refusals=CHANGED,
         ),
         ("GET", "/quota/rules"): Operation(
-            "All rules of quota", "administrator", query=("subject", "name"), answer="Rules", refusals=CHANGED
+            "All rules of quota",
+            "administrator",
+            query=("subject", "name", "limit", "cursor", "tenant"),
+            answer="Rules",
+            refusals=CHANGED,
         ),
         ("PUT", "/quota/rules"): Operation(
-            "Write a rule", "administrator", body="Rule", answer="Rule", refusals=CHANGED
+            "Write a rule", "administrator", query=("tenant",), body="Rule", answer="Rule", refusals=CHANGED
         ),
         ("DELETE", "/quota/rules"): Operation(
             "Delete a rule",
             "administrator",
-            query=("subject", "name", "shared", "metric", "period"),
+            query=("subject", "name", "shared", "metric", "period", "tenant"),
             statuses=GONE,
             refusals=CHANGED,
         ),
@@ -130,7 +134,7 @@ OPERATIONS: Mapping[Family, Mapping[tuple[str, str], Operation]] = {
             "Every limit of the caller, and what is used", scope="quota", answer="Usage", refusals=SEEN
         ),
         ("GET", "/me/keys"): Operation(
-            "API keys of the caller, the newest first", "user", answer="Keys", text="Revoked ones, too."
+            "API keys of the caller, the newest first", "user", answer="Keys", text="Revoked ones come last."
         ),
         ("POST", "/me/keys"): Operation(
             "Make an API key",
@@ -139,7 +143,7 @@ OPERATIONS: Mapping[Family, Mapping[tuple[str, str], Operation]] = {
             answer="NewKey",
             statuses=(201,),
             refusals=(404, 409, 503),
-            text="With the caller's role and groups, or less. `key` is told once, here.",
+            text="With the caller's role and groups. `key` is told once, here.",
         ),
         ("DELETE", "/me/keys/{id}"): Operation("Revoke an API key", "user", statuses=GONE, refusals=SEEN),
         ("POST", "/links"): Operation(

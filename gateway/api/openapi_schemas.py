@@ -74,7 +74,7 @@ _RIGHT_MORE: dict[str, Json] = {
 _GROUPS = {**_list(_TEXT), "maxItems": 1000, "description": "Names."}
 _SCOPES = {**_list(_one_of(*sorted(SCOPES))), "minItems": 1}
 _NETWORKS: Json = {"type": ["array", "null"], "items": {**_TEXT, "description": "Like 192.0.2.0/24."}, "maxItems": 100}
-_KEY_MORE = {"role": _TEXT, "groups": _GROUPS, "scopes": _SCOPES, "networks": _NETWORKS, "expires": _TIME_OR_NULL}
+_KEY_MORE = {"scopes": _SCOPES, "networks": _NETWORKS, "expires": _TIME_OR_NULL}
 _LABEL: Json = {"type": "string", "minLength": 1, "maxLength": 200}
 _KEY = {
     "id": _TEXT,
@@ -132,7 +132,7 @@ SCHEMAS: Json = {
     "Setting": _object({"value": _LIMIT}, {"name": _TEXT, "description": _TEXT, "defaultValue": _LIMIT}),
     "Settings": _list(_ref("Setting")),
     "Rule": _object(_RULE_KEY, _RULE_MORE),
-    "Rules": _list(_ref("Rule")),
+    "Rules": _page("rules", _ref("Rule")),
     "Usage": _object(
         {
             "account": _TEXT,
@@ -164,9 +164,12 @@ SCHEMAS: Json = {
     ),
     "Key": _object(_KEY),
     "Keys": _list(_ref("Key")),
+    "KeysOfTenant": _page("keys", _ref("Key")),
     "NewKey": _object({**_KEY, "key": {**_TEXT, "description": "What is shown; nobody can tell it again."}}),
     "OwnKeyIn": _object({"label": _LABEL}, _KEY_MORE),
-    "KeyIn": _object({"label": _LABEL, "email": _TEXT}, {"subject": _TEXT, **_KEY_MORE}),
+    "KeyIn": _object(
+        {"label": _LABEL, "email": _TEXT}, {"subject": _TEXT, "role": _TEXT, "groups": _GROUPS, **_KEY_MORE}
+    ),
     "LinkIn": {
         "oneOf": [
             _object({"product": _TEXT, "checksum": _TEXT}, _LINK_MORE),

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import Any, cast
 
 from aiohttp import web
 
-from gateway.api.admin import actor_of
+from gateway.administration.work import missing
+from gateway.api.admin import LISTING, acting, answer_page, cursor_of, limit_of, no_content
 from gateway.api.bodies import answer, bad, integer, members, read_json, text
-from gateway.api.callers import administrator
-from gateway.api.keys import DATABASE
-from gateway.errors import GatewayError
 from gateway.quotas import administration
+from gateway.quotas.administration import FIRST
 from gateway.quotas.limits import Fail, Metric, Rule, Subject
 
 _KEY = ("subject", "name", "shared", "metric", "period")
@@ -21,27 +19,27 @@ _OPTIONAL = ("name", "shared", "burst", "slowRate", "fail")
 
 
 async def get_rules(request: web.Request) -> web.Response:
-    """``GET /quota/rules``: a list; ``?subject=…&name=…`` picks some."""
-    principal = await administrator(request)
-    query = _query(request, ("subject", "name"))
+    """``GET /quota/rules``: all, by key; ``?subject=…&name=…`` picks some."""
+    work, query = await acting(request, ("subject", "name", *LISTING)), request.query
+    after = tuple(cursor_of(query["cursor"], str, str, bool, str, str)) if "cursor" in query else FIRST
+    limit = limit_of(query)
     found = await administration.rules(
-        request.app[DATABASE], principal.tenant, cast("Subject | None", query.get("subject")), query.get("name")
+        work.database, work.tenant, query.get("subject"), query.get("name"), after=after, limit=limit + 1
     )
-    return answer([_told(rule) for rule in found])
+    return answer_page("rules", found, limit, _told, lambda rule: rule.key)
 
 
 async def put_rule(request: web.Request) -> web.Response:
     """``PUT /quota/rules``: one rule, in place of the one of the same subject, name, sharing, metric and period."""
-    principal = await administrator(request)
+    work = await acting(request)
     rule = _rule(members(await read_json(request), _REQUIRED, _OPTIONAL))
-    await administration.put_rule(request.app[DATABASE], principal.tenant, rule, actor_of(request, principal))
+    await administration.put_rule(work.database, work.tenant, rule, work.actor)
     return answer(_told(rule))
 
 
 async def delete_rule(request: web.Request) -> web.Response:
     """``DELETE /quota/rules?subject=…&name=…&shared=…&metric=…&period=…``: 204, or 404 if there is none."""
-    principal = await administrator(request)
-    query = _query(request, _KEY)
+    work, query = await acting(request, _KEY), request.query
     for name in ("subject", "metric", "period"):
         if name not in query:
             raise bad(f"The query lacks {name!r}.")
@@ -49,18 +47,18 @@ async def delete_rule(request: web.Request) -> web.Response:
     if shared not in ("true", "false"):
         raise bad("'shared' must be true or false.")
     found = await administration.delete_rule(
-        request.app[DATABASE],
-        principal.tenant,
+        work.database,
+        work.tenant,
         cast("Subject", query["subject"]),
         query.get("name", ""),
         shared=shared == "true",
         metric=cast("Metric", query["metric"]),
         period=query["period"],
-        actor=actor_of(request, principal),
+        actor=work.actor,
     )
     if not found:
-        raise GatewayError(HTTPStatus.NOT_FOUND, "There is no such rule.")
-    return web.Response(status=HTTPStatus.NO_CONTENT, headers={"Cache-Control": "no-store"})
+        raise missing("There is no such rule.")
+    return no_content()
 
 
 def routes(prefix: str) -> list[web.RouteDef]:
@@ -104,11 +102,3 @@ def _told(rule: Rule) -> dict[str, object]:
         "slowRate": rule.slow_rate,
         "fail": rule.fail,
     }
-
-
-def _query(request: web.Request, known: tuple[str, ...]) -> dict[str, str]:
-    """Parameters of the query, each at most once; others are passed over."""
-    for name in known:
-        if len(request.query.getall(name, [])) > 1:
-            raise bad(f"The query has {name!r} twice.")
-    return {name: request.query[name] for name in known if name in request.query}

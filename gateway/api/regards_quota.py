@@ -13,7 +13,7 @@ from aiohttp import web
 
 from gateway.api.admin import actor_of
 from gateway.api.bodies import answer, bad, email, limit_value, members, read_json
-from gateway.api.callers import administrator, caller, forbidden
+from gateway.api.callers import administrator, caller, forbidden, is_administrator
 from gateway.api.keys import DATABASE, DOWNLOADS
 from gateway.errors import GatewayError
 from gateway.identity.principal import ADMIN_ROLES, Principal, anonymous
@@ -94,7 +94,7 @@ async def get_limits_of_several(request: web.Request) -> web.Response:
     asked = _emails(request.query.getall("user_email", []))
     if not asked:
         raise bad("Name users: ?user_email=…&user_email=…")
-    if principal.role in ADMIN_ROLES:
+    if is_administrator(principal, ADMIN_ROLES):
         limits = await _limits(request, principal.tenant, asked)
     elif set(asked) == {_email_of(principal)}:
         limits = {_email_of(principal): await _own_limits(request, principal)}

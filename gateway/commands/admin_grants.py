@@ -38,6 +38,7 @@ def list_rights(*, collection: str, tenant: str, config_file: Path | None) -> No
         async for group, right in everything(
             lambda after, limit: work.rights(database, tenant, collection, after=after, limit=limit),
             lambda one: one[0],
+            "",
         ):
             more = {
                 "min": right.quality_min,
@@ -113,7 +114,7 @@ def list_licences(*, tenant: str, config_file: Path | None) -> None:
 
     async def listing(database: Database) -> AsyncIterator[Sequence[str]]:
         async for one in everything(
-            lambda after, limit: work.licences(database, tenant, after=after, limit=limit), lambda one: one.name
+            lambda after, limit: work.licences(database, tenant, after=after, limit=limit), lambda one: one.name, ""
         ):
             kind = "public" if one.is_public else "binding"
             yield one.name, str(one.version), one.url, one.title or "", kind, "default" if one.is_default else ""
@@ -201,7 +202,7 @@ def list_roles(*, tenant: str, config_file: Path | None) -> None:
 
     async def listing(database: Database) -> AsyncIterator[Sequence[str]]:
         async for one in everything(
-            lambda after, limit: work.roles(database, tenant, after=after, limit=limit), lambda one: one.name
+            lambda after, limit: work.roles(database, tenant, after=after, limit=limit), lambda one: one.name, ""
         ):
             yield one.name, one.parent
 
@@ -236,7 +237,7 @@ def _json_object(text: str | None) -> dict[str, Any] | None:
         return None
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise click.BadParameter("it must be a JSON object", param_hint="--policy-options")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 
 import click
 
-from gateway.commands.admin_shared import TENANT, run, show
+from gateway.commands.admin_shared import TENANT, everything, run, show
 from gateway.commands.shared import CONFIG
 from gateway.quotas.limits import Metric, Rule, Subject
 
@@ -32,10 +32,12 @@ def limits() -> None:
 @CONFIG
 def list_limits(*, tenant: str, config_file: Path | None) -> None:
     """Subject, name, shared or each, metric, period, value, and what else a rule says."""
-    from gateway.quotas.administration import rules  # noqa: PLC0415 - each command loads only what it needs
+    from gateway.quotas.administration import FIRST, rules  # noqa: PLC0415 - each command loads only what it needs
 
     async def listing(database: Database) -> AsyncIterator[Sequence[str]]:
-        for rule in await rules(database, tenant):
+        async for rule in everything(
+            lambda after, limit: rules(database, tenant, after=after, limit=limit), lambda rule: rule.key, FIRST
+        ):
             more = [f"burst {rule.burst}"] * (rule.burst != 1) + ["capped"] * (rule.fail == "capped")
             more += [] if rule.slow_rate is None else [f"slow {rule.slow_rate}"]
             shared = "shared" if rule.shared else "each"

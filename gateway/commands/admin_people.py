@@ -28,7 +28,7 @@ def list_tenants(*, config_file: Path | None) -> None:
 
     async def listing(database: Database) -> AsyncIterator[Sequence[str]]:
         async for one in everything(
-            lambda after, limit: work.tenants(database, after=after, limit=limit), lambda one: one.name
+            lambda after, limit: work.tenants(database, after=after, limit=limit), lambda one: one.name, ""
         ):
             yield one.name, one.licence or ""
 
@@ -70,7 +70,7 @@ def list_groups(*, tenant: str, config_file: Path | None) -> None:
 
     async def listing(database: Database) -> AsyncIterator[Sequence[str]]:
         async for one in everything(
-            lambda after, limit: work.groups(database, tenant, after=after, limit=limit), lambda one: one.name
+            lambda after, limit: work.groups(database, tenant, after=after, limit=limit), lambda one: one.name, ""
         ):
             yield one.name, str(one.members), "public" if one.is_public else "private"
 
@@ -115,7 +115,7 @@ def list_members(*, group: str, tenant: str, config_file: Path | None) -> None:
 
     async def listing(database: Database) -> AsyncIterator[Sequence[str]]:
         async for one in everything(
-            lambda after, limit: work.members(database, tenant, group, after=after, limit=limit), str
+            lambda after, limit: work.members(database, tenant, group, after=after, limit=limit), str, ""
         ):
             yield (one,)
 

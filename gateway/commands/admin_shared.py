@@ -1,4 +1,4 @@
-"""What the commands of ``gateway admin`` have in common."""
+"""What the commands that administer have in common."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gateway.administration.changes import Actor
     from gateway.db import Database
 
+K = TypeVar("K")
 T = TypeVar("T")
 
 TENANT = click.option("--tenant", required=True, help="Tenant that it belongs to.")
@@ -31,7 +32,8 @@ def run(config_file: Path | None, work: Callable[[Database, Actor], Awaitable[T]
     from gateway.errors import GatewayError  # noqa: PLC0415
 
     async def connected() -> T:
-        async with gateway.db.connect(load(config_file).database, ()) as database:
+        settings = load(config_file).database.model_copy(update={"pool_size": 1})
+        async with gateway.db.connect(settings, ()) as database:
             return await work(database, Actor("command line"))
 
     with plain_errors():
@@ -41,9 +43,10 @@ def run(config_file: Path | None, work: Callable[[Database, Actor], Awaitable[T]
             raise click.ClickException(one_line(error.detail)) from error
 
 
-async def everything(list_some: Callable[[str, int], Awaitable[list[T]]], key: Callable[[T], str]) -> AsyncIterator[T]:
-    """All entries of a list, page by page."""
-    after = ""
+async def everything(
+    list_some: Callable[[K, int], Awaitable[Sequence[T]]], key: Callable[[T], K], after: K
+) -> AsyncIterator[T]:
+    """All entries of a list after ``after``, page by page."""
     while True:
         found = await list_some(after, PAGE)
         for one in found:

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import datetime
 import ipaddress
 import re
-from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, cast
 
 import click
 
-from gateway.commands.shared import CONFIG, plain_errors
-from gateway.config import Config, load
+from gateway.commands.admin_shared import TENANT, everything, run
+from gateway.commands.shared import CONFIG
+from gateway.identity.principal import SCOPES
 from gateway.text import one_line
 
 if TYPE_CHECKING:
-    from gateway.administration.keys import ApiKey
+    from gateway.administration.changes import Actor
     from gateway.db import Database
     from gateway.http.forwarded import Network
     from gateway.identity.principal import Scope
-
-A = TypeVar("A")
-
-ACTOR = "command line"
-TENANT = click.option("--tenant", required=True)
 
 
 def _networks(_context: object, _option: object, values: tuple[str, ...]) -> tuple[Network, ...]:
@@ -53,7 +46,7 @@ def keys() -> None:
     "--scope",
     "scopes",
     multiple=True,
-    type=click.Choice(["download", "order", "quota", "admin"]),
+    type=click.Choice(sorted(SCOPES)),
     default=["download"],
     show_default=True,
     help="What it is good for; may be given several times.",
@@ -76,19 +69,13 @@ def create(
     days: float | None,
 ) -> None:
     """Make a key. It is printed once, on standard output; nobody can tell it again."""
-    from gateway.administration.changes import Actor  # noqa: PLC0415 - each command loads only what it needs
-    from gateway.administration.keys import NewKey, create  # noqa: PLC0415
+    from gateway.administration.keys import NewKey, create  # noqa: PLC0415 - each command loads only what it needs
 
     expires = None if days is None else datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days)
     new = NewKey(
         label, subject or email, email, role, groups, cast("tuple[Scope, ...]", scopes), networks or None, expires
     )
-
-    async def work(config: Config) -> tuple[ApiKey, str]:
-        async with connected(config) as database:
-            return await create(database, Actor(ACTOR), tenant, new, creator_role=None)
-
-    key, shown = run(work, config_file)
+    key, shown = run(config_file, lambda database, actor: create(database, actor, tenant, new, creator_role=None))
     click.echo(f"key {key.key_id} of {one_line(email)}, for {', '.join(key.scopes)}", err=True)
     click.echo(shown)
 
@@ -98,18 +85,21 @@ def create(
 @TENANT
 @click.option("--email", help="Of this user alone.")
 def list_(*, config_file: Path | None, tenant: str, email: str | None) -> None:
-    """List keys, the newest first."""
-    from gateway.administration.keys import list_keys, time_of  # noqa: PLC0415 - as above
+    """List keys, the newest first, revoked ones last."""
+    from gateway.administration.keys import FIRST, list_keys, time_of  # noqa: PLC0415 - as above
 
-    async def work(config: Config) -> list[ApiKey]:
-        async with connected(config) as database:
-            return await list_keys(database, tenant, email)
+    async def work(database: Database, _: Actor) -> None:
+        async for key in everything(
+            lambda after, limit: list_keys(database, tenant, email, after=after, limit=limit),
+            lambda key: key.place,
+            FIRST,
+        ):
+            state = f"revoked {time_of(key.revoked)}" if key.revoked else f"expires {time_of(key.expires) or 'never'}"
+            used = f"last used {time_of(key.last_used) or 'never'}"
+            scopes = ",".join(key.scopes)
+            click.echo(one_line(f"{key.key_id}  {key.email}  {key.role}  {scopes}  {state}, {used}  {key.label!r}"))
 
-    for key in run(work, config_file):
-        state = f"revoked {time_of(key.revoked)}" if key.revoked else f"expires {time_of(key.expires) or 'never'}"
-        used = f"last used {time_of(key.last_used) or 'never'}"
-        scopes = ",".join(key.scopes)
-        click.echo(one_line(f"{key.key_id}  {key.email}  {key.role}  {scopes}  {state}, {used}  {key.label!r}"))
+    run(config_file, work)
 
 
 @keys.command()
@@ -118,36 +108,10 @@ def list_(*, config_file: Path | None, tenant: str, email: str | None) -> None:
 @click.argument("key_id")
 def revoke(*, config_file: Path | None, tenant: str, key_id: str) -> None:
     """Revoke the key KEY_ID, which are the 12 characters after gdk_; every gateway refuses it at once."""
-    from gateway.administration.changes import Actor  # noqa: PLC0415 - as above
     from gateway.administration.keys import revoke  # noqa: PLC0415
 
     if re.fullmatch("[0-9A-Za-z]{12}", key_id) is None:
         raise click.BadParameter("must be the 12 characters after gdk_, not the whole key", param_hint="KEY_ID")
 
-    async def work(config: Config) -> None:
-        async with connected(config) as database:
-            await revoke(database, Actor(ACTOR), tenant, key_id)
-
-    run(work, config_file)
+    run(config_file, lambda database, actor: revoke(database, actor, tenant, key_id))
     click.echo(f"{key_id} is revoked")
-
-
-def run(work: Callable[[Config], Coroutine[object, object, A]], config_file: Path | None) -> A:
-    """What ``work`` gives, its errors in plain lines."""
-    from gateway.errors import GatewayError  # noqa: PLC0415 - as above
-
-    with plain_errors():
-        config = load(config_file)
-        try:
-            return asyncio.run(work(config))
-        except GatewayError as error:
-            raise click.ClickException(error.detail) from error
-
-
-@contextlib.asynccontextmanager
-async def connected(config: Config) -> AsyncIterator[Database]:
-    """PostgreSQL, with the right schema."""
-    import gateway.db  # noqa: PLC0415 - as above
-
-    async with gateway.db.connect(config.database.model_copy(update={"pool_size": 1}), ()) as database:
-        yield database

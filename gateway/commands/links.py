@@ -6,9 +6,8 @@ from pathlib import Path
 
 import click
 
-from gateway.commands.keys import ACTOR, TENANT, connected, run
+from gateway.commands.admin_shared import TENANT, run
 from gateway.commands.shared import CONFIG
-from gateway.config import Config
 
 
 @click.group()
@@ -31,14 +30,9 @@ def revoke_key(
     """
     if everything == (email is not None or key_id is not None):
         raise click.UsageError("name --email, --key or both; or --all")
-    from gateway.administration.changes import Actor  # noqa: PLC0415 - each command loads only what it needs
-    from gateway.administration.links import revoke_keys  # noqa: PLC0415
+    from gateway.administration.links import revoke_keys  # noqa: PLC0415 - each command loads only what it needs
 
-    async def work(config: Config) -> list[str]:
-        async with connected(config) as database:
-            return await revoke_keys(database, Actor(ACTOR), tenant, email=email, key_id=key_id)
-
-    revoked = run(work, config_file)
+    revoked = run(config_file, lambda database, actor: revoke_keys(database, actor, tenant, email=email, key_id=key_id))
     if not revoked:
         raise click.ClickException("there is no such key in use")
     for one in revoked:

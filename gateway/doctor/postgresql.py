@@ -13,8 +13,11 @@ from gateway.db import NEIGHBOUR_ERRORS, check_schema_of, one_connection
 from gateway.doctor.clocks import clock_finding, skew
 from gateway.doctor.findings import Finding, Findings, ok, problem, warning
 from gateway.errors import ConfigurationError
+from gateway.ops.audit_table import TABLE
 
 OLDEST_VERSION = 15
+CONNECTIONS_BESIDE_POOL = 2
+"""Of a gateway process: one hears of changes, one writes the record of downloads."""
 
 _ROOM = """
 SELECT current_setting('max_connections')::int AS most,
@@ -24,8 +27,17 @@ SELECT current_setting('max_connections')::int AS most,
 FROM pg_roles r, pg_database d WHERE r.rolname = current_user AND d.datname = current_database()"""
 
 
+_RECORDS = """
+SELECT n.nspname AS schema, has_schema_privilege(n.oid, 'CREATE') AS may_create, ARRAY(
+    SELECT c.relname::text FROM pg_class c
+    WHERE (c.oid = t.oid OR c.oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = t.oid))
+        AND NOT pg_has_role(c.relowner, 'USAGE')
+    ORDER BY c.relname) AS of_others
+FROM pg_class t JOIN pg_namespace n ON n.oid = t.relnamespace WHERE t.oid = to_regclass($1)"""
+
+
 async def look_at_postgresql(settings: Database) -> Findings:
-    """It is there, new enough, has our schema, answers look-ups, takes changes, has room, and knows the time."""
+    """Whether it is there, new enough, has our schema, answers, takes records and changes, has room, knows the time."""
     try:
         async with one_connection(settings) as connection:
             yield _version(connection)
@@ -33,6 +45,7 @@ async def look_at_postgresql(settings: Database) -> Findings:
             yield schema
             if schema.level == "ok":
                 yield await _look_ups(connection)
+                yield await _records(connection)
             yield await _writable(connection)
             yield await _room(connection, settings.pool_size)
             before = time.time()
@@ -71,6 +84,25 @@ async def _look_ups(connection: asyncpg.Connection[Any]) -> Finding:
     return ok("answers look-ups")
 
 
+async def _records(connection: asyncpg.Connection[Any]) -> Finding:
+    """Whether months of the record can be made and dropped."""
+    row = await connection.fetchrow(_RECORDS, TABLE)
+    assert row is not None  # noqa: S101 - the schema is there
+    cannot = "the record of downloads cannot be kept: its role"
+    if row["of_others"]:
+        tables = ", ".join(row["of_others"])
+        return problem(
+            f"{cannot} does not own {tables}",
+            "ALTER TABLE each OWNER TO the role of database.dsn, or GRANT that role the one that owns them",
+        )
+    if not row["may_create"]:
+        return problem(
+            f"{cannot} may make no tables in the schema {row['schema']}",
+            f"GRANT CREATE ON SCHEMA {row['schema']} TO the role of database.dsn",
+        )
+    return ok("the record of downloads can be kept")
+
+
 async def _writable(connection: asyncpg.Connection[Any]) -> Finding:
     if await connection.fetchval("SHOW transaction_read_only") == "on":
         return problem(
@@ -86,9 +118,10 @@ async def _room(connection: asyncpg.Connection[Any], pool_size: int) -> Finding:
     limits = [row["most"] - (0 if row["superuser"] else row["reserved"])]
     limits += [limit for limit in (row["of_role"], row["of_database"]) if limit >= 0 and not row["superuser"]]
     room = min(limits)
-    text = f"room for {room} connections, {room // pool_size} gateway processes with pool_size {pool_size}"
-    if room < pool_size:
+    each = pool_size + CONNECTIONS_BESIDE_POOL
+    text = f"room for {room} connections, {room // each} gateway processes with pool_size {pool_size}"
+    if room < each:
         return problem(text, "raise max_connections (or the limit of the role or database), or lower pool_size")
-    if room < 2 * pool_size:
+    if room < 2 * each:
         return warning(text, "a second process, or one that replaces it, does not start: raise max_connections")
     return ok(text)

@@ -55,6 +55,8 @@ class Principal:
     """What the credential is good for; None for all that the caller may."""
     link: Link | None = None
     """The link that he came by, if his credential is one."""
+    api_key: str | None = None
+    """Id of the API key that he showed, if his credential is one."""
 
     def __hash__(self) -> int:
         """Of what tells most callers apart: it is asked for several times in each request."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import dataclasses
+import datetime
 import hmac
 import ipaddress
 import json
@@ -41,11 +42,12 @@ _FORM = re.compile(r"([0-9A-Za-z]{12}-[0-9A-Za-z]{12})\.([0-9A-Za-z_-]+)\.([0-9A
 _SCOPES: frozenset[Scope] = frozenset({"download"})
 
 _LOOK_UP = """
-SELECT asked.number, tenant.name AS tenant, k.email
+SELECT asked.number, tenant.name AS tenant, k.email, a.networks, a.expires_at
 FROM unnest($1::text[]) WITH ORDINALITY AS asked(link_id, number)
 JOIN link_keys k ON k.key_id = split_part(asked.link_id, '-', 1) AND k.revoked_at IS NULL
 JOIN tenants tenant USING (tenant_id)
-WHERE NOT EXISTS (SELECT FROM revoked_links r WHERE r.link_id = asked.link_id)"""
+LEFT JOIN api_keys a ON a.key_id = k.api_key
+WHERE a.revoked_at IS NULL AND NOT EXISTS (SELECT FROM revoked_links r WHERE r.link_id = asked.link_id)"""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -125,8 +127,12 @@ class Signer:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Owner:
+    """Whose link it is. One that was made with an API key holds where and as long as that does."""
+
     tenant: str
     email: str
+    networks: Sequence[Network] | None
+    expires: datetime.datetime | None
 
 
 class SignedLinks:
@@ -154,26 +160,33 @@ class SignedLinks:
         """Who made the link, if it holds for the file that is asked for. Forged ones cost PostgreSQL nothing.
 
         Raises:
-            GatewayError: 401 it does not hold, has ended, or was revoked; 503 nobody can tell.
+            GatewayError: 401 it does not hold, has ended, or was revoked, or the API key that made it; 503 nobody can
+                tell.
         """
         if shown.file is None or shown.method not in ("GET", "HEAD"):
             raise _invalid()
         grant = self._signer.read(credential, shown.file)
         if grant is None:
             raise _invalid()
-        if self._clock() >= grant.expires:
+        now = self._clock()
+        if now >= grant.expires:
             raise unauthorized("the link has ended", error="invalid_token")
         if grant.network is not None and not is_listed(shown.address, [_network(grant.network)]):
             raise _invalid()
-        if await self._known.get(grant.link_id) != _Owner(grant.tenant, grant.email):
+        owner = await self._known.get(grant.link_id)
+        if owner is None or (owner.tenant, owner.email) != (grant.tenant, grant.email):
             raise _invalid()
+        if owner.networks is not None and not is_listed(shown.address, owner.networks):
+            raise _invalid()
+        if owner.expires is not None and now >= owner.expires.timestamp():
+            raise unauthorized("the link has ended", error="invalid_token")
         return grant.principal
 
     def changed(self, topic: str, payload: Payload) -> None:
         """As `Subscriber`."""
         if topic == "revoked_links" and payload.id is not None:
             self._known.forget(payload.id)
-        elif topic in ("link_keys", "tenants"):
+        elif topic in ("link_keys", "api_keys", "tenants"):
             self._known.forget_all()
 
     def missed(self) -> None:
@@ -190,7 +203,7 @@ async def signed_links(
     async def look_up(ids: Sequence[str]) -> list[_Owner | None]:
         found: list[_Owner | None] = [None] * len(ids)
         for row in await database.fetch(_LOOK_UP, list(ids)):
-            found[row["number"] - 1] = _Owner(row["tenant"], row["email"])
+            found[row["number"] - 1] = _Owner(row["tenant"], row["email"], row["networks"], row["expires_at"])
         return found
 
     async with batching(look_up, seconds=database.timeout, lanes=_LANES) as questions:

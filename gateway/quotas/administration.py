@@ -1,23 +1,21 @@
-"""Rules for administrators: as they are, and as REGARDS sees them. Each function is one statement.
+"""Rules for administrators: as they are, and as REGARDS sees them.
 
-What it changes is recorded with it. A rule that is written applies to the next request. All functions raise
-GatewayError: 404 for a tenant that does not exist, 503 if PostgreSQL does not answer.
+What changes is recorded with it, what stays as it was is not. A rule that is written applies to the next request. All
+functions raise GatewayError: 404 for a tenant that does not exist, 503 if PostgreSQL does not answer.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from http import HTTPStatus
 from typing import Literal, NamedTuple
 
 import asyncpg
 
-from gateway.administration.changes import Actor, Change, record
-from gateway.administration.work import no_tenant, plain_refusals
+from gateway.administration.changes import Actor
+from gateway.administration.work import changing, no_tenant, tenant_id_of, unacceptable
 from gateway.db import Database
-from gateway.errors import GatewayError
-from gateway.quotas.limits import UNLIMITED, Metric, Rule, Subject, complaint
+from gateway.quotas.limits import UNLIMITED, Metric, Rule, RuleKey, Subject, complaint
 from gateway.text import is_storable
 
 
@@ -30,35 +28,35 @@ class RegardsLimits(NamedTuple):
     """Downloads at a time."""
 
 
-_COLUMNS = "subject, name, shared, metric, period, value, burst, slow_rate, fail"
+FIRST: RuleKey = ("", "", False, "", "")
+"""Before those of all rules."""
+MOST_RULES = 1000
+"""In one list, unless its limit says otherwise."""
+
+_KEY = "subject, name, shared, metric, period"
+_COLUMNS = f"{_KEY}, value, burst, slow_rate, fail"
 
 _RULES = f"""
-SELECT {_COLUMNS}
-FROM (SELECT tenant_id FROM tenants WHERE name = $1) tenant
-LEFT JOIN quota_limits q ON q.tenant_id = tenant.tenant_id
-    AND ($2::text IS NULL OR q.subject = $2) AND ($3::text IS NULL OR q.name = $3)
-ORDER BY subject, name, shared, metric, period"""  # noqa: S608 - made of constants; values are bound
+SELECT {_COLUMNS} FROM quota_limits
+WHERE tenant_id = $1 AND ($2::text IS NULL OR subject = $2) AND ($3::text IS NULL OR name = $3)
+    AND ({_KEY}) > ($4, $5, $6, $7, $8)
+ORDER BY {_KEY} LIMIT $9"""  # noqa: S608 - made of constants; values are bound
 
 _PUT = f"""
-WITH tenant AS (SELECT tenant_id FROM tenants WHERE name = $1), put AS (
-    INSERT INTO quota_limits (tenant_id, {_COLUMNS})
-    SELECT tenant_id, rule.*
-    FROM tenant CROSS JOIN unnest($2::text[], $3::text[], $4::boolean[], $5::text[], $6::text[], $7::bigint[],
-                                  $8::integer[], $9::bigint[], $10::text[]) AS rule
-    ON CONFLICT (tenant_id, subject, name, shared, metric, period) DO UPDATE SET """  # noqa: S608 - as above
-_PUT_END = ") SELECT FROM tenant"
-_PUT_RULES = f"""{_PUT} value = EXCLUDED.value, burst = EXCLUDED.burst, slow_rate = EXCLUDED.slow_rate,
-    fail = EXCLUDED.fail {_PUT_END}"""
+INSERT INTO quota_limits AS q (tenant_id, {_COLUMNS})
+SELECT $1, rule.* FROM unnest($2::text[], $3::text[], $4::boolean[], $5::text[], $6::text[], $7::bigint[],
+                              $8::integer[], $9::bigint[], $10::text[]) AS rule
+ON CONFLICT (tenant_id, {_KEY}) DO UPDATE SET """  # noqa: S608 - as above
+_PUT_RULES = f"""{_PUT} (value, burst, slow_rate, fail)
+    = ROW (EXCLUDED.value, EXCLUDED.burst, EXCLUDED.slow_rate, EXCLUDED.fail)
+WHERE ROW (q.value, q.burst, q.slow_rate, q.fail)
+    IS DISTINCT FROM ROW (EXCLUDED.value, EXCLUDED.burst, EXCLUDED.slow_rate, EXCLUDED.fail)
+RETURNING {_COLUMNS}"""
 # REGARDS knows of values alone: what else was set stays.
-_PUT_VALUES = f"{_PUT} value = EXCLUDED.value {_PUT_END}"
+_PUT_VALUES = f"{_PUT} value = EXCLUDED.value WHERE q.value <> EXCLUDED.value RETURNING {_COLUMNS}"
 
-_DELETE = """
-WITH tenant AS (SELECT tenant_id FROM tenants WHERE name = $1), gone AS (
-    DELETE FROM quota_limits q USING tenant WHERE q.tenant_id = tenant.tenant_id
-        AND q.subject = $2 AND q.name = $3 AND q.shared = $4 AND q.metric = $5 AND q.period = $6
-    RETURNING 1
-)
-SELECT EXISTS (SELECT FROM gone) AS found FROM tenant"""
+_DELETE = f"""
+DELETE FROM quota_limits WHERE tenant_id = $1 AND ({_KEY}) = ($2, $3, $4, $5, $6) RETURNING true"""  # noqa: S608
 
 _REGARDS_DEFAULTS = """
 SELECT (SELECT q.value FROM quota_limits q WHERE q.tenant_id = tenant.tenant_id AND q.subject = 'tenant'
@@ -81,13 +79,20 @@ LEFT JOIN quota_limits own_rate ON own_rate.tenant_id = tenant.tenant_id AND own
 
 
 async def rules(
-    database: Database, tenant: str, subject: Subject | None = None, name: str | None = None
+    database: Database,
+    tenant: str,
+    subject: str | None = None,
+    name: str | None = None,
+    *,
+    after: RuleKey = FIRST,
+    limit: int = MOST_RULES,
 ) -> tuple[Rule, ...]:
-    """The rules of ``tenant``; of ``subject`` and ``name`` alone where they are given."""
+    """At most ``limit`` rules of ``tenant`` that come after ``after``, by key; of ``subject`` and ``name`` if given."""
     if not all(is_storable(text) for text in (subject or "", name or "")):
         return ()
-    rows = await _fetch(database, tenant, _RULES, subject, name)
-    return tuple(Rule(*row) for row in rows if row["subject"] is not None)
+    tenant_id = await tenant_id_of(database, tenant)
+    rows = await database.fetch(_RULES, tenant_id, subject, name, *after, limit)
+    return tuple(Rule(*row) for row in rows)
 
 
 async def put_rule(database: Database, tenant: str, rule: Rule, actor: Actor) -> None:
@@ -117,9 +122,11 @@ async def delete_rule(
     """
     rule = Rule(subject, name, shared, metric, period, UNLIMITED)
     _check(rule)
-    parameters = (subject, name, shared, metric, period)
-    changes = [_change_of("delete", tenant, rule)]
-    return await _change(database, tenant, _DELETE, parameters, changes=changes, actor=actor)
+    async with changing(database, tenant, actor) as work:
+        found = await work.connection.fetchval(_DELETE, work.tenant_id, *rule.key)
+        if found:
+            await work.record("rule.delete", _named(rule))
+        return bool(found)
 
 
 async def regards_limits(database: Database, tenant: str, emails: Iterable[str]) -> dict[str, RegardsLimits]:
@@ -198,44 +205,23 @@ def _regards(row: asyncpg.Record) -> RegardsLimits:
 def _check(rule: Rule) -> None:
     problem = complaint(rule)
     if problem is not None:
-        raise GatewayError(HTTPStatus.BAD_REQUEST, f"This is no rule: {problem}.")
+        raise unacceptable(f"This is no rule: {problem}.")
 
 
 async def _put(database: Database, tenant: str, statement: str, written: Sequence[Rule], actor: Actor) -> None:
     for rule in written:
         _check(rule)
     # In one order, so that two who write at a time do not wait for each other.
-    rows = sorted(map(dataclasses.astuple, written), key=lambda row: row[:5])
+    rows = map(dataclasses.astuple, sorted(written, key=lambda rule: rule.key))
     columns = [list(column) for column in zip(*rows, strict=True)] or [[]] * len(dataclasses.fields(Rule))
-    changes = [_change_of("put", tenant, rule) for rule in written]
-    await _change(database, tenant, statement, columns, changes=changes, actor=actor)
+    async with changing(database, tenant, actor) as work:
+        for row in await work.connection.fetch(statement, work.tenant_id, *columns):
+            rule = Rule(*row)
+            await work.record("rule.put", _named(rule), **dataclasses.asdict(rule))
 
 
-async def _change(
-    database: Database,
-    tenant: str,
-    statement: str,
-    parameters: Sequence[object],
-    *,
-    changes: Sequence[Change],
-    actor: Actor,
-) -> bool:
-    """Run a statement that changes rules; whether it found what it was to change."""
-    with plain_refusals():
-        async with database.transaction() as connection:
-            rows = await connection.fetch(statement, tenant, *parameters) if is_storable(tenant) else []
-            if not rows:
-                raise no_tenant(tenant)
-            found: bool = rows[0].get("found", True)
-            for change in changes if found else ():
-                await record(connection, actor, change)
-            return found
-
-
-def _change_of(action: Literal["put", "delete"], tenant: str, rule: Rule) -> Change:
-    named = (rule.subject, rule.name, "shared" if rule.shared else "each", rule.metric, rule.period)
-    detail = dataclasses.asdict(rule) if action == "put" else {}
-    return Change(tenant, f"rule.{action}", " ".join(filter(None, named)), detail)
+def _named(rule: Rule) -> str:
+    return " ".join(filter(None, (rule.subject, rule.name, "shared" if rule.shared else "each", *rule.key[3:])))
 
 
 async def _fetch(database: Database, tenant: str, statement: str, *parameters: object) -> list[asyncpg.Record]:

@@ -14,6 +14,8 @@ from gateway.text import is_storable
 Metric = Literal["downloads", "bytes", "concurrent", "rate"]
 Subject = Literal["tenant", "group", "role", "user", "anonymous"]
 Fail = Literal["closed", "capped"]
+RuleKey = tuple[str, str, bool, str, str]
+"""Subject, name, shared, metric and period: what a tenant has one rule of."""
 
 MOST = 2**53
 """Greatest value of a limit: Redis' Lua counts in doubles, which are exact up to here."""
@@ -71,6 +73,11 @@ class Rule:
     burst: int = 1
     slow_rate: int | None = None
     fail: Fail = "closed"
+
+    @property
+    def key(self) -> RuleKey:
+        """What a tenant has one rule of."""
+        return self.subject, self.name, self.shared, self.metric, self.period
 
     @property
     def account(self) -> str:

@@ -1,4 +1,4 @@
-"""A gateway whose files leave in each way."""
+"""What tests of the API stand on."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.ops import audit
 from tests.harness import FAR, SCIENCE, RunningGateway, config_for, running_gateway
 
 
@@ -25,3 +26,9 @@ async def every_way(database: str, redis_url: str, tmp_path: Path) -> AsyncItera
     async with running_gateway(config, tmp_path) as running:
         await running.catalogue.grant("restricted", await running.catalogue.group(SCIENCE))
         yield running
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Records of downloads are written soon after the answer."""
+    monkeypatch.setattr(audit, "GATHER_SECONDS", 0.02)

@@ -17,8 +17,8 @@ from tests.api.support import PROJECT_ADMIN
 from tests.canaries import CANARIES
 from tests.credentials import LINK_SECRET, new_key, new_link, send, shown_key
 from tests.harness import SCIENCE, SCIENTIST, SECRET, Entry, RunningGateway, bearer, config_for, running_gateway, token
+from tests.identity.browser import ORIGIN, Browser, settings
 from tests.identity.login_provider import login_provider
-from tests.identity.test_sessions import ORIGIN, Browser, settings
 
 
 @dataclasses.dataclass(frozen=True)

@@ -33,3 +33,11 @@ async def ask(
     fields = bearer(who) if who is not None else {}
     async with gateway.session.request(method, f"{gateway.url}{path}", headers=fields, data=data) as response:
         return response, await response.read()
+
+
+def nested(depth: int) -> dict[str, Any]:
+    """Objects in objects, so deep."""
+    value: dict[str, Any] = {}
+    for _ in range(depth):
+        value = {"deeper": value}
+    return value

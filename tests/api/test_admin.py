@@ -11,8 +11,8 @@ import pytest
 
 from gateway.administration.tenants import CONTENT
 from gateway.administration.work import MOST_NAME
-from tests.api.support import INSTANCE_ADMIN, PLAIN_ADMIN, PROJECT_ADMIN, SCOPE, USER, ask, call
-from tests.harness import OUTSIDER, SCIENTIST, RunningGateway, principal
+from tests.api.support import INSTANCE_ADMIN, PLAIN_ADMIN, PROJECT_ADMIN, SCOPE, USER, ask, call, nested
+from tests.harness import OUTSIDER, SCIENTIST, RunningGateway, bearer, principal
 
 OTHER_ADMIN = principal("project", role="PROJECT_ADMIN", tenant="other")
 FULL = {"metadataAccessLevel": "FULL_ACCESS", "fileAccessLevel": "INHERITED_ACCESS"}
@@ -141,7 +141,7 @@ async def test_rights_are_given_changed_and_taken_away(gateway: RunningGateway) 
         "fileAccessLevel": "CUSTOM_ACCESS",
         "qualityFilter": {"minScore": 1.5, "maxScore": None, "qualityLevels": ["ACCEPTED"]},
         "policy": "recent",
-        "policyOptions": {"days": 30, "deep": {"é": [None, True]}},
+        "policyOptions": {"days": 30, "deep": {"é": [None, True]}, "text": "\\u0000"},
     }
     assert await expect(gateway, 200, "PUT", f"{path}/science", custom) == {"group": "science", **custom}
     assert await expect(gateway, 200, "GET", f"{path}/science") == {"group": "science", **custom}
@@ -244,6 +244,8 @@ def bad_bodies() -> Iterable[tuple[str, str, object, str]]:
     yield "PUT", right, FULL | {"policyOptions": {}}, "name of the policy"
     yield "PUT", right, FULL | {"policy": "p", "policyOptions": []}, "object"
     yield "PUT", right, FULL | {"policy": "p", "policyOptions": {"a": "\0"}}, "cannot be stored"
+    yield "PUT", right, FULL | {"policy": "p", "policyOptions": nested(480)}, "too deep"
+    yield "PUT", right, FULL | {"group": "another"}, "'group' of the body"
     yield "PUT", right, FULL | {"policy": "p", "policyOptions": {"\ud800": 1}}, "cannot be stored"
     yield "PUT", right, FULL | {"policy": "p\r\n"}, "control characters"
     yield "PUT", right, FULL | {"qualityFilter": {"minScore": 2, "maxScore": 1}}, "not above"
@@ -287,6 +289,11 @@ async def test_what_makes_no_sense_is_refused_in_plain_words_and_changes_nothing
     ):
         status, told = await call(gateway, "GET", f"/admin/groups?{query}", PROJECT_ADMIN)
         assert (status, reason in told["detail"]) == (400, True), (query, told)
+    for coding in ("gzip", "deflate", "br"):
+        fields = {**bearer(PROJECT_ADMIN), "Content-Encoding": coding}
+        path = f"{gateway.url}/admin/groups/g"
+        async with gateway.session.put(path, headers=fields, data=b"not packed") as response:
+            assert response.status == 400, coding
     assert await changes(gateway) == []
 
 

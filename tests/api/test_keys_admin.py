@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from gateway.administration import keys
+from gateway.api.admin import cursor_text
+from gateway.quotas.limits import Rule, Subject
 from tests.api.support import EXPLOIT, INSTANCE_ADMIN, PLAIN_ADMIN, PROJECT_ADMIN, USER, call
 from tests.credentials import new_key, seconds_until, send, shown_key
 from tests.harness import OUTSIDER, RunningGateway, bearer, principal
@@ -65,7 +67,7 @@ async def test_a_key_of_another_is_as_good_as_missing(gateway: RunningGateway) -
         ("/admin/keys/x%00y", PROJECT_ADMIN),
     ):
         assert await send(gateway, "DELETE", path, bearer(who)) == missing, (path, who)
-    assert await call(gateway, "GET", "/admin/keys", FOREIGN_ADMIN) == (200, [])
+    assert await call(gateway, "GET", "/admin/keys", FOREIGN_ADMIN) == (200, {"keys": [], "next": None})
     assert await call(gateway, "GET", "/me/keys", FOREIGN_USER) == (200, [])
     assert (await call(gateway, "GET", "/me/keys", USER))[1][0]["revoked"] is None
 
@@ -91,10 +93,11 @@ async def test_administrators_make_see_and_revoke_the_keys_of_their_tenant(gatew
     own = await new_key(gateway, USER)
     for admin in (PROJECT_ADMIN, INSTANCE_ADMIN):
         _, found = await call(gateway, "GET", "/admin/keys", admin)
-        assert [key["id"] for key in found] == [own["id"], made["id"]]
+        assert [key["id"] for key in found["keys"]] == [own["id"], made["id"]]
         _, found = await call(gateway, "GET", f"/admin/keys?email={USER.email}", admin)
-        assert [key["id"] for key in found] == [own["id"]]
-    assert await call(gateway, "GET", "/admin/keys?email=nobody@example.org", PROJECT_ADMIN) == (200, [])
+        assert [key["id"] for key in found["keys"]] == [own["id"]]
+    _, found = await call(gateway, "GET", "/admin/keys?email=nobody@example.org", PROJECT_ADMIN)
+    assert found == {"keys": [], "next": None}
     assert await call(gateway, "DELETE", f"/admin/keys/{own['id']}", PROJECT_ADMIN) == (204, None)
     assert (await call(gateway, "GET", "/me/keys", USER))[1][0]["revoked"] is not None
 
@@ -128,27 +131,14 @@ async def test_no_key_has_a_role_above_its_maker(gateway: RunningGateway) -> Non
         )
     ladder = ["PUBLIC", "GUEST", "REGISTERED_USER", "EXPLOIT", "EXPERT", "ADMIN", "KEEPER", "PROJECT_ADMIN"]
     ladder.append("INSTANCE_ADMIN")
-    rank = dict(zip(ladder, (0, 0, 1, 2, 2, 3, 3, 4, 5), strict=True))
-    for makers_role in ladder:
-        maker = principal(f"maker-{makers_role}", role=makers_role)
-        for role in ladder:
-            status, _ = await call(gateway, "POST", "/me/keys", maker, {"label": "x", "role": role})
-            assert status == (201 if rank[role] <= rank[makers_role] else 403), (makers_role, role)
-    for admin in (PROJECT_ADMIN, INSTANCE_ADMIN):
-        body = {"label": "x", "email": "x@example.org", "role": "INSTANCE_ADMIN"}
-        status, _ = await call(gateway, "POST", "/admin/keys", admin, body)
-        assert status == (201 if admin is INSTANCE_ADMIN else 403)
-    unknown = principal("stranger", role="STRANGER")
-    for role, expected in (("STRANGER", 201), ("PUBLIC", 403), ("REGISTERED_USER", 403), ("nonsense", 400)):
-        assert (await call(gateway, "POST", "/me/keys", unknown, {"label": "x", "role": role}))[0] == expected
-
-
-async def test_no_key_has_groups_that_the_token_of_its_user_lacks(gateway: RunningGateway) -> None:
-    await gateway.catalogue.tenant()
-    who = principal("member", "a", "b")
-    assert (await new_key(gateway, who, groups=["b", "b"]))["groups"] == ["b"]
-    assert (await new_key(gateway, who, groups=[]))["groups"] == []
-    assert (await call(gateway, "POST", "/me/keys", who, {"label": "x", "groups": ["a", "c"]}))[0] == 403
+    for role in (*ladder, "STRANGER"):
+        assert (await new_key(gateway, principal(f"maker-{role}", role=role)))["role"] == role
+        for maker in (PROJECT_ADMIN, INSTANCE_ADMIN):
+            status, _ = await call(
+                gateway, "POST", "/admin/keys", maker, {"label": "x", "email": "x@example.org", "role": role}
+            )
+            above = role == "INSTANCE_ADMIN" and maker is PROJECT_ADMIN
+            assert status == (403 if above else 400 if role == "STRANGER" else 201), (maker.role, role)
 
 
 NO_KEYS: list[tuple[object, str]] = [
@@ -160,6 +150,8 @@ NO_KEYS: list[tuple[object, str]] = [
     ({"label": 1}, "'label' must be text"),
     ({"label": "x", "secret": "mine"}, "'secret', which nobody knows"),
     ({"label": "x", "email": "other@example.org"}, "'email', which nobody knows"),
+    ({"label": "x", "role": "PUBLIC"}, "'role', which nobody knows"),
+    ({"label": "x", "groups": []}, "'groups', which nobody knows"),
     ({"label": "x", "scopes": []}, "'scopes' must be some of admin, download, order, quota"),
     ({"label": "x", "scopes": ["all"]}, "'scopes' must be some of"),
     ({"label": "x", "scopes": "download"}, "'scopes' must be a list"),
@@ -171,10 +163,7 @@ NO_KEYS: list[tuple[object, str]] = [
     ({"label": "x", "expires": "2050-01-01T00:00:00"}, "must be a time like"),
     ({"label": "x", "expires": "tomorrow"}, "must be a time like"),
     ({"label": "x", "expires": 3600}, "'expires' must be text"),
-    ({"label": "x", "role": ""}, "'role'"),
-    ({"label": "x", "role": "NOBODY"}, "There is no role 'NOBODY'."),
-    ({"label": "x", "groups": ["\0"]}, "'groups'"),
-    ({"label": "x", "groups": [""]}, "'groups'"),
+    ({"label": "x", "expires": "9999-12-31T23:59:59-01:00"}, "must be a time like"),
 ]
 
 
@@ -185,7 +174,19 @@ async def test_a_body_that_makes_no_sense_is_told_what_is_wrong(gateway: Running
         if isinstance(body, dict):
             for_another = {"email": "x@example.org", **body}
             status, told = await call(gateway, "POST", "/admin/keys", PROJECT_ADMIN, for_another)
-            assert status == (201 if words.startswith("'email'") else 400), (body, told)
+            for_all = words.startswith(("'email'", "'role'", "'groups'"))
+            assert status == (201 if for_all else 400), (body, told)
+    for body, words in (
+        ({"role": ""}, "'role'"),
+        ({"role": "NOBODY"}, "There is no role 'NOBODY'."),
+        ({"groups": ["\0"]}, "'groups'"),
+        ({"groups": [""]}, "'groups'"),
+        ({"subject": "\ud800"}, "'subject'"),
+        ({"email": ""}, "e-mail address"),
+    ):
+        of_robot = {"label": "x", "email": "x@example.org", **body}
+        status, told = await call(gateway, "POST", "/admin/keys", PROJECT_ADMIN, of_robot)
+        assert (status, words in told["detail"]) == (400, True), (body, told)
 
 
 async def test_of_a_tenant_that_does_not_exist_there_are_no_keys(gateway: RunningGateway) -> None:
@@ -223,7 +224,8 @@ async def test_every_change_is_written_down_once_without_the_secret(gateway: Run
     made = await new_key(gateway, USER)
     for _ in range(2):
         await call(gateway, "DELETE", f"/admin/keys/{made['id']}", PROJECT_ADMIN)
-    await call(gateway, "POST", "/me/keys", USER, {"label": "x", "role": "INSTANCE_ADMIN"})
+    refused = {"label": "x", "email": "x@example.org", "role": "INSTANCE_ADMIN"}
+    assert (await call(gateway, "POST", "/admin/keys", PROJECT_ADMIN, refused))[0] == 403
     rows = await gateway.catalogue.connection.fetch(
         "SELECT * FROM changes JOIN tenants USING (tenant_id) ORDER BY change_id"
     )
@@ -246,3 +248,46 @@ async def test_keys_are_told_to_no_cache(gateway: RunningGateway) -> None:
 
 
 _LISTS = ("/me/keys", "/admin/keys")
+
+
+async def test_a_key_does_not_lift_limits_that_go_by_role_or_group(gateway: RunningGateway) -> None:
+    """Without a role or group of its maker a key would lack what limits him there."""
+    entry = await gateway.catalogue.file(b"content", collection="open")
+    for subject, name in (("role", "REGISTERED_USER"), ("group", "slow")):
+        await gateway.catalogue.rule(Rule(cast("Subject", subject), name, False, "downloads", "total", 0))
+    who = principal("limited", "science", "slow")
+    assert (await gateway.get(entry.stac, who))[0].status == 429
+    for less in ({}, {"role": "PUBLIC"}, {"groups": ["science"]}, {"role": "PUBLIC", "groups": ["science"]}):
+        status, told = await call(gateway, "POST", "/me/keys", who, {"label": "x", **less})
+        if status != 400:
+            assert (await send(gateway, "GET", entry.stac, shown_key(told["key"])))[0] == 429, less
+
+
+async def test_many_at_once_make_no_more_keys_than_a_user_may_have(
+    gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keys, "MOST_KEYS", 3)
+    await gateway.catalogue.tenant()
+    # So that there are connections for all of them.
+    await asyncio.gather(*(call(gateway, "GET", "/me/keys", USER) for _ in range(12)))
+    answers = await asyncio.gather(*(call(gateway, "POST", "/me/keys", USER, {"label": "x"}) for _ in range(12)))
+    assert sorted(status for status, _ in answers) == [201] * 3 + [409] * 9
+
+
+async def test_keys_that_were_revoked_hide_none_that_are_good(gateway: RunningGateway) -> None:
+    await gateway.catalogue.tenant()
+    good = await new_key(gateway, USER)
+    gone = [await new_key(gateway, USER) for _ in range(3)]
+    for key in gone:
+        await call(gateway, "DELETE", f"/me/keys/{key['id']}", USER)
+    expected = [good["id"], *(key["id"] for key in gone[::-1])]
+    assert [key["id"] for key in (await call(gateway, "GET", "/me/keys", USER))[1]] == expected
+    found: list[str] = []
+    query = ""
+    for _ in range(2):
+        _, page = await call(gateway, "GET", f"/admin/keys?limit=2{query}", PROJECT_ADMIN)
+        found += [key["id"] for key in page["keys"]]
+        query = f"&cursor={page['next']}"
+    assert (found, page["next"]) == (expected, None)
+    for cursor in ("x", cursor_text([True, "yesterday", "x"]), cursor_text([1, "2026-11-21T00:00:00Z", "x"])):
+        assert (await call(gateway, "GET", f"/admin/keys?cursor={cursor}", PROJECT_ADMIN))[0] == 400

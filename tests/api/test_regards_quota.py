@@ -13,6 +13,7 @@ from gateway.api import bodies
 from gateway.identity.principal import Principal
 from gateway.quotas.limits import Rule, Subject
 from tests.api.support import EXPLOIT, INSTANCE_ADMIN, PLAIN_ADMIN, PROJECT_ADMIN, SCOPE, USER, ask, call
+from tests.credentials import new_key, send, shown_key
 from tests.harness import RunningGateway, bearer, config_for, principal, running_gateway
 
 LIMITS = {"email": "a@example.org", "maxQuota": 5, "rateLimit": 2}
@@ -71,7 +72,7 @@ async def test_a_refused_change_changes_nothing(gateway: RunningGateway) -> None
         if method in ("PUT", "DELETE") and ADMIN not in admitted:
             assert (await call(gateway, method, path, PLAIN_ADMIN, body))[0] == 403
             assert (await call(gateway, method, path, USER, body))[0] == 403
-    assert await call(gateway, "GET", "/quota/rules", PROJECT_ADMIN) == (200, [])
+    assert await call(gateway, "GET", "/quota/rules", PROJECT_ADMIN) == (200, {"rules": [], "next": None})
 
 
 async def test_the_bytes_are_those_of_regards(gateway: RunningGateway) -> None:
@@ -142,7 +143,7 @@ async def test_a_default_that_regards_changes_keeps_what_it_does_not_know(gatewa
     soft = Rule("tenant", "", False, "downloads", "total", 5, slow_rate=1000)
     await gateway.catalogue.rule(soft)
     assert (await call(gateway, "PUT", "/settings/maxQuota", PLAIN_ADMIN, {"value": 6}))[0] == 200
-    (rule,) = (await call(gateway, "GET", "/quota/rules", PROJECT_ADMIN))[1]
+    (rule,) = (await call(gateway, "GET", "/quota/rules", PROJECT_ADMIN))[1]["rules"]
     assert (rule["value"], rule["slowRate"]) == (6, 1000)
 
 
@@ -205,7 +206,7 @@ async def test_another_tenant_is_invisible_even_to_an_instance_administrator(gat
     assert (await call(gateway, "GET", "/quota/current", there))[1] == seen
     assert (await call(gateway, "GET", f"/quota/current/{USER.email}", instance))[1] == seen
     assert (await call(gateway, "POST", "/quota/currents", instance, [USER.email]))[1] == [seen]
-    assert len((await call(gateway, "GET", "/quota/rules", instance))[1]) == 1
+    assert len((await call(gateway, "GET", "/quota/rules", instance))[1]["rules"]) == 1
     none = {"email": USER.email, "maxQuota": 0, "rateLimit": 0}
     assert (await call(gateway, "PUT", f"/quota/{USER.email}", instance, none))[0] == 200
     assert (await call(gateway, "GET", "/quota", USER))[1]["maxQuota"] == 7
@@ -271,7 +272,7 @@ async def test_what_makes_no_sense_is_400_and_named(gateway: RunningGateway) -> 
         status, told = await call(gateway, method, path, PROJECT_ADMIN, body)
         assert status == 400, (method, path, body, told)
         assert complaint in told["messages"][0], told
-    assert await call(gateway, "GET", "/quota/rules", PROJECT_ADMIN) == (200, [])
+    assert await call(gateway, "GET", "/quota/rules", PROJECT_ADMIN) == (200, {"rules": [], "next": None})
     assert (await call(gateway, "DELETE", f"{PUT_RULE}?{RULE_QUERY}", PROJECT_ADMIN))[0] == 404
 
 
@@ -316,3 +317,11 @@ async def test_it_lies_below_the_prefix_of_regards(database: str, redis_url: str
             assert (await call(gateway, "GET", path, USER))[0] == 404
         status, told = await call(gateway, "GET", "/api/v1/rs-catalog/settings", USER)
         assert (status, list(told)) == (403, ["messages"])
+
+
+async def test_a_key_tells_limits_of_others_only_if_it_may_administer(gateway: RunningGateway) -> None:
+    await gateway.catalogue.tenant()
+    for scopes, status in ((["quota"], 403), (["quota", "admin"], 200)):
+        shown = shown_key((await new_key(gateway, PLAIN_ADMIN, scopes=scopes))["key"])
+        assert (await send(gateway, "GET", f"/quotas?user_email={USER.email}", shown))[0] == status
+        assert (await send(gateway, "GET", f"/quotas?user_email={PLAIN_ADMIN.email}", shown))[0] == 200

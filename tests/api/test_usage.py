@@ -64,14 +64,26 @@ async def test_rules_are_written_told_and_deleted(gateway: RunningGateway) -> No
     rate = {"subject": "anonymous", "name": "", "shared": False, "metric": "rate", "period": "1s", "value": 4}
     rate |= {"burst": 8, "slowRate": None, "fail": "capped"}
     assert await call(gateway, "PUT", "/quota/rules", PROJECT_ADMIN, rate) == (200, rate)
-    assert await call(gateway, "GET", "/quota/rules", PROJECT_ADMIN) == (200, [rate, whole])
-    assert await call(gateway, "GET", "/quota/rules?subject=group&name=science", PROJECT_ADMIN) == (200, [whole])
-    assert await call(gateway, "GET", "/quota/rules?subject=group&name=other", PROJECT_ADMIN) == (200, [])
+    assert await call(gateway, "GET", "/quota/rules", PROJECT_ADMIN) == (200, {"rules": [rate, whole], "next": None})
+    assert await call(gateway, "GET", "/quota/rules?subject=group&name=science", PROJECT_ADMIN) == (
+        200,
+        {"rules": [whole], "next": None},
+    )
+    assert await call(gateway, "GET", "/quota/rules?subject=group&name=other", PROJECT_ADMIN) == (
+        200,
+        {"rules": [], "next": None},
+    )
+    status, page = await call(gateway, "GET", "/quota/rules?limit=1", PROJECT_ADMIN)
+    assert (status, page["rules"]) == (200, [rate])
+    following = f"/quota/rules?limit=1&cursor={page['next']}"
+    assert await call(gateway, "GET", following, PROJECT_ADMIN) == (200, {"rules": [whole], "next": None})
+    for query in ("limit=0", "cursor=WyJ4Il0", "subjects=group", "name=a&name=b", "name=%00"):
+        assert (await call(gateway, "GET", f"/quota/rules?{query}", PROJECT_ADMIN))[0] == 400, query
     gone = "/quota/rules?subject=group&name=science&metric=bytes&period=3600s&shared="
     assert (await call(gateway, "DELETE", f"{gone}false", PROJECT_ADMIN))[0] == 404
     assert await call(gateway, "DELETE", f"{gone}true", PROJECT_ADMIN) == (204, None)
     assert (await call(gateway, "DELETE", f"{gone}true", PROJECT_ADMIN))[0] == 404
-    assert await call(gateway, "GET", "/quota/rules", PROJECT_ADMIN) == (200, [rate])
+    assert await call(gateway, "GET", "/quota/rules", PROJECT_ADMIN) == (200, {"rules": [rate], "next": None})
 
 
 async def test_a_change_takes_effect_at_once_on_every_instance(gateway: RunningGateway) -> None:

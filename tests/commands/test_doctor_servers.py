@@ -37,7 +37,7 @@ async def look_at_counters(url: str) -> list[Finding]:
 
 @dataclasses.dataclass(frozen=True)
 class Role:
-    """A role of PostgreSQL that may look things up, as a gateway's does."""
+    """A role of PostgreSQL that may look things up and keep the record of downloads, as a gateway's does."""
 
     name: str
     dsn: str
@@ -51,7 +51,8 @@ async def role(database: str) -> AsyncIterator[Role]:
     parts = urlsplit(database)
     try:
         await superuser.execute(
-            f"CREATE ROLE {name} LOGIN PASSWORD 'hush'; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {name}"
+            f"CREATE ROLE {name} LOGIN PASSWORD 'hush'; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {name};"
+            f"ALTER TABLE download_log OWNER TO {name}; GRANT CREATE ON SCHEMA public TO {name}"
         )
         yield Role(name, parts._replace(netloc=f"{name}:hush@{parts.hostname}:{parts.port}").geturl(), superuser)
     finally:
@@ -63,10 +64,11 @@ async def test_a_database_in_order_has_nothing_to_change(role: Role) -> None:
     found = await look_at_database(role.dsn)
     assert {finding.level for finding in found} == {"ok"}
     version = await role.superuser.fetchval("SHOW server_version")
-    assert [finding.text for finding in found][:4] == [
+    assert [finding.text for finding in found][:5] == [
         f"reachable, version {version}",
         "schema version 4",
         "answers look-ups",
+        "the record of downloads can be kept",
         "takes changes",
     ]
 
@@ -97,7 +99,33 @@ async def test_a_database_that_refuses_look_ups_or_changes(role: Role) -> None:
     assert read_only.startswith("takes no changes")
 
 
-@pytest.mark.parametrize(("limit", "level"), [(8, "problem"), (9, "warning"), (15, "warning"), (18, "ok")])
+async def test_a_role_that_cannot_keep_the_record_of_downloads(role: Role) -> None:
+    month = (
+        "CREATE TABLE download_log_2026_11 PARTITION OF download_log FOR VALUES FROM ('2026-11-01') TO ('2026-12-01')"
+    )
+    await role.superuser.execute(month)
+    (found,) = [finding for finding in await look_at_database(role.dsn) if finding.level == "problem"]
+    assert found.text == "the record of downloads cannot be kept: its role does not own download_log_2026_11"
+    assert found.remedy.startswith("ALTER TABLE ")
+    await role.superuser.execute("ALTER TABLE download_log OWNER TO CURRENT_USER")
+    (text,) = problems(await look_at_database(role.dsn))
+    assert text.endswith("does not own download_log, download_log_2026_11")
+    # A member of the role that owns them may do the same.
+    owner = f"{role.name}_owner"
+    await role.superuser.execute(
+        f"CREATE ROLE {owner}; GRANT {owner} TO {role.name}; ALTER TABLE download_log OWNER TO {owner};"
+        f"ALTER TABLE download_log_2026_11 OWNER TO {owner}"
+    )
+    try:
+        assert problems(await look_at_database(role.dsn)) == []
+        await role.superuser.execute(f"REVOKE CREATE ON SCHEMA public FROM {role.name}")
+        (text,) = problems(await look_at_database(role.dsn))
+        assert text == "the record of downloads cannot be kept: its role may make no tables in the schema public"
+    finally:
+        await role.superuser.execute(f"DROP OWNED BY {owner}; DROP ROLE {owner}")
+
+
+@pytest.mark.parametrize(("limit", "level"), [(10, "problem"), (11, "warning"), (21, "warning"), (22, "ok")])
 async def test_a_pool_needs_room_for_itself_and_its_successor(role: Role, limit: int, level: str) -> None:
     await role.superuser.execute(f"ALTER ROLE {role.name} CONNECTION LIMIT {limit}")
     found = [finding for finding in await look_at_database(role.dsn, pool_size=9) if "room for" in finding.text]

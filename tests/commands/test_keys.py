@@ -104,3 +104,12 @@ async def test_what_cannot_be_reached_is_told_in_a_line(stand: Stand) -> None:
     found = await run("keys", "list", "--config", stand.configure(), "--tenant", "esa")
     assert (found.exit_code, "has no schema yet" in found.output) == (2, True)
     assert SECRET not in found.output
+
+
+async def test_what_the_database_does_not_take_is_refused_in_plain_words(stand: Stand) -> None:
+    config = stand.configure()
+    for arguments in (("--email", "", "--label", "x"), ("--email", "a@example.org", "--label", "")):
+        found = await run("keys", "create", "--config", config, "--tenant", "esa", *arguments)
+        assert (found.exit_code, found.output.startswith("Error: The database does not take")) == (1, True), (
+            found.output
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -68,7 +69,7 @@ async def test_two_keys_and_no_key_is_like_another(gateway: RunningGateway) -> N
 async def test_memberships_in_the_database_and_groups_of_the_key_both_count(
     gateway: RunningGateway, entry: Entry
 ) -> None:
-    without = await new_key(gateway, SCIENTIST, groups=[])
+    without = await new_key(gateway, dataclasses.replace(SCIENTIST, groups=()))
     member = await new_key(gateway, MEMBER)
     for told in (without, member):
         assert (await send(gateway, "GET", entry.stac, shown_key(told["key"])))[0] == 403

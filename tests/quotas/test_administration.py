@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
@@ -17,6 +18,7 @@ from gateway.config import Database as DatabaseSettings
 from gateway.db import Database
 from gateway.errors import GatewayError
 from gateway.quotas.administration import (
+    FIRST,
     RegardsLimits,
     delete_rule,
     put_regards_defaults,
@@ -178,8 +180,41 @@ async def test_what_is_changed_is_recorded_with_it(administered: Database) -> No
     )
     assert [tuple(row)[:3] for row in rows] == [
         ("rule.put", "tenant shared bytes month", "-1"),
-        ("rule.put", "user a@example.org each downloads total", "3"),
         ("rule.put", "user a@example.org each concurrent now", "1"),
+        ("rule.put", "user a@example.org each downloads total", "3"),
         ("rule.delete", "tenant shared bytes month", None),
     ]
     assert {tuple(row)[3:] for row in rows} == {("admin@example.org", "192.0.2.1", "request")}
+
+
+async def test_what_stays_as_it_was_is_not_recorded_and_what_is_recorded_is_what_it_became(
+    administered: Database,
+) -> None:
+    for _ in range(2):
+        await put_rule(administered, "esa", QUOTA, ACTOR)
+        await put_rule(administered, "esa", RATE, ACTOR)
+        await put_regards_defaults(administered, "esa", RegardsLimits(10, 2), ACTOR)
+    for _ in range(2):
+        await put_regards_limits(administered, "esa", {QUOTA.name: RegardsLimits(8, -1)}, ACTOR)
+    rows = await administered.fetch("SELECT object, detail FROM changes ORDER BY change_id")
+    assert [row["object"] for row in rows] == [
+        "user a@example.org each downloads total",
+        "group g shared rate 1s",
+        "tenant each concurrent now",
+        "tenant each downloads total",
+        "user a@example.org each concurrent now",
+        "user a@example.org each downloads total",
+    ]
+    assert json.loads(rows[-1]["detail"]) == dataclasses.asdict(dataclasses.replace(QUOTA, value=8))
+
+
+async def test_rules_come_in_pages(administered: Database) -> None:
+    written = [Rule("user", name, False, "downloads", period, 1) for name in "abc" for period in ("day", "month")]
+    for rule in (*written, SHARED, DEFAULT):
+        await put_rule(administered, "esa", rule, ACTOR)
+    found: list[Rule] = []
+    while some := await rules(administered, "esa", after=found[-1].key if found else FIRST, limit=3):
+        assert len(some) <= 3
+        found += some
+    assert found == [DEFAULT, SHARED, *written]
+    assert await rules(administered, "esa", "user", after=written[1].key, limit=1) == (written[2],)
