@@ -95,6 +95,7 @@ USELESS: dict[str, Callable[[], Any]] = {
     "RSA without n": lambda: {"kty": "RSA", "e": "AQAB"},
     "RSA of text": lambda: {"kty": "RSA", "n": "!", "e": "!"},
     "RSA of a number": lambda: {"kty": "RSA", "n": 5, "e": 3},
+    "RSA with an exponent that costs the loop milliseconds": lambda: {**RSA, "e": integer((1 << 2047) + 1)},
     "RSA with e = 2": lambda: {**RSA, "e": "Ag"},
     "RSA with e = 1": lambda: {**RSA, "e": "AQ"},
     "EC of another curve": lambda: {**EC, "crv": "secp256k1"},
