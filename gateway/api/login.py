@@ -30,8 +30,11 @@ async def begin(request: web.Request) -> web.Response:
 async def end(request: web.Request) -> web.Response:
     """``GET /login/callback``: the user is back; 303 to where he wanted to go, with a session."""
     logins = _logins(request)
-    ended = await logins.flow.end(request.query, cookie(shown_by(request), _STATE_COOKIE))
-    value = await logins.sessions.begin(ended.principal, request[CLIENT].address)
+    shown = shown_by(request)
+    ended = await logins.flow.end(request.query, cookie(shown, _STATE_COOKIE))
+    value, before = await logins.sessions.begin(ended.principal, request[CLIENT].address), logins.sessions.find(shown)
+    if before is not None:
+        await logins.sessions.end(before)
     response = web.Response(status=HTTPStatus.SEE_OTHER, headers={**_NO_STORE, "Location": ended.then})
     _keep(response, COOKIE, value, int(logins.sessions.lifetime))
     _drop(response, _STATE_COOKIE)
@@ -43,7 +46,7 @@ async def log_out(request: web.Request) -> web.Response:
     logins, shown = _logins(request), shown_by(request)
     value = logins.sessions.find(shown)
     if value is not None:
-        await logins.sessions.identify(value, shown)
+        logins.sessions.check_origin(shown)
         await logins.sessions.end(value)
     response = web.Response(status=HTTPStatus.NO_CONTENT, headers=_NO_STORE)
     _drop(response, COOKIE)

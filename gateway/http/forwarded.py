@@ -65,11 +65,24 @@ def find_client(peer: str, scheme: str, host: str, headers: MultiMapping[str], p
         host: the Host field, already found valid.
         headers: of the request.
         proxies: the listed ones.
+
+    Raises:
+        ValueError: Forwarded and X-Forwarded-* are both there and tell of different clients: a proxy writes one of them
+            and passes the other on, which anybody can send.
     """
     if not is_listed(peer, proxies):
         return Client(peer, scheme, host, by_proxy=False)
-    client = Client(peer, scheme, host, by_proxy=True)
-    for hop in reversed(_hops(headers)[-MOST_HOPS:]):
+    direct = Client(peer, scheme, host, by_proxy=True)
+    told = {_follow(direct, hops, proxies) for hops in (_forwarded_hops(headers), _x_forwarded_hops(headers)) if hops}
+    if len(told) > 1:
+        raise ValueError(
+            "Forwarded and X-Forwarded-* tell of different clients: a proxy must set or remove each of them."
+        )
+    return told.pop() if told else direct
+
+
+def _follow(client: Client, hops: Sequence[_Hop], proxies: Sequence[Network]) -> Client:
+    for hop in reversed(hops[-MOST_HOPS:]):
         client = Client(
             address=hop.address or client.address,
             scheme=hop.scheme or client.scheme,
@@ -81,11 +94,13 @@ def find_client(peer: str, scheme: str, host: str, headers: MultiMapping[str], p
     return client
 
 
-def _hops(headers: MultiMapping[str]) -> list[_Hop]:
-    """The entries from left to right. Forwarded alone counts where it is there; X-Forwarded-* are read side by side."""
-    forwarded = headers.getall("Forwarded", ())
-    if forwarded:
-        return [_forwarded_hop(element) for element in _split(",".join(forwarded), ",")]
+def _forwarded_hops(headers: MultiMapping[str]) -> list[_Hop]:
+    """The entries of Forwarded from left to right."""
+    return [_forwarded_hop(element) for element in _split(",".join(headers.getall("Forwarded", ())), ",")]
+
+
+def _x_forwarded_hops(headers: MultiMapping[str]) -> list[_Hop]:
+    """The entries of X-Forwarded-* side by side, from left to right."""
     addresses = _list(headers, "X-Forwarded-For")
     schemes, hosts = _list(headers, "X-Forwarded-Proto"), _list(headers, "X-Forwarded-Host")
     if not addresses:

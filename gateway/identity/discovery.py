@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 import aiohttp
 import yarl
@@ -48,7 +48,7 @@ async def fetch_keys(session: aiohttp.ClientSession, setting: Issuer) -> KeySet:
     try:
         async with asyncio.timeout(setting.timeout):
             if setting.jwks_url is None:
-                asked = await _discover(session, setting, asked)
+                (asked,) = await _discover(session, setting, asked, "jwks_uri")
             body, headers = await _get(session, asked.url)
             keys = await asyncio.to_thread(parse_key_set, body, setting.algorithms)
     except _FAILURES as error:
@@ -66,17 +66,17 @@ async def fetch_endpoints(session: aiohttp.ClientSession, setting: Issuer) -> Ma
     try:
         async with asyncio.timeout(setting.timeout):
             names = ("authorization_endpoint", "token_endpoint")
-            found = [await _discover(session, setting, asked, name) for name in names]
+            found = await _discover(session, setting, asked, *names)
     except _FAILURES as error:
         raise _not_fetched(error, asked, setting) from error
     return {name: target.url for name, target in zip(names, found, strict=True)}
 
 
-async def _discover(session: aiohttp.ClientSession, setting: Issuer, issuer: Target, name: str = "jwks_uri") -> Target:
+async def _discover(session: aiohttp.ClientSession, setting: Issuer, issuer: Target, *names: str) -> Sequence[Target]:
     body, _ = await _get(session, issuer.url.rstrip("/") + _WELL_KNOWN)
     hosts = setting.hosts or [issuer.authority]
     return await asyncio.to_thread(
-        parse_discovery, body, setting.issuer, hosts, insecure_http=setting.insecure_http, name=name
+        parse_discovery, body, setting.issuer, hosts, names, insecure_http=setting.insecure_http
     )
 
 

@@ -164,7 +164,7 @@ class BearerTokens:
         """
         generation = issuer.keys.generation
         for number, trusted in enumerate(await issuer.keys.find(token.kid, token.algorithm)):
-            # One key takes up to half a millisecond (ES384 and ES512), in which the interpreter's lock is held: a thread
+            # One key takes up to half a millisecond (ES384, ES512), in which the interpreter's lock is held: a thread
             # would gain nothing. Others have their turn between two keys.
             if number:
                 await asyncio.sleep(0)

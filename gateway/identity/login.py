@@ -18,6 +18,7 @@ import aiohttp
 
 from gateway.config import Login
 from gateway.errors import GatewayError, unavailable
+from gateway.identity.endpoints import Endpoints
 from gateway.identity.principal import Principal
 from gateway.identity.sealing import Seal
 
@@ -25,14 +26,6 @@ LOGIN_SECONDS = 600
 """That a user may take at the identity provider."""
 MOST_BYTES = 64 * 1024
 """Of the identity provider's answer."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Endpoints:
-    """Where an identity provider takes log-ins (OpenID Connect Discovery 1.0 §3)."""
-
-    authorization: str
-    token: str
 
 
 class IdTokens(Protocol):

@@ -10,17 +10,16 @@ import time
 from collections.abc import AsyncIterator, Callable
 from urllib.parse import urlsplit
 
-import aiohttp
-
-from gateway.config import Config, Issuer, Login
+from gateway.config import Config
 from gateway.db import Database
-from gateway.errors import unauthorized, unavailable
+from gateway.errors import unauthorized
 from gateway.identity.api_keys import api_keys
 from gateway.identity.chain import IdentityChain
 from gateway.identity.compact import parse_token
-from gateway.identity.discovery import NotFetchedError, fetch_endpoints, key_client
+from gateway.identity.discovery import fetch_endpoints, key_client
+from gateway.identity.endpoints import endpoints
 from gateway.identity.jwt import BearerTokens, open_tokens
-from gateway.identity.login import Endpoints, LoginFlow
+from gateway.identity.login import LoginFlow
 from gateway.identity.networks import Networks
 from gateway.identity.principal import Principal
 from gateway.identity.sealing import Seal
@@ -109,30 +108,18 @@ async def _opened(
             )
             client = await stack.enter_async_context(key_client())
             issuer = next(one for one in settings.issuers if one.issuer == settings.login.issuer)
-            logins = Logins(_flow(settings.login, issuer, public_url, tokens, client), sessions)
+            found = await stack.enter_async_context(endpoints(functools.partial(fetch_endpoints, client, issuer)))
+            flow = LoginFlow(
+                settings.login,
+                redirect_uri=f"{public_url}/login/callback",
+                seal=Seal(settings.login.secret.get_secret_value().encode(), "login", time.time),
+                endpoints=found.find,
+                id_tokens=IdTokens(tokens.made_for(issuer.issuer, settings.login.client_id), settings.login.client_id),
+                session=client,
+            )
+            logins = Logins(flow, sessions)
             ambient.append(sessions)
         yield Identities(IdentityChain(ways, ambient, networks), logins)
-
-
-def _flow(
-    login: Login, issuer: Issuer, public_url: str, tokens: BearerTokens, client: aiohttp.ClientSession
-) -> LoginFlow:
-    return LoginFlow(
-        login,
-        redirect_uri=f"{public_url}/login/callback",
-        seal=Seal(login.secret.get_secret_value().encode(), "login", time.time),
-        endpoints=functools.partial(_endpoints, client, issuer),
-        id_tokens=IdTokens(tokens.made_for(issuer.issuer, login.client_id), login.client_id),
-        session=client,
-    )
-
-
-async def _endpoints(client: aiohttp.ClientSession, issuer: Issuer) -> Endpoints:
-    try:
-        found = await fetch_endpoints(client, issuer)
-    except NotFetchedError as error:
-        raise unavailable("The identity provider does not answer at the moment; try again.") from error
-    return Endpoints(found["authorization_endpoint"], found["token_endpoint"])
 
 
 def origin_of(url: str) -> str:

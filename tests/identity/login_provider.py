@@ -30,6 +30,9 @@ class LoginProvider:
     """Claims that replace the usual ones in ID tokens."""
     answer: web.Response | None = None
     """What the token endpoint answers instead."""
+    discoveries: int = 0
+    """How often it was asked where everything is."""
+    key_fetches: int = 0
     logins: dict[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
     """Queries of log-ins by the code that was given for them."""
 
@@ -50,6 +53,7 @@ class LoginProvider:
         return f"{query['redirect_uri']}?{urlencode({'code': code, 'state': query['state']})}"
 
     async def _discover(self, _: web.Request) -> web.Response:
+        self.discoveries += 1
         return web.json_response(
             {
                 "issuer": self.issuer,
@@ -60,6 +64,7 @@ class LoginProvider:
         )
 
     async def _keys(self, _: web.Request) -> web.Response:
+        self.key_fetches += 1
         return web.json_response({"keys": [jwk(KEY.public_key(), kid="first")]})
 
     async def _token(self, request: web.Request) -> web.Response:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from http.cookies import Morsel
 from pathlib import Path
 from typing import Any
@@ -307,6 +308,51 @@ async def test_an_identity_provider_that_is_gone_is_503(config: Config, tmp_path
             response, _ = await cut_off.get("/login")
             assert (response.status, "Retry-After" in response.headers) == (503, True)
         assert (await gateway.get("/login"))[0].status == 303
+
+
+async def test_a_flood_of_log_ins_is_no_flood_at_the_identity_provider(
+    gateway: RunningGateway, idp: LoginProvider
+) -> None:
+    await until(_asked_for_keys(idp), "the keys are fetched at the start")
+    before = idp.discoveries
+    answers = await asyncio.gather(*(gateway.get("/login") for _ in range(50)))
+    assert {response.status for response, _ in answers} == {303}
+    assert (await Browser(gateway).log_in(idp))[0].status in (303, 403)
+    assert idp.discoveries == before + 1
+
+
+def _asked_for_keys(idp: LoginProvider) -> Callable[[], Awaitable[bool]]:
+    async def asked() -> bool:
+        return idp.key_fetches > 0
+
+    return asked
+
+
+async def test_a_session_that_has_ended_can_be_logged_out_of(gateway: RunningGateway, idp: LoginProvider) -> None:
+    browser = Browser(gateway)
+    browser.cookies = {"__Host-session": "ended long ago"}
+    assert (await browser.ask("/logout", "POST"))[0].status == 403
+    assert (await browser.ask("/logout", "POST", Origin=ORIGIN))[0].status == 204
+    assert browser.cookies == {}
+
+
+async def test_who_logs_in_again_leaves_no_session_behind(gateway: RunningGateway, idp: LoginProvider) -> None:
+    browser = Browser(gateway)
+    await browser.log_in(idp)
+    first = dict(browser.cookies)
+    await browser.log_in(idp)
+    assert (await browser.ask("/me"))[0].status == 200
+    browser.cookies = first
+    assert await is_over(browser)
+
+
+async def test_sessions_that_ended_by_themselves_are_cleared_away(gateway: RunningGateway, idp: LoginProvider) -> None:
+    connection = gateway.catalogue.connection
+    for _ in range(3):
+        await Browser(gateway).log_in(idp)
+    await connection.execute("UPDATE sessions SET expires_at = now() - interval '1 second'")
+    await Browser(gateway).log_in(idp)
+    assert await connection.fetchval("SELECT count(*) FROM sessions") == 1
 
 
 async def test_without_the_setting_nobody_logs_in(database: str, redis_url: str, tmp_path: Path) -> None:
