@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import ipaddress
 import time
 from http import HTTPStatus
 from typing import Any
@@ -15,13 +16,14 @@ from gateway.administration import links
 from gateway.administration.keys import time_of
 from gateway.api.admin import actor_of
 from gateway.api.bodies import answer, bad, integer, members, read_json, text
-from gateway.api.callers import PROJECT_ADMINS, caller
+from gateway.api.callers import PROJECT_ADMINS, caller, forbidden
 from gateway.api.keys import DATABASE, DOWNLOADS
 from gateway.api.keys_admin import end, network
 from gateway.catalog.model import Address, ByAsset, ByChecksum
 from gateway.config import Config
 from gateway.config import Links as LinkSettings
 from gateway.errors import GatewayError, unauthorized
+from gateway.http.forwarded import Network
 from gateway.identity.api_keys import new_id
 from gateway.identity.principal import Principal
 from gateway.identity.signed_links import LONGEST_TOKEN, Grant, Signer
@@ -118,14 +120,24 @@ def _making(request: web.Request) -> Making:
 
 
 def _grant(body: dict[str, Any], principal: Principal, settings: LinkSettings) -> Grant:
-    """What the body asks for; the link has no id yet."""
+    """What the body asks for; the link has no id yet.
+
+    An API key that ends, or is bound to networks, binds its links, too: else whoever has it could keep what it opens.
+    """
     now = int(time.time())
+    last = None if principal.until is None else int(principal.until.timestamp())
     expires = now + settings.lifetime
     if body.get("expires") is not None:
         expires = int(end(body["expires"], "expires").timestamp())
         if expires > now + settings.max_lifetime:
             raise bad(f"'expires' is too far away: a link works for at most {settings.max_lifetime} seconds.")
-    given = body.get("network")
+        if last is not None and expires > last:
+            raise forbidden("'expires' is too far away: a link works no longer than the API key that makes it.")
+    elif last is not None:
+        expires = min(expires, last)
+    given = None if body.get("network") is None else network(body["network"], "network")
+    if principal.networks is not None and not any(_is_within(given, one) for one in principal.networks):
+        raise forbidden("Your API key is bound to networks: name one within them as 'network' of the link.")
     return Grant(
         link_id="",
         tenant=principal.tenant,
@@ -134,10 +146,16 @@ def _grant(body: dict[str, Any], principal: Principal, settings: LinkSettings) -
         role=principal.role,
         groups=principal.groups,
         expires=expires,
-        network=None if given is None else str(network(given, "network")),
+        network=None if given is None else str(given),
         downloads=_bound(body.get("downloads"), "downloads"),
         octets=_bound(body.get("bytes"), "bytes"),
     )
+
+
+def _is_within(inner: Network | None, outer: Network) -> bool:
+    if isinstance(inner, ipaddress.IPv4Network):
+        return isinstance(outer, ipaddress.IPv4Network) and inner.subnet_of(outer)
+    return inner is not None and isinstance(outer, ipaddress.IPv6Network) and inner.subnet_of(outer)
 
 
 def _bound(value: Any, name: str) -> int | None:

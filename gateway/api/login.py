@@ -6,8 +6,9 @@ from http import HTTPStatus
 
 from aiohttp import web
 
+from gateway.administration.keys import time_of
 from gateway.api.bodies import answer
-from gateway.api.callers import caller
+from gateway.api.callers import whoever
 from gateway.api.keys import LOGINS
 from gateway.errors import GatewayError
 from gateway.identity.login import LOGIN_SECONDS
@@ -54,8 +55,8 @@ async def log_out(request: web.Request) -> web.Response:
 
 
 async def who(request: web.Request) -> web.Response:
-    """``GET /me``: who one is."""
-    principal = await caller(request)
+    """``GET /me``: who one is. Any API key tells: whoever has it could know, and asks whether it is good still."""
+    principal = await whoever(request)
     return answer(
         {
             "tenant": principal.tenant,
@@ -64,6 +65,8 @@ async def who(request: web.Request) -> web.Response:
             "role": principal.role,
             "groups": list(principal.groups),
             "credential": principal.credential,
+            "scopes": None if principal.scopes is None else sorted(principal.scopes),
+            "expires": time_of(principal.until),
         }
     )
 

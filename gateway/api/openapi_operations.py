@@ -124,7 +124,7 @@ OPERATIONS: Mapping[Family, Mapping[tuple[str, str], Operation]] = {
             "This document", "public", types=("application/vnd.oai.openapi+json;version=3.1",), refusals=()
         ),
         ("GET", "/me"): Operation(
-            "Who one is", answer="Caller", text="An API key does not tell: it is good for its scopes alone."
+            "Who one is", any_key=True, answer="Caller", text="Every API key tells, whatever its scopes are."
         ),
         ("GET", "/me/usage"): Operation(
             "Every limit of the caller, and what is used", scope="quota", answer="Usage", refusals=SEEN

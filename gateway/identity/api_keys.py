@@ -25,7 +25,7 @@ from gateway.batching import batching
 from gateway.db import Database
 from gateway.delivery.policy import API_KEY
 from gateway.errors import GatewayError, unauthorized
-from gateway.http.forwarded import Network, is_listed
+from gateway.http.forwarded import is_listed
 from gateway.identity.principal import Principal
 from gateway.identity.shown import API_KEY_PREFIX, Shown
 from gateway.notifications import Notifications, Payload
@@ -76,8 +76,6 @@ def digest_of(secret: str) -> bytes:
 class _Key:
     digest: bytes = dataclasses.field(repr=False)
     principal: Principal
-    networks: Sequence[Network] | None
-    expires: datetime.datetime | None
 
 
 class ApiKeys:
@@ -118,13 +116,13 @@ class ApiKeys:
         key = await self._known.get(key_id)
         if key is None or not hmac.compare_digest(digest_of(secret), key.digest):
             raise _invalid()
-        now = self._clock()
-        if key.expires is not None and now >= key.expires:
+        principal, now = key.principal, self._clock()
+        if principal.until is not None and now >= principal.until:
             raise _invalid()
-        if key.networks is not None and not is_listed(shown.address, key.networks):
+        if principal.networks is not None and not is_listed(shown.address, principal.networks):
             raise _invalid()
         self._used[key_id] = now
-        return key.principal
+        return principal
 
     def changed(self, topic: str, payload: Payload) -> None:
         """As `Subscriber`."""
@@ -195,8 +193,10 @@ def _key(row: asyncpg.Record) -> _Key:
         groups=tuple(row["groups"]),
         credential="api key",
         scopes=frozenset(row["scopes"]),
+        until=row["expires_at"],
+        networks=None if row["networks"] is None else tuple(row["networks"]),
     )
-    return _Key(row["secret_sha256"], principal, row["networks"], row["expires_at"])
+    return _Key(row["secret_sha256"], principal)
 
 
 def _in_basic(credentials: str) -> str | None:

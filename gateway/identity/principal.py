@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 from typing import Literal
+
+from gateway.http.forwarded import Network
 
 Scope = Literal["download", "order", "quota", "admin"]
 """What an API key may be good for: to download, to order, to see and set quotas, to administer."""
@@ -55,6 +58,10 @@ class Principal:
     """What the credential is good for; None for all that the caller may."""
     link: Link | None = None
     """The link that he came by, if his credential is one."""
+    until: datetime.datetime | None = None
+    """When the credential ends, and what is made with it, too; None for one that binds nothing beyond itself."""
+    networks: tuple[Network, ...] | None = None
+    """Where alone the credential may be shown, and what is made with it, too; None for anywhere."""
 
     @property
     def is_anonymous(self) -> bool:

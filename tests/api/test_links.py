@@ -483,6 +483,32 @@ async def test_who_may_make_links(gateway: RunningGateway, entry: Entry) -> None
     assert (await call(gateway, "POST", "/links", SCIENTIST, body))[0] == 423
 
 
+async def test_a_link_is_bound_by_the_key_that_makes_it(gateway: RunningGateway, entry: Entry) -> None:
+    body = by_checksum(entry)
+    ending = shown_key((await new_key(gateway, SCIENTIST, expires=in_hours(1)))["key"])
+    link = await new_link(gateway, ending, **body)
+    left = datetime.datetime.fromisoformat(link["expires"]) - datetime.datetime.now(datetime.UTC)
+    assert 3500 < left.total_seconds() <= 3600
+    status, _, told = await send(gateway, "POST", "/links", ending, {**body, "expires": in_hours(2)})
+    assert (status, "than the API key" in told["detail"]) == (403, True)
+    assert (await send(gateway, "POST", "/links", ending, {**body, "expires": in_hours(0.5)}))[0] == 201
+    networks = ["127.0.0.0/8", "2001:db8::/32"]
+    bound = shown_key((await new_key(gateway, SCIENTIST, networks=networks))["key"])
+    for network, expected in (
+        (None, 403),
+        ("0.0.0.0/0", 403),
+        ("::/0", 403),
+        ("192.0.2.1", 403),
+        ("126.0.0.0/7", 403),
+        ("127.0.0.1", 201),
+        ("127.0.0.0/8", 201),
+        ("2001:db8:1::/48", 201),
+    ):
+        status, _, told = await send(gateway, "POST", "/links", bound, {**body, "network": network})
+        assert status == expected, (network, told)
+        assert expected == 201 or "bound to networks" in told["detail"]
+
+
 async def test_a_body_that_makes_no_sense_is_told_what_is_wrong(gateway: RunningGateway, entry: Entry) -> None:
     good = by_checksum(entry)
     for body, status, words in (

@@ -149,8 +149,8 @@ def test_the_description_names_the_credentials_that_the_table_lets_in() -> None:
         if row.path in PUBLIC:
             continue
         told = {
-            "key": row.statuses["A"] if ways.get("apiKey") == ["download"] else 403,
-            "akey": row.statuses["adm"] if ways.get("apiKey") == ["admin"] else 403,
+            "key": row.statuses["A"] if ways.get("apiKey") in (["download"], []) else 403,
+            "akey": row.statuses["adm"] if ways.get("apiKey") in (["admin"], []) else 403,
             "ses": row.statuses["A"] if row.method == "GET" else 403,
         }
         wrong += [(row, caller) for caller, status in told.items() if row.statuses[caller] != status]

@@ -116,6 +116,8 @@ async def test_a_user_logs_in_downloads_and_logs_out(gateway: RunningGateway, id
         "role": "REGISTERED_USER",
         "groups": [SCIENCE],
         "credential": "session",
+        "scopes": None,
+        "expires": None,
     }
     stolen = dict(browser.cookies)
     response, _ = await browser.ask("/logout", "POST", Origin=ORIGIN)
