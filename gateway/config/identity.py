@@ -83,8 +83,9 @@ class Issuer(Section):
 
     issuer: Text
     """The exact value of ``iss``."""
-    audience: Text
-    """Required value of ``aud``, or of one of its members."""
+    audience: Text | Literal[False]
+    """Required value of ``aud``, or of one of its members. False: its tokens name none, and one that does is refused;
+    whoever was shown a token by its user, for whatever service, can then show it here."""
     algorithms: Annotated[list[Asymmetric], Field(min_length=1)]
     """The only values of a token's ``alg`` that are accepted."""
     jwks_url: Text | None = None

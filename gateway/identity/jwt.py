@@ -10,6 +10,7 @@ import functools
 import hashlib
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Literal
 
 import jwt
 
@@ -38,8 +39,8 @@ class TokenIssuer:
 
     issuer: str | None
     """The exact value of ``iss``; None takes any that no other one takes."""
-    audience: str | None
-    """Required in ``aud``; not looked at when None."""
+    audience: str | Literal[False] | None
+    """Required in ``aud``; False: there must be none; not looked at when None."""
     algorithms: tuple[str, ...]
     keys: Keys
     mapping: ClaimMapping = REGARDS

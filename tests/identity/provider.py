@@ -54,7 +54,7 @@ class Provider:
     def token(self, kid: str | None = "first", key: PrivateKey = KEY, signed_as: str = "ES256", **changes: Any) -> str:
         """A token as it signs them."""
         header = {"alg": signed_as, "kid": kid} if kid is not None else {"alg": signed_as}
-        payload = claims(iss=self.issuer, aud=AUDIENCE, **changes)
+        payload = claims(**{"iss": self.issuer, "aud": AUDIENCE, **changes})
         return token(payload, header, signed_as=signed_as, key=key)
 
     async def _discover(self, request: web.Request) -> web.Response:
