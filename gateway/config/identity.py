@@ -92,6 +92,8 @@ class Issuer(Section):
     """Where its JWK Set (RFC 7517 §5) is; when absent, it is found by OpenID Connect Discovery."""
     hosts: list[Annotated[str, AfterValidator(parse_authority)]] = []  # noqa: RUF012 - pydantic copies it
     """Hosts (``host`` or ``host:port``) where discovery may say that the keys are; the issuer's own when empty."""
+    ca_file: Path | None = None
+    """Certificates (PEM) that its hosts are trusted by, at log-ins, too, instead of those of the system."""
     insecure_http: bool = False
     """Whether plain http to loopback addresses is allowed, for tests."""
     tenant: Text | None = None

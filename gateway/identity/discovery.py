@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 
 import aiohttp
 import yarl
 
 from gateway.config import Issuer
+from gateway.errors import ConfigurationError
 from gateway.http.outbound import Target, parse_target
 from gateway.identity.jwks import UnusableError, fresh_seconds, parse_discovery, parse_key_set
 from gateway.identity.keys import VerificationKey
@@ -106,11 +108,24 @@ async def _get(session: aiohttp.ClientSession, url: str) -> tuple[bytes, Mapping
         return bytes(body), response.headers
 
 
+def trust(setting: Issuer) -> ssl.SSLContext:
+    """Whose certificates the hosts of an issuer may show.
+
+    Raises:
+        ConfigurationError: its ``ca_file`` cannot be used.
+    """
+    try:
+        return ssl.create_default_context(cafile=setting.ca_file)
+    except (OSError, ValueError) as error:
+        reason = f"identity.issuers: ca_file {setting.ca_file}: cannot be read as certificates in PEM: {error}"
+        raise ConfigurationError(reason) from error
+
+
 @contextlib.asynccontextmanager
-async def key_client() -> AsyncIterator[aiohttp.ClientSession]:
+async def key_client(trusted: ssl.SSLContext) -> AsyncIterator[aiohttp.ClientSession]:
     """A client without cookies, credentials or proxies of the environment. Certificates are verified."""
     async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=_CONNECTIONS),
+        connector=aiohttp.TCPConnector(limit=_CONNECTIONS, ssl=trusted),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         trust_env=False,

@@ -8,6 +8,7 @@ import dataclasses
 import datetime
 import functools
 import hashlib
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Literal
@@ -18,7 +19,7 @@ from gateway.config import Identity
 from gateway.errors import GatewayError, unauthorized
 from gateway.identity.claims import REGARDS, ClaimError, ClaimMapping, check_audience, check_times
 from gateway.identity.compact import Token, parse_token
-from gateway.identity.discovery import fetch_keys, key_client
+from gateway.identity.discovery import fetch_keys, key_client, trust
 from gateway.identity.keys import Keys, StaticKeys, load_key
 from gateway.identity.networks import Networks
 from gateway.identity.principal import Principal, anonymous
@@ -184,21 +185,23 @@ def open_tokens(settings: Identity, networks: Networks) -> contextlib.AbstractAs
     """Bearer tokens by the settings; within the block keys are fetched.
 
     Raises:
-        ConfigurationError: a key cannot be used; at once, before the block.
+        ConfigurationError: a key or a ``ca_file`` cannot be used; at once, before the block.
     """
     issuers = [
         TokenIssuer(key.issuer, key.audience, tuple(key.algorithms), StaticKeys((load_key(key),)))
         for key in settings.jwt
     ]
-    return _opened(settings, networks, issuers)
+    return _opened(settings, networks, issuers, [trust(setting) for setting in settings.issuers])
 
 
 @contextlib.asynccontextmanager
-async def _opened(settings: Identity, networks: Networks, static: Sequence[TokenIssuer]) -> AsyncIterator[BearerTokens]:
+async def _opened(
+    settings: Identity, networks: Networks, static: Sequence[TokenIssuer], trusts: Sequence[ssl.SSLContext]
+) -> AsyncIterator[BearerTokens]:
     async with contextlib.AsyncExitStack() as stack:
         issuers = list(static)
-        session = await stack.enter_async_context(key_client())
-        for setting in settings.issuers:
+        for setting, trusted in zip(settings.issuers, trusts, strict=True):
+            session = await stack.enter_async_context(key_client(trusted))
             fetch = functools.partial(fetch_keys, session, setting)
             keys = await stack.enter_async_context(rotating_keys(setting, fetch))
             issuers.append(

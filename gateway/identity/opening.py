@@ -16,7 +16,7 @@ from gateway.errors import unauthorized
 from gateway.identity.api_keys import api_keys
 from gateway.identity.chain import IdentityChain
 from gateway.identity.compact import parse_token
-from gateway.identity.discovery import fetch_endpoints, key_client
+from gateway.identity.discovery import fetch_endpoints, key_client, trust
 from gateway.identity.endpoints import endpoints
 from gateway.identity.jwt import BearerTokens, open_tokens
 from gateway.identity.login import LoginFlow
@@ -76,7 +76,7 @@ def identities(config: Config) -> OpenIdentities:
     """What opens all that the settings allow, given a database and what tells of its changes.
 
     Raises:
-        ConfigurationError: a key cannot be used; at once, before anything is opened.
+        ConfigurationError: a key or a ``ca_file`` cannot be used; at once, before anything is opened.
     """
     networks = Networks(config.quotas.anonymous_ipv4_prefix, config.quotas.anonymous_ipv6_prefix)
     return functools.partial(_opened, config, open_tokens(config.identity, networks), networks)
@@ -106,8 +106,8 @@ async def _opened(
                     database, notifications, origins=[origin_of(public_url)], lifetime=settings.login.lifetime
                 )
             )
-            client = await stack.enter_async_context(key_client())
             issuer = next(one for one in settings.issuers if one.issuer == settings.login.issuer)
+            client = await stack.enter_async_context(key_client(trust(issuer)))
             found = await stack.enter_async_context(endpoints(functools.partial(fetch_endpoints, client, issuer)))
             flow = LoginFlow(
                 settings.login,

@@ -17,7 +17,7 @@ from aiohttp import web
 from gateway.config import Issuer
 from gateway.errors import GatewayError
 from gateway.identity.claims import ClaimMapping
-from gateway.identity.discovery import KeySet, fetch_keys, key_client
+from gateway.identity.discovery import KeySet, fetch_keys, key_client, trust
 from gateway.identity.jwks import MOST_KEYS
 from gateway.identity.jwt import BearerTokens, TokenIssuer
 from gateway.identity.keys import StaticKeys, VerificationKey
@@ -75,7 +75,7 @@ async def standing(idp: Provider, **settings: Any) -> AsyncIterator[Stand]:
     """Nothing is fetched of itself here."""
     clock = Clock()
     setting = idp.setting(**settings)
-    async with key_client() as session:
+    async with key_client(trust(setting)) as session:
         keys = RotatingKeys(setting, functools.partial(fetch_keys, session, setting), clock)
         issuer = TokenIssuer(
             setting.issuer, setting.audience, tuple(setting.algorithms), keys, ClaimMapping.by(setting)

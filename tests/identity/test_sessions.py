@@ -25,6 +25,7 @@ from gateway.identity.sealing import Seal
 from tests.harness import SCIENCE, SCIENTIST, RunningGateway, config_for, running_gateway
 from tests.identity.login_provider import CLIENT_ID, CLIENT_SECRET, LoginProvider, login_provider
 from tests.quotas.holders import until
+from tests.s3.strict.certificate import server_context
 
 SECRET = "a secret that seals what browsers keep"
 ORIGIN = "https://data.example.org"
@@ -355,6 +356,24 @@ async def test_sessions_that_ended_by_themselves_are_cleared_away(gateway: Runni
     await connection.execute("UPDATE sessions SET expires_at = now() - interval '1 second'")
     await Browser(gateway).log_in(idp)
     assert await connection.fetchval("SELECT count(*) FROM sessions") == 1
+
+
+async def test_users_log_in_where_a_private_authority_vouches_for_the_identity_provider(
+    database: str, redis_url: str, tmp_path: Path
+) -> None:
+    context, authority = server_context(tmp_path)
+    async with login_provider(context) as idp:
+        idp.says = USER
+        for ca_file, status in ((str(authority), 303), (None, 503)):
+            identity = settings(idp)
+            identity["issuers"][0] |= {"ca_file": ca_file, "insecure_http": False}
+            config = config_for(database, redis_url, tmp_path, api={"public_url": ORIGIN}, identity=identity)
+            async with running_gateway(config, tmp_path) as gateway:
+                await gateway.catalogue.tenant()
+                assert (await gateway.get("/login"))[0].status == status
+                if status == 303:
+                    response, _ = await Browser(gateway).log_in(idp)
+                    assert "__Host-session" in response.cookies
 
 
 async def test_without_the_setting_nobody_logs_in(database: str, redis_url: str, tmp_path: Path) -> None:
