@@ -98,7 +98,7 @@ class ApiKey:
 
 
 async def create(
-    database: Database, actor: Actor, tenant: str, new: NewKey, *, creator_role: str | None
+    database: Database, actor: Actor, tenant: str, new: NewKey, *, creator_role: str | None, max_lifetime: int | None
 ) -> tuple[ApiKey, str]:
     """Make a key; gives it, and the text that its owner shows, which nobody can tell again.
 
@@ -108,12 +108,13 @@ async def create(
         tenant: name of the tenant.
         new: what it is to be.
         creator_role: the key may have no role above this one; None for whoever may do everything.
+        max_lifetime: seconds that it may work at most; then is when it ends if nobody says.
 
     Raises:
-        GatewayError: 400 there is no such role; 403 the role is above ``creator_role``; 404 there is no such tenant;
-            409 the user has too many keys; 503.
+        GatewayError: 400 there is no such role, or the key would work for too long; 403 the role is above
+            ``creator_role``; 404 there is no such tenant; 409 the user has too many keys; 503.
     """
-    secret = new_secret()
+    secret, expires = new_secret(), _end(new.expires, max_lifetime)
     async with database.transaction() as connection:
         await _check_role(connection, tenant, new.role, creator_role)
         if await connection.fetchval(_IN_USE, tenant, new.email) >= MOST_KEYS:
@@ -130,7 +131,7 @@ async def create(
             list(new.groups),
             sorted(new.scopes),
             new.networks,
-            new.expires,
+            expires,
             actor.name,
         )
         if row is None:
@@ -176,6 +177,17 @@ def time_of(when: datetime.datetime | None) -> str | None:
     if when is None:
         return None
     return when.astimezone(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _end(wanted: datetime.datetime | None, max_lifetime: int | None) -> datetime.datetime | None:
+    if max_lifetime is None:
+        return wanted
+    last = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=max_lifetime)
+    if wanted is not None and wanted > last:
+        raise GatewayError(
+            HTTPStatus.BAD_REQUEST, f"'expires' is too far away: a key works for at most {max_lifetime} seconds."
+        )
+    return wanted or last
 
 
 async def _check_role(connection: Connection, tenant: str, role: str, creator_role: str | None) -> None:

@@ -16,6 +16,7 @@ from gateway.api.admin import Acting, acting, actor_of
 from gateway.api.bodies import answer, bad, email, members, read_json, text
 from gateway.api.callers import caller, forbidden
 from gateway.api.keys import DATABASE
+from gateway.config import Config
 from gateway.downloads import PRINCIPAL
 from gateway.errors import unauthorized
 from gateway.http.forwarded import Network
@@ -33,6 +34,16 @@ MOST_NETWORKS = 100
 _OPTIONAL = ("role", "groups", "scopes", "networks", "expires")
 
 
+_MAX_LIFETIME: web.AppKey[int | None] = web.AppKey("max_lifetime")
+"""Seconds that a key may work; None for as long as its maker likes."""
+
+
+def set_up(app: web.Application, config: Config) -> None:
+    """Have ``app`` make keys."""
+    app.add_routes(routes())
+    app[_MAX_LIFETIME] = config.identity.api_keys.max_lifetime
+
+
 async def get_own(request: web.Request) -> web.Response:
     """``GET /me/keys``: the caller's keys, revoked ones, too; the newest come first."""
     principal = await _owner(request)
@@ -48,7 +59,7 @@ async def post_own(request: web.Request) -> web.Response:
     if not set(groups) <= set(principal.groups):
         raise forbidden("A key cannot have groups that its maker's token lacks.")
     new = _new(body, principal.subject, str(principal.email), principal.role, groups)
-    return await _create(_work(request, principal), new, principal.role)
+    return await _create(request, _work(request, principal), new, principal.role)
 
 
 async def delete_own(request: web.Request) -> web.Response:
@@ -75,7 +86,7 @@ async def post_any(request: web.Request) -> web.Response:
     who = email(body["email"])
     subject, groups = _name(body.get("subject", who), "subject"), _groups(body.get("groups", []))
     new = _new(body, subject, who, "REGISTERED_USER", groups)
-    return await _create(work, new, principal.role)
+    return await _create(request, work, new, principal.role)
 
 
 async def delete_any(request: web.Request) -> web.Response:
@@ -136,8 +147,10 @@ def _work(request: web.Request, principal: Principal) -> Acting:
     return Acting(request.app[DATABASE], principal.tenant, actor_of(request, principal))
 
 
-async def _create(work: Acting, new: NewKey, creator_role: str) -> web.Response:
-    key, shown = await keys.create(work.database, work.actor, work.tenant, new, creator_role=creator_role)
+async def _create(request: web.Request, work: Acting, new: NewKey, creator_role: str) -> web.Response:
+    key, shown = await keys.create(
+        work.database, work.actor, work.tenant, new, creator_role=creator_role, max_lifetime=request.app[_MAX_LIFETIME]
+    )
     return answer({**key.told(), "key": shown}, status=HTTPStatus.CREATED)
 
 

@@ -85,8 +85,9 @@ def create(
     )
 
     async def work(config: Config) -> tuple[ApiKey, str]:
+        longest = config.identity.api_keys.max_lifetime
         async with connected(config) as database:
-            return await create(database, Actor(ACTOR), tenant, new, creator_role=None)
+            return await create(database, Actor(ACTOR), tenant, new, creator_role=None, max_lifetime=longest)
 
     key, shown = run(work, config_file)
     click.echo(f"key {key.key_id} of {one_line(email)}, for {', '.join(key.scopes)}", err=True)

@@ -197,6 +197,14 @@ class Links(Section):
         return self
 
 
+class ApiKeys(Section):
+    """``[identity.api_keys]``: keys that users make for their programs."""
+
+    max_lifetime: Annotated[int, Field(ge=60, le=3650 * _DAY)] | None = None
+    """Seconds after which a key ends at the latest, and with it what its maker's token said of role and groups; keys
+    that were made before the setting, too. Absent, a key works until it is revoked, or ends as its maker wanted."""
+
+
 class Identity(Section):
     """``[identity]``: how callers show who they are."""
 
@@ -206,6 +214,8 @@ class Identity(Section):
     """Identity providers whose keys are fetched; each has all tokens with its ``iss`` to itself."""
     login: Login | None = None
     """How browsers log in; absent, they do not."""
+    api_keys: ApiKeys = ApiKeys()
+    """API keys."""
     links: Links | None = None
     """Signed download links; there are none without this table."""
     leeway: Annotated[float, Field(ge=0, le=60)] = 10

@@ -40,7 +40,7 @@ _FORM = re.compile(rf"{API_KEY_PREFIX}([0-9A-Za-z]{{12}})_([0-9A-Za-z_-]{{43}})"
 
 _LOOK_UP = """
 SELECT asked.number, tenant.name AS tenant, k.secret_sha256, k.subject, k.email, k.role, k.groups, k.scopes, k.networks,
-       k.expires_at
+       least(k.expires_at, k.created_at + make_interval(secs => $2)) AS until
 FROM unnest($1::text[]) WITH ORDINALITY AS asked(key_id, number)
 JOIN api_keys k ON k.key_id = asked.key_id AND k.revoked_at IS NULL
 JOIN tenants tenant USING (tenant_id)"""
@@ -161,13 +161,14 @@ class ApiKeys:
 async def api_keys(
     database: Database,
     notifications: Notifications,
+    max_lifetime: float | None,
     clock: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
 ) -> AsyncIterator[ApiKeys]:
-    """API keys of ``database``."""
+    """API keys of ``database``, which work for at most ``max_lifetime`` seconds."""
 
     async def look_up(ids: Sequence[str]) -> list[_Key | None]:
         found: list[_Key | None] = [None] * len(ids)
-        for row in await database.fetch(_LOOK_UP, list(ids)):
+        for row in await database.fetch(_LOOK_UP, list(ids), max_lifetime):
             found[row["number"] - 1] = _key(row)
         return found
 
@@ -193,7 +194,7 @@ def _key(row: asyncpg.Record) -> _Key:
         groups=tuple(row["groups"]),
         credential="api key",
         scopes=frozenset(row["scopes"]),
-        until=row["expires_at"],
+        until=row["until"],
         networks=None if row["networks"] is None else tuple(row["networks"]),
     )
     return _Key(row["secret_sha256"], principal)

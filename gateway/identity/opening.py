@@ -93,7 +93,8 @@ async def _opened(
     settings = config.identity
     async with contextlib.AsyncExitStack() as stack:
         tokens = await stack.enter_async_context(opening_tokens)
-        ways: list[Way] = [tokens, await stack.enter_async_context(api_keys(database, notifications))]
+        keys = await stack.enter_async_context(api_keys(database, notifications, settings.api_keys.max_lifetime))
+        ways: list[Way] = [tokens, keys]
         if settings.links is not None:
             signer = Signer(settings.links.secret.get_secret_value().encode())
             ways.append(await stack.enter_async_context(signed_links(signer, database, notifications)))
