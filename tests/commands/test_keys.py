@@ -111,8 +111,8 @@ async def test_sessions_of_a_user_are_ended(stand: Stand) -> None:
     connection = stand.catalogue.connection
     for number, email in enumerate(("ada@example.org", "ada@example.org", "bob@example.org")):
         await connection.execute(
-            "INSERT INTO sessions (hash, tenant_id, subject, email, role, groups, expires_at) SELECT $1, tenant_id, '', "
-            "$2, 'PUBLIC', '{}', now() + interval '1 hour' FROM tenants WHERE name = 'esa'",
+            "INSERT INTO sessions (hash, tenant_id, subject, email, role, groups, expires_at) "
+            "SELECT $1, tenant_id, 's', $2, 'PUBLIC', '{}', now() + interval '1 hour' FROM tenants WHERE name = 'esa'",
             str(number),
             email,
         )
