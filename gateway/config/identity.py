@@ -232,6 +232,17 @@ class Identity(Section):
             if issuer.issuer in seen:
                 raise ValueError(f"issuer {issuer.issuer!r} is in more than one table")
             seen.add(issuer.issuer)
-        if self.login is not None and self.login.issuer not in (issuer.issuer for issuer in self.issuers):
+        return self
+
+    @model_validator(mode="after")
+    def _log_ins_have_an_issuer_that_can_be_asked(self) -> Self:
+        if self.login is None:
+            return self
+        issuer = next((one for one in self.issuers if one.issuer == self.login.issuer), None)
+        if issuer is None:
             raise ValueError("'issuer' of 'login' is none of [[identity.issuers]]")
+        try:
+            parse_target(issuer.issuer, insecure_http=issuer.insecure_http)
+        except ValueError as error:
+            raise ValueError(f"'issuer' of 'login' {error}: its endpoints are found by discovery") from error
         return self

@@ -8,11 +8,11 @@ import functools
 import hmac
 import time
 from collections.abc import AsyncIterator, Callable
-from urllib.parse import urlsplit
 
 from gateway.config import Config
 from gateway.db import Database
 from gateway.errors import unauthorized
+from gateway.http.origin import origin_of
 from gateway.identity.api_keys import api_keys
 from gateway.identity.chain import IdentityChain
 from gateway.identity.compact import parse_token
@@ -121,9 +121,3 @@ async def _opened(
             logins = Logins(flow, sessions)
             ambient.append(sessions)
         yield Identities(IdentityChain(ways, ambient, networks), logins)
-
-
-def origin_of(url: str) -> str:
-    """The origin (RFC 6454 §6.1) of an absolute URL."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"

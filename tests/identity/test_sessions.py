@@ -390,6 +390,11 @@ def test_settings_that_cannot_work_are_refused(idp: LoginProvider, tmp_path: Pat
         config_for("postgresql://x/y", "redis://x", tmp_path, api=api, identity=settings(idp, **login))
 
     load({"public_url": ORIGIN})
+    named = settings(idp)
+    named["issuers"][0] |= {"issuer": "a name", "jwks_url": f"{idp.url}/keys"}
+    named["login"]["issuer"] = "a name"
+    with pytest.raises(ConfigurationError, match=r"'issuer' of 'login' must be a URL"):
+        config_for("postgresql://x/y", "redis://x", tmp_path, api={"public_url": ORIGIN}, identity=named)
     with pytest.raises(ConfigurationError, match=r"'public_url' of \[api\] must be set"):
         load({})
     for wrong, message in (
