@@ -43,9 +43,9 @@ class IdTokens(Protocol):
 class Begun:
     """A log-in that began."""
 
-    url: str
+    url: str = dataclasses.field(repr=False)
     """Where the browser goes."""
-    state: str
+    state: str = dataclasses.field(repr=False)
     """What it keeps meanwhile, in a cookie."""
 
 
