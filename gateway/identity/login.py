@@ -178,6 +178,10 @@ def _id_token(status: int, body: bytes) -> str:
     if status == HTTPStatus.OK and isinstance(told, dict) and isinstance(told.get("id_token"), str):
         return str(told["id_token"])
     if HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR and isinstance(told, dict):
-        # The code is used up or too old, or it is not for us: RFC 6749 §5.2.
+        # RFC 6749 §5.2. What the operator has to mend is logged; else the code is used up or too old.
+        if told.get("error") in ("invalid_client", "unauthorized_client"):
+            raise GatewayError(
+                HTTPStatus.BAD_GATEWAY, "The identity provider does not take this gateway for its client."
+            )
         raise GatewayError(HTTPStatus.FORBIDDEN, "The identity provider did not let you in; begin again.")
     raise GatewayError(HTTPStatus.BAD_GATEWAY, "The identity provider gave no answer that makes sense.")

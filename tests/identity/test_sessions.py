@@ -261,6 +261,9 @@ async def test_what_an_id_token_must_say(
         (web.Response(text="{" * 100_000), 502),
         (web.Response(status=302, headers={"Location": "/elsewhere"}), 502),
         (web.json_response({"error": "invalid_grant"}, status=400), 403),
+        (web.json_response({"error": "invalid_client"}, status=401), 502),
+        (web.json_response({"error": "unauthorized_client"}, status=400), 502),
+        (web.json_response({"error": ["invalid_client"]}, status=400), 403),
         (web.json_response({"id_token": "a.b.c"}), 401),
     ],
 )
