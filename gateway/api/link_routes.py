@@ -15,7 +15,7 @@ from aiohttp import web
 from gateway.administration import links
 from gateway.administration.keys import time_of
 from gateway.api.admin import actor_of
-from gateway.api.bodies import answer, bad, integer, members, read_json, text
+from gateway.api.bodies import answer, bad, email, integer, members, read_json, text
 from gateway.api.callers import PROJECT_ADMINS, caller, forbidden
 from gateway.api.keys import DATABASE, DOWNLOADS
 from gateway.api.keys_admin import end, network
@@ -90,6 +90,19 @@ async def post_link(request: web.Request) -> web.Response:
     return answer({"url": url, "expires": expires, "id": grant.link_id}, status=HTTPStatus.CREATED)
 
 
+async def delete_links(request: web.Request) -> web.Response:
+    """``DELETE /links``: revokes all links that the caller, or for an administrator the user ``?email=…``, made yet."""
+    principal = await _maker(request)
+    _making(request)
+    of = str(principal.email)
+    if "email" in request.query and principal.role not in PROJECT_ADMINS:
+        raise forbidden("Links of others are revoked by administrators only.")
+    if "email" in request.query:
+        of = email(request.query["email"])
+    await links.revoke_keys(request.app[DATABASE], actor_of(request, principal), principal.tenant, email=of)
+    return _done()
+
+
 async def delete_link(request: web.Request) -> web.Response:
     """``DELETE /links/{id}``: revokes a link; of the caller, or any of the tenant for an administrator."""
     principal = await _maker(request)
@@ -97,12 +110,20 @@ async def delete_link(request: web.Request) -> web.Response:
     of = None if principal.role in PROJECT_ADMINS else principal.email
     actor = actor_of(request, principal)
     await links.revoke_link(request.app[DATABASE], actor, principal.tenant, request.match_info["id"], of)
-    return web.Response(status=HTTPStatus.NO_CONTENT, headers={"Cache-Control": "no-store"})
+    return _done()
 
 
 def routes() -> list[web.RouteDef]:
     """The routes of this family."""
-    return [web.post("/links", post_link), web.delete("/links/{id}", delete_link)]
+    return [
+        web.post("/links", post_link),
+        web.delete("/links", delete_links),
+        web.delete("/links/{id}", delete_link),
+    ]
+
+
+def _done() -> web.Response:
+    return web.Response(status=HTTPStatus.NO_CONTENT, headers={"Cache-Control": "no-store"})
 
 
 async def _maker(request: web.Request) -> Principal:

@@ -151,6 +151,15 @@ OPERATIONS: Mapping[Family, Mapping[tuple[str, str], Operation]] = {
             statuses=(201,),
             refusals=(404, 423, 503),
         ),
+        ("DELETE", "/links"): Operation(
+            "Revoke all links that the caller made until now",
+            "user",
+            scope="download",
+            query=("email",),
+            statuses=GONE,
+            refusals=(400, 404, 503),
+            text="Or those of another user of the tenant (`email`), for PROJECT_ADMIN and INSTANCE_ADMIN.",
+        ),
         ("DELETE", "/links/{id}"): Operation(
             "Revoke a link",
             "user",

@@ -411,6 +411,27 @@ async def test_all_links_of_a_user_are_revoked_with_his_key_and_new_ones_have_an
     assert len({link["id"].split("-")[0] for link in found}) == 1
 
 
+async def test_whoever_lost_a_key_revokes_all_that_was_made_with_it(gateway: RunningGateway, entry: Entry) -> None:
+    """Of links that somebody else made with it nobody knows the ids."""
+    key = shown_key((await new_key(gateway, SCIENTIST))["key"])
+    stolen = [await new_link(gateway, key, **by_checksum(entry)) for _ in range(2)]
+    other = await new_link(gateway, OUTSIDER_IN, **by_checksum(entry))
+    theirs = f"/links?email={OUTSIDER_IN.email}"
+    assert (await send(gateway, "DELETE", "/links", bearer(SCIENTIST)))[0] == 204
+    for link in stolen:
+        await seconds_until(401, lambda link=link: send(gateway, "HEAD", link["url"]))  # type: ignore[misc]
+    for who in (SCIENTIST, FOREIGN_ADMIN):
+        await send(gateway, "DELETE", theirs, bearer(who))
+    assert (await send(gateway, "DELETE", theirs, bearer(SCIENTIST)))[0] == 403
+    assert (await send(gateway, "DELETE", "/links?email=", bearer(PROJECT_ADMIN)))[0] == 400
+    assert (await send(gateway, "GET", other["url"]))[0] == 200
+    assert (await send(gateway, "DELETE", theirs, bearer(PROJECT_ADMIN)))[0] == 204
+    await seconds_until(401, lambda: send(gateway, "HEAD", other["url"]))
+    assert (await send(gateway, "DELETE", "/links", bearer(SCIENTIST)))[0] == 204
+    changes = await gateway.catalogue.connection.fetch("SELECT actor FROM changes WHERE action = 'link-key.revoke'")
+    assert [row["actor"] for row in changes] == [SCIENTIST.email, PROJECT_ADMIN.email]
+
+
 OUTSIDER_IN = principal("insider", SCIENCE)
 
 
