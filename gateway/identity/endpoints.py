@@ -46,14 +46,14 @@ class FoundEndpoints:
         self._fetching: asyncio.Task[None] | None = None
 
     async def find(self) -> Endpoints:
-        """The endpoints; the last ones where the identity provider does not tell them now.
+        """The endpoints as they were told last; it is not waited for that they are told again.
 
         Raises:
             GatewayError: 503; it has not told them yet.
         """
         if self._fetching is None and self._clock() >= self._next_attempt:
             self._fetching = asyncio.create_task(self._fetch_once())
-        if self._fetching is not None:
+        if self._found is None and self._fetching is not None:
             # Whoever goes away does not end what others wait for.
             await asyncio.wait({self._fetching})
         if self._found is None:
