@@ -59,14 +59,16 @@ class IdTokens:
         Raises:
             GatewayError: 401 the token is not good, or made for another log-in; 503 its keys cannot be fetched.
         """
-        principal = (await self._tokens.verify(token)).principal
+        verified = await self._tokens.verify(token)
+        if verified.is_public:
+            raise unauthorized("the ID token names nobody", error="invalid_token")
         claims = parse_token(token).claims
         shown = str(claims.get("nonce", "")).encode("utf-8", "surrogatepass")
         if not hmac.compare_digest(shown, nonce.encode()):
             raise unauthorized("the ID token was made for another log-in", error="invalid_token")
         if claims.get("azp", self._client_id) != self._client_id:
             raise unauthorized("the ID token was made for somebody else", error="invalid_token")
-        return principal
+        return verified.principal
 
 
 OpenIdentities = Callable[[Database, Notifications], contextlib.AbstractAsyncContextManager[Identities]]

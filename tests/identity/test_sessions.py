@@ -236,6 +236,7 @@ async def test_the_way_back_is_for_the_browser_that_began(gateway: RunningGatewa
         ({"exp": 1}, 401),
         ({"iss": "https://evil.example"}, 401),
         ({"email": ...}, 401),
+        ({"role": "PUBLIC", "email": "public@regards.com"}, 401),
         ({"tenant": "nobody"}, 403),
         ({"azp": CLIENT_ID}, 303),
         ({"aud": [CLIENT_ID, "another"]}, 303),
