@@ -336,6 +336,7 @@ CREATE TABLE IF NOT EXISTS link_keys (
     created_at  timestamptz NOT NULL DEFAULT now(),
     revoked_at  timestamptz
 );
+ALTER TABLE link_keys ADD COLUMN IF NOT EXISTS api_key text REFERENCES api_keys ON DELETE CASCADE;
 CREATE UNIQUE INDEX IF NOT EXISTS link_keys_in_use ON link_keys (tenant_id, email, api_key) NULLS NOT DISTINCT
     WHERE revoked_at IS NULL;
 CREATE INDEX IF NOT EXISTS link_keys_by_api_key ON link_keys (api_key) WHERE api_key IS NOT NULL;

@@ -75,7 +75,7 @@ def create_app(config: Config) -> web.Application:
     app.add_routes(stac_downloads.routes(stac))
     app.add_routes(usage.routes())
     app.add_routes(login.routes())
-    app.add_routes(keys_admin.routes())
+    keys_admin.set_up(app, config)
     link_routes.set_up(app, config)
     app.add_routes(admin_routes.routes())
     app.add_routes(ops.routes())

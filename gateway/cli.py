@@ -19,6 +19,7 @@ from gateway.commands.explain import explain
 from gateway.commands.keys import keys
 from gateway.commands.links import links
 from gateway.commands.quotas import quotas
+from gateway.commands.sessions import sessions
 from gateway.commands.shared import CONFIG, plain_errors
 from gateway.commands.verify import verify
 from gateway.config import Config, load
@@ -183,5 +184,5 @@ def demo(
         asyncio.run(run_demo(options, Report(time.monotonic).hear))
 
 
-for command in (admin, doctor, explain, keys, links, quotas, verify):
+for command in (admin, doctor, explain, keys, links, quotas, sessions, verify):
     main.add_command(command)

@@ -408,10 +408,11 @@ def settings_by_table() -> dict[str, set[str]]:
     lists = ("policies", "storage")
     tables = {name: field.annotation for name, field in Config.model_fields.items() if name not in lists}
     found = {name: set(section.model_fields) for name, section in tables.items() if section is not None}
-    found["identity"] -= {"jwt", "issuers", "links", "login"}
+    found["identity"] -= {"jwt", "issuers", "links", "login", "api_keys"}
     found["identity.jwt"] = set(gateway.config.JwtKey.model_fields)
     found["identity.issuers"] = set(gateway.config.Issuer.model_fields) - {"claims"}
     found["identity.issuers.claims"] = set(gateway.config.ClaimNames.model_fields)
+    found["identity.api_keys"] = set(gateway.config.ApiKeys.model_fields)
     found["identity.login"] = set(gateway.config.Login.model_fields)
     found["identity.links"] = set(gateway.config.Links.model_fields)
     found["policies"] = set(gateway.config.PolicyTable.model_fields)
@@ -473,7 +474,7 @@ def test_the_issuer_that_the_example_comments_out_is_valid_and_shows_the_default
         EXAMPLE.read_text(encoding="utf-8").partition("# [[identity.issuers]]\n")[2].partition("\n\n")[0].splitlines()
     )
     shown = tomllib.loads("\n".join(line[2:] for line in lines if re.match(r"# (\w+ = |\[)", line)))
-    own = {"issuer", "audience", "algorithms", "jwks_url", "tenant", "default_role", "role_prefix"}
+    own = {"issuer", "audience", "algorithms", "jwks_url", "tenant", "default_role", "role_prefix", "ca_file"}
     claims = shown.pop("identity")["issuers"]["claims"]
     assert gateway.config.Issuer.model_validate({**shown, "tenant": None, "claims": claims})
     default = gateway.config.Issuer(issuer="https://idp.example.org", audience="downloads", algorithms=["RS256"])

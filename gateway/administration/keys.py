@@ -111,7 +111,7 @@ class ApiKey:
 
 
 async def create(
-    database: Database, actor: Actor, tenant: str, new: NewKey, *, creator_role: str | None
+    database: Database, actor: Actor, tenant: str, new: NewKey, *, creator_role: str | None, max_lifetime: int | None
 ) -> tuple[ApiKey, str]:
     """Make a key; gives it, and the text that its owner shows, which nobody can tell again.
 
@@ -122,12 +122,13 @@ async def create(
         new: what it is to be.
         creator_role: the key may have this role, or one of REGARDS' hierarchy below it; None for whoever may do
             everything.
+        max_lifetime: seconds that it may work at most; then is when it ends if nobody says.
 
     Raises:
-        GatewayError: 400 there is no such role, or a value makes no sense; 403 the role is above ``creator_role``;
-            404 there is no such tenant; 409 the user has too many keys; 503.
+        GatewayError: 400 there is no such role, the key would work for too long, or a value makes no sense; 403 the
+            role is above ``creator_role``; 404 there is no such tenant; 409 the user has too many keys; 503.
     """
-    secret = new_secret()
+    secret, expires = new_secret(), _end(new.expires, max_lifetime)
     # One at a time in a tenant: nobody makes more keys than are counted.
     async with changing(database, tenant, actor, lock="FOR NO KEY UPDATE") as work:
         await _check_role(work, new.role, creator_role)
@@ -145,7 +146,7 @@ async def create(
             list(new.groups),
             sorted(new.scopes),
             new.networks,
-            new.expires,
+            expires,
             actor.name,
         )
         assert row is not None  # noqa: S101 - it was written
@@ -195,6 +196,15 @@ def time_of(when: datetime.datetime | None) -> str | None:
     if when is None:
         return None
     return when.astimezone(datetime.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _end(wanted: datetime.datetime | None, max_lifetime: int | None) -> datetime.datetime | None:
+    if max_lifetime is None:
+        return wanted
+    last = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=max_lifetime)
+    if wanted is not None and wanted > last:
+        raise unacceptable(f"'expires' is too far away: a key works for at most {max_lifetime} seconds.")
+    return wanted or last
 
 
 async def _check_role(work: Work, role: str, most: str | None) -> None:

@@ -18,14 +18,24 @@ PROJECT_ADMINS = frozenset({"PROJECT_ADMIN", "INSTANCE_ADMIN"})
 """REGARDS' roles that administer users and their limits; within the tenant of their token, whichever it is."""
 
 
-async def caller(request: web.Request, scope: Scope | None = None) -> Principal:
-    """Who calls, anonymous callers included; by an API key only if that has ``scope``, by none if no scope is named.
+async def whoever(request: web.Request) -> Principal:
+    """Who calls, anonymous callers and API keys of any scope included.
 
     Raises:
         GatewayError: 401, 403.
     """
     principal = await request.app[DOWNLOADS].identity.identify(shown_by(request))
     request[PRINCIPAL] = principal
+    return principal
+
+
+async def caller(request: web.Request, scope: Scope | None = None) -> Principal:
+    """Who calls, anonymous callers included; by an API key only if that has ``scope``, by none if no scope is named.
+
+    Raises:
+        GatewayError: 401, 403.
+    """
+    principal = await whoever(request)
     require_scope(principal, scope)
     return principal
 

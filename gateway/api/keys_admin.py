@@ -26,6 +26,7 @@ from gateway.api.admin import (
 from gateway.api.bodies import answer, bad, email, instant, members, read_json, text
 from gateway.api.callers import caller, forbidden
 from gateway.api.keys import DATABASE
+from gateway.config import Config
 from gateway.downloads import PRINCIPAL
 from gateway.errors import unauthorized
 from gateway.http.forwarded import Network
@@ -43,6 +44,16 @@ MOST_NETWORKS = 100
 _OPTIONAL = ("scopes", "networks", "expires")
 
 
+_MAX_LIFETIME: web.AppKey[int | None] = web.AppKey("max_lifetime")
+"""Seconds that a key may work; None for as long as its maker likes."""
+
+
+def set_up(app: web.Application, config: Config) -> None:
+    """Have ``app`` make keys."""
+    app.add_routes(routes())
+    app[_MAX_LIFETIME] = config.identity.api_keys.max_lifetime
+
+
 async def get_own(request: web.Request) -> web.Response:
     """``GET /me/keys``: the caller's keys; the newest come first, revoked ones last."""
     principal = await _owner(request)
@@ -58,7 +69,7 @@ async def post_own(request: web.Request) -> web.Response:
     principal = await _owner(request)
     body = members(await read_json(request), ("label",), _OPTIONAL)
     new = _new(body, principal.subject, str(principal.email), principal.role, principal.groups)
-    return await _create(_work(request, principal), new, principal.role)
+    return await _create(request, _work(request, principal), new, principal.role)
 
 
 async def delete_own(request: web.Request) -> web.Response:
@@ -85,7 +96,7 @@ async def post_any(request: web.Request) -> web.Response:
     who = email(body["email"])
     subject, role = _name(body.get("subject", who), "subject"), _name(body.get("role", "REGISTERED_USER"), "role")
     new = _new(body, subject, who, role, _groups(body.get("groups", [])))
-    return await _create(work, new, principal.role)
+    return await _create(request, work, new, principal.role)
 
 
 async def delete_any(request: web.Request) -> web.Response:
@@ -155,8 +166,10 @@ def _work(request: web.Request, principal: Principal) -> Acting:
     return Acting(request.app[DATABASE], principal.tenant, actor_of(request, principal))
 
 
-async def _create(work: Acting, new: NewKey, creator_role: str) -> web.Response:
-    key, shown = await keys.create(work.database, work.actor, work.tenant, new, creator_role=creator_role)
+async def _create(request: web.Request, work: Acting, new: NewKey, creator_role: str) -> web.Response:
+    key, shown = await keys.create(
+        work.database, work.actor, work.tenant, new, creator_role=creator_role, max_lifetime=request.app[_MAX_LIFETIME]
+    )
     return answer({**key.told(), "key": shown}, status=HTTPStatus.CREATED)
 
 

@@ -14,8 +14,8 @@ from aiohttp import web
 from gateway.administration import links
 from gateway.administration.keys import time_of
 from gateway.api.admin import actor_of, no_content
-from gateway.api.bodies import answer, bad, integer, members, read_json, text
-from gateway.api.callers import caller, is_administrator
+from gateway.api.bodies import answer, bad, email, integer, members, read_json, text
+from gateway.api.callers import caller, forbidden, is_administrator
 from gateway.api.keys import DATABASE, DOWNLOADS
 from gateway.api.keys_admin import end, network
 from gateway.catalog.model import Address, ByAsset, ByChecksum
@@ -88,6 +88,19 @@ async def post_link(request: web.Request) -> web.Response:
     return answer({"url": url, "expires": expires, "id": grant.link_id}, status=HTTPStatus.CREATED)
 
 
+async def delete_links(request: web.Request) -> web.Response:
+    """``DELETE /links``: revokes all links that the caller, or for an administrator the user ``?email=…``, made yet."""
+    principal = await _maker(request)
+    _making(request)
+    of = str(principal.email)
+    if "email" in request.query and not is_administrator(principal):
+        raise forbidden("Links of others are revoked by administrators only.")
+    if "email" in request.query:
+        of = email(request.query["email"])
+    await links.revoke_keys(request.app[DATABASE], actor_of(request, principal), principal.tenant, email=of)
+    return no_content()
+
+
 async def delete_link(request: web.Request) -> web.Response:
     """``DELETE /links/{id}``: revokes a link; of the caller, or any of the tenant for an administrator."""
     principal = await _maker(request)
@@ -100,7 +113,11 @@ async def delete_link(request: web.Request) -> web.Response:
 
 def routes() -> list[web.RouteDef]:
     """The routes of this family."""
-    return [web.post("/links", post_link), web.delete("/links/{id}", delete_link)]
+    return [
+        web.post("/links", post_link),
+        web.delete("/links", delete_links),
+        web.delete("/links/{id}", delete_link),
+    ]
 
 
 async def _maker(request: web.Request) -> Principal:
@@ -118,14 +135,22 @@ def _making(request: web.Request) -> Making:
 
 
 def _grant(body: dict[str, Any], principal: Principal, settings: LinkSettings) -> Grant:
-    """What the body asks for; the link has no id yet."""
+    """What the body asks for; the link has no id yet.
+
+    What an API key makes ends with it at the latest, also if it is revoked, and works only where the key does.
+    """
     now = int(time.time())
+    last = None if principal.until is None else int(principal.until.timestamp())
     expires = now + settings.lifetime
     if body.get("expires") is not None:
         expires = int(end(body["expires"], "expires").timestamp())
         if expires > now + settings.max_lifetime:
             raise bad(f"'expires' is too far away: a link works for at most {settings.max_lifetime} seconds.")
-    given = body.get("network")
+        if last is not None and expires > last:
+            raise forbidden("'expires' is too far away: a link works no longer than the API key that makes it.")
+    elif last is not None:
+        expires = min(expires, last)
+    given = None if body.get("network") is None else network(body["network"], "network")
     return Grant(
         link_id="",
         tenant=principal.tenant,
@@ -134,7 +159,7 @@ def _grant(body: dict[str, Any], principal: Principal, settings: LinkSettings) -
         role=principal.role,
         groups=principal.groups,
         expires=expires,
-        network=None if given is None else str(network(given, "network")),
+        network=None if given is None else str(given),
         downloads=_bound(body.get("downloads"), "downloads"),
         octets=_bound(body.get("bytes"), "bytes"),
     )

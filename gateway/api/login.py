@@ -6,8 +6,9 @@ from http import HTTPStatus
 
 from aiohttp import web
 
+from gateway.administration.keys import time_of
 from gateway.api.bodies import answer
-from gateway.api.callers import caller
+from gateway.api.callers import whoever
 from gateway.api.keys import LOGINS
 from gateway.errors import GatewayError
 from gateway.identity.login import LOGIN_SECONDS
@@ -30,8 +31,11 @@ async def begin(request: web.Request) -> web.Response:
 async def end(request: web.Request) -> web.Response:
     """``GET /login/callback``: the user is back; 303 to where he wanted to go, with a session."""
     logins = _logins(request)
-    ended = await logins.flow.end(request.query, cookie(shown_by(request), _STATE_COOKIE))
-    value = await logins.sessions.begin(ended.principal, request[CLIENT].address)
+    shown = shown_by(request)
+    ended = await logins.flow.end(request.query, cookie(shown, _STATE_COOKIE))
+    value, before = await logins.sessions.begin(ended.principal, request[CLIENT].address), logins.sessions.find(shown)
+    if before is not None:
+        await logins.sessions.end(before)
     response = web.Response(status=HTTPStatus.SEE_OTHER, headers={**_NO_STORE, "Location": ended.then})
     _keep(response, COOKIE, value, int(logins.sessions.lifetime))
     _drop(response, _STATE_COOKIE)
@@ -43,7 +47,7 @@ async def log_out(request: web.Request) -> web.Response:
     logins, shown = _logins(request), shown_by(request)
     value = logins.sessions.find(shown)
     if value is not None:
-        await logins.sessions.identify(value, shown)
+        logins.sessions.check_origin(shown)
         await logins.sessions.end(value)
     response = web.Response(status=HTTPStatus.NO_CONTENT, headers=_NO_STORE)
     _drop(response, COOKIE)
@@ -51,8 +55,8 @@ async def log_out(request: web.Request) -> web.Response:
 
 
 async def who(request: web.Request) -> web.Response:
-    """``GET /me``: who one is."""
-    principal = await caller(request)
+    """``GET /me``: who one is. Any API key tells: whoever has it could know, and asks whether it is good still."""
+    principal = await whoever(request)
     return answer(
         {
             "tenant": principal.tenant,
@@ -61,6 +65,8 @@ async def who(request: web.Request) -> web.Response:
             "role": principal.role,
             "groups": list(principal.groups),
             "credential": principal.credential,
+            "scopes": None if principal.scopes is None else sorted(principal.scopes),
+            "expires": time_of(principal.until),
         }
     )
 

@@ -143,6 +143,8 @@ def _security(operation: Operation) -> list[dict[str, list[str]]]:
     scope = "admin" if operation.access in _ROLES and not operation.in_person else operation.scope
     if scope is not None:
         ways += [{"apiKey": [scope]}, {"basic": [scope]}]
+    elif operation.any_key:
+        ways += [{"apiKey": []}, {"basic": []}]
     if operation.link:
         ways.append({"link": []})
     if operation.access == "anyone":

@@ -19,6 +19,8 @@ class Operation:
     scope: Scope | None = None
     """What an API key must be good for: ``admin`` where ``access`` needs an administrator; else, for None, no API key
     will do."""
+    any_key: bool = False
+    """Whether every API key will do, whatever it is good for."""
     in_person: bool = False
     """Whether an administrator's API key will not do either."""
     link: bool = False

@@ -128,7 +128,7 @@ OPERATIONS: Mapping[Family, Mapping[tuple[str, str], Operation]] = {
             "This document", "public", types=("application/vnd.oai.openapi+json;version=3.1",), refusals=()
         ),
         ("GET", "/me"): Operation(
-            "Who one is", answer="Caller", text="An API key does not tell: it is good for its scopes alone."
+            "Who one is", any_key=True, answer="Caller", text="Every API key tells, whatever its scopes are."
         ),
         ("GET", "/me/usage"): Operation(
             "Every limit of the caller, and what is used", scope="quota", answer="Usage", refusals=SEEN
@@ -154,6 +154,15 @@ OPERATIONS: Mapping[Family, Mapping[tuple[str, str], Operation]] = {
             answer="Link",
             statuses=(201,),
             refusals=(404, 423, 503),
+        ),
+        ("DELETE", "/links"): Operation(
+            "Revoke all links that the caller made until now",
+            "user",
+            scope="download",
+            query=("email",),
+            statuses=GONE,
+            refusals=(400, 404, 503),
+            text="Or those of another user of the tenant (`email`), for PROJECT_ADMIN and INSTANCE_ADMIN.",
         ),
         ("DELETE", "/links/{id}"): Operation(
             "Revoke a link",

@@ -160,6 +160,12 @@ SCHEMAS: Json = {
             "role": _TEXT,
             "groups": _list(_TEXT),
             "credential": _one_of(*get_args(Credential)),
+            "scopes": {
+                **_SCOPES,
+                "type": ["array", "null"],
+                "description": "What the API key is good for; null: all that the caller may.",
+            },
+            "expires": {**_TIME_OR_NULL, "description": "When the API key ends; null: not by itself."},
         }
     ),
     "Key": _object(_KEY),

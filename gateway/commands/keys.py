@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from gateway.commands.admin_shared import TENANT, everything, run
-from gateway.commands.shared import CONFIG
+from gateway.commands.shared import CONFIG, plain_errors
+from gateway.config import load
 from gateway.identity.principal import SCOPES
 from gateway.text import one_line
 
@@ -75,7 +76,12 @@ def create(
     new = NewKey(
         label, subject or email, email, role, groups, cast("tuple[Scope, ...]", scopes), networks or None, expires
     )
-    key, shown = run(config_file, lambda database, actor: create(database, actor, tenant, new, creator_role=None))
+    with plain_errors():
+        longest = load(config_file).identity.api_keys.max_lifetime
+    key, shown = run(
+        config_file,
+        lambda database, actor: create(database, actor, tenant, new, creator_role=None, max_lifetime=longest),
+    )
     click.echo(f"key {key.key_id} of {one_line(email)}, for {', '.join(key.scopes)}", err=True)
     click.echo(shown)
 

@@ -7,7 +7,7 @@ An environment variable is named ``GATEWAY_`` and the path to the setting with `
 from __future__ import annotations
 
 from gateway.config.audit import Audit
-from gateway.config.identity import ClaimNames, Identity, Issuer, JwtKey, Links, Login
+from gateway.config.identity import ApiKeys, ClaimNames, Identity, Issuer, JwtKey, Links, Login
 from gateway.config.loading import Config, from_values, load
 from gateway.config.neighbours import Database, Redis
 from gateway.config.quotas import Quotas
@@ -17,6 +17,7 @@ from gateway.config.storage import StorageLocation
 
 __all__ = [
     "Api",
+    "ApiKeys",
     "Audit",
     "ClaimNames",
     "Config",

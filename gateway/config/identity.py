@@ -83,14 +83,17 @@ class Issuer(Section):
 
     issuer: Text
     """The exact value of ``iss``."""
-    audience: Text
-    """Required value of ``aud``, or of one of its members."""
+    audience: Text | Literal[False]
+    """Required value of ``aud``, or of one of its members. False: its tokens name none, and one that does is refused;
+    whoever was shown a token by its user, for whatever service, can then show it here."""
     algorithms: Annotated[list[Asymmetric], Field(min_length=1)]
     """The only values of a token's ``alg`` that are accepted."""
     jwks_url: Text | None = None
     """Where its JWK Set (RFC 7517 §5) is; when absent, it is found by OpenID Connect Discovery."""
     hosts: list[Annotated[str, AfterValidator(parse_authority)]] = []  # noqa: RUF012 - pydantic copies it
     """Hosts (``host`` or ``host:port``) where discovery may say that the keys are; the issuer's own when empty."""
+    ca_file: Path | None = None
+    """Certificates (PEM) that its hosts are trusted by, at log-ins, too, instead of those of the system."""
     insecure_http: bool = False
     """Whether plain http to loopback addresses is allowed, for tests."""
     tenant: Text | None = None
@@ -194,6 +197,14 @@ class Links(Section):
         return self
 
 
+class ApiKeys(Section):
+    """``[identity.api_keys]``: keys that users make for their programs."""
+
+    max_lifetime: Annotated[int, Field(ge=60, le=3650 * _DAY)] | None = None
+    """Seconds after which a key ends at the latest, and with it what its maker's token said of role and groups; keys
+    that were made before the setting, too. Absent, a key works until it is revoked, or ends as its maker wanted."""
+
+
 class Identity(Section):
     """``[identity]``: how callers show who they are."""
 
@@ -203,6 +214,8 @@ class Identity(Section):
     """Identity providers whose keys are fetched; each has all tokens with its ``iss`` to itself."""
     login: Login | None = None
     """How browsers log in; absent, they do not."""
+    api_keys: ApiKeys = ApiKeys()
+    """API keys."""
     links: Links | None = None
     """Signed download links; there are none without this table."""
     leeway: Annotated[float, Field(ge=0, le=60)] = 10
@@ -219,6 +232,17 @@ class Identity(Section):
             if issuer.issuer in seen:
                 raise ValueError(f"issuer {issuer.issuer!r} is in more than one table")
             seen.add(issuer.issuer)
-        if self.login is not None and self.login.issuer not in (issuer.issuer for issuer in self.issuers):
+        return self
+
+    @model_validator(mode="after")
+    def _log_ins_have_an_issuer_that_can_be_asked(self) -> Self:
+        if self.login is None:
+            return self
+        issuer = next((one for one in self.issuers if one.issuer == self.login.issuer), None)
+        if issuer is None:
             raise ValueError("'issuer' of 'login' is none of [[identity.issuers]]")
+        try:
+            parse_target(issuer.issuer, insecure_http=issuer.insecure_http)
+        except ValueError as error:
+            raise ValueError(f"'issuer' of 'login' {error}: its endpoints are found by discovery") from error
         return self

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 from gateway.doctor.asking import Answer, Asking, NoAnswerError
 from gateway.doctor.findings import Finding, Findings, ok, warning
+from gateway.http.origin import origin_of
 
 SEEN = ("Content-Disposition", "Content-Range", "ETag")
 """Fields that a script must see to name, resume and check a download; others see them only if they are exposed."""
@@ -84,14 +84,6 @@ def cors_rules(origin: str) -> str:
         "MaxAgeSeconds": 3600,
     }
     return json.dumps({"CORSRules": [rule]})
-
-
-def origin_of(url: str) -> str:
-    """The origin of a URL as browsers write it (RFC 6454 §6.2)."""
-    parts = urlsplit(url)
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    port = "" if parts.port in (None, {"http": 80, "https": 443}.get(parts.scheme)) else f":{parts.port}"
-    return f"{parts.scheme}://{host}{port}"
 
 
 def _allows(headers: Mapping[str, str], origin: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from gateway.config import Identity, Issuer
 from gateway.doctor.findings import Findings, ok, problem
 from gateway.errors import ConfigurationError
-from gateway.identity.discovery import NotFetchedError, fetch_keys, key_client
+from gateway.identity.discovery import NotFetchedError, fetch_keys, key_client, trust
 from gateway.identity.keys import describe, load_key
 
 
@@ -28,7 +28,12 @@ async def look_at_keys(settings: Identity) -> Findings:
 
 async def look_at_issuer(setting: Issuer) -> Findings:
     """The keys of an identity provider can be fetched."""
-    async with key_client() as session:
+    try:
+        trusted = trust(setting)
+    except ConfigurationError as error:
+        yield problem(str(error), "put the certificates of its authority there as PEM, readable by the gateway")
+        return
+    async with key_client(trusted) as session:
         try:
             published = await fetch_keys(session, setting)
         except NotFetchedError as error:

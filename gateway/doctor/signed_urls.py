@@ -10,11 +10,12 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from gateway.doctor.asking import Answer, Asking, NoAnswerError, asking
-from gateway.doctor.browsers import look_at_cors, origin_of
+from gateway.doctor.browsers import look_at_cors
 from gateway.doctor.clocks import MOST_SECONDS, REMEDY, Skew, skew
 from gateway.doctor.findings import Finding, Findings, ok, problem, warning
 from gateway.http.disposition import content_disposition
 from gateway.http.evaluate import UNKNOWN_TYPE
+from gateway.http.origin import origin_of
 from gateway.locations import Location
 from gateway.storage import CanSign, StorageError
 

@@ -17,7 +17,9 @@ from multidict import MultiMapping
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 MOST_HOPS = 32
-"""Entries that are looked at."""
+"""Entries that are looked at, the last ones."""
+_LONGEST = 4096
+"""Characters of Forwarded that are looked at: proxies may add to what clients send, and it is read one by one."""
 
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _NODE = re.compile(r"\[([0-9A-Fa-f:.]{2,45})\](?::[0-9]+)?|([0-9.]{7,15})(?::[0-9]+)?|([0-9A-Fa-f:.]{2,45})")
@@ -29,7 +31,8 @@ class Client:
     """Where a request comes from, and how it was addressed."""
 
     address: str
-    """IP address, as far as the listed proxies vouch for it; empty if there is none (a unix socket)."""
+    """IP address, as far as the listed proxies vouch for it; empty if there is none (a unix socket), or if they do not
+    tell it."""
     scheme: str
     """``http`` or ``https``, as the client used it."""
     host: str
@@ -41,6 +44,7 @@ class Client:
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Hop:
     address: str | None = None
+    """None: nothing is said of it. Empty: it is hidden, or nonsense. It is not that of the proxy then."""
     scheme: str | None = None
     host: str | None = None
 
@@ -65,27 +69,45 @@ def find_client(peer: str, scheme: str, host: str, headers: MultiMapping[str], p
         host: the Host field, already found valid.
         headers: of the request.
         proxies: the listed ones.
+
+    Raises:
+        ValueError: Forwarded and X-Forwarded-* are both there and tell of different clients: a proxy writes one of them
+            and passes the other on, which anybody can send.
     """
     if not is_listed(peer, proxies):
         return Client(peer, scheme, host, by_proxy=False)
-    client = Client(peer, scheme, host, by_proxy=True)
-    for hop in reversed(_hops(headers)[-MOST_HOPS:]):
+    direct = Client(peer, scheme, host, by_proxy=True)
+    told = {_follow(direct, hops, proxies) for hops in (_forwarded_hops(headers), _x_forwarded_hops(headers)) if hops}
+    if len(told) > 1:
+        raise ValueError(
+            "Forwarded and X-Forwarded-* tell of different clients: a proxy must set or remove each of them."
+        )
+    return told.pop() if told else direct
+
+
+def _follow(client: Client, hops: Sequence[_Hop], proxies: Sequence[Network]) -> Client:
+    for hop in reversed(hops):
         client = Client(
-            address=hop.address or client.address,
+            address=client.address if hop.address is None else hop.address,
             scheme=hop.scheme or client.scheme,
             host=hop.host or client.host,
             by_proxy=True,
         )
-        if hop.address is None or not is_listed(hop.address, proxies):
+        if not is_listed(hop.address or "", proxies):
             break
     return client
 
 
-def _hops(headers: MultiMapping[str]) -> list[_Hop]:
-    """The entries from left to right. Forwarded alone counts where it is there; X-Forwarded-* are read side by side."""
-    forwarded = headers.getall("Forwarded", ())
-    if forwarded:
-        return [_forwarded_hop(element) for element in _split(",".join(forwarded), ",")]
+def _forwarded_hops(headers: MultiMapping[str]) -> list[_Hop]:
+    """The entries of Forwarded from left to right."""
+    text = ",".join(headers.getall("Forwarded", ()))
+    if len(text) > _LONGEST:
+        return [_Hop("")]
+    return [_forwarded_hop(element) for element in _split(text, ",")[-MOST_HOPS:]]
+
+
+def _x_forwarded_hops(headers: MultiMapping[str]) -> list[_Hop]:
+    """The entries of X-Forwarded-* side by side, from left to right."""
     addresses = _list(headers, "X-Forwarded-For")
     schemes, hosts = _list(headers, "X-Forwarded-Proto"), _list(headers, "X-Forwarded-Host")
     if not addresses:
@@ -102,10 +124,11 @@ def _forwarded_hop(element: str) -> _Hop:
     for pair in _split(element, ";"):
         match = _PAIR.fullmatch(pair)
         if match is None:
-            return _Hop()
+            return _Hop("")
         value = match[2]
         pairs[match[1].lower()] = re.sub(r"\\(.)", r"\1", value[1:-1]) if value.startswith('"') else value
-    return _Hop(_address(pairs.get("for", "")), _scheme([pairs.get("proto", "")]), _host([pairs.get("host", "")]))
+    address = _address(pairs["for"]) if "for" in pairs else None
+    return _Hop(address, _scheme([pairs.get("proto", "")]), _host([pairs.get("host", "")]))
 
 
 def _split(text: str, separator: str) -> list[str]:
@@ -126,7 +149,8 @@ def _split(text: str, separator: str) -> list[str]:
 
 
 def _list(headers: MultiMapping[str], name: str) -> list[str]:
-    return [entry.strip() for line in headers.getall(name, ()) for entry in line.split(",") if entry.strip()]
+    entries = ",".join(headers.getall(name, ())).rsplit(",", MOST_HOPS)[-MOST_HOPS:]
+    return [entry.strip() for entry in entries if entry.strip()]
 
 
 def _scheme(found: Sequence[str]) -> str | None:
@@ -137,13 +161,11 @@ def _host(found: Sequence[str]) -> str | None:
     return found[0] if found and is_host(found[0]) else None
 
 
-def _address(text: str) -> str | None:
-    """The address in ``for=``, without its port; None for ``unknown``, an obfuscated name, or nonsense."""
+def _address(text: str) -> str:
+    """The address in ``for=``, without its port; empty for ``unknown``, an obfuscated name, or nonsense."""
     match = _NODE.fullmatch(text)
-    if match is None:
-        return None
-    ip = parse_address(next(group for group in match.groups() if group))
-    return None if ip is None else str(ip)
+    ip = parse_address(next(group for group in match.groups() if group)) if match else None
+    return "" if ip is None else str(ip)
 
 
 def parse_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -40,7 +40,7 @@ _FORM = re.compile(rf"{API_KEY_PREFIX}([0-9A-Za-z]{{12}})_([0-9A-Za-z_-]{{43}})"
 
 _LOOK_UP = """
 SELECT asked.number, k.key_id, tenant.name AS tenant, k.secret_sha256, k.subject, k.email, k.role, k.groups, k.scopes,
-       k.networks, k.expires_at
+       k.networks, least(k.expires_at, k.created_at + make_interval(secs => $2)) AS until
 FROM unnest($1::text[]) WITH ORDINALITY AS asked(key_id, number)
 JOIN api_keys k ON k.key_id = asked.key_id AND k.revoked_at IS NULL
 JOIN tenants tenant USING (tenant_id)"""
@@ -77,7 +77,6 @@ class _Key:
     digest: bytes = dataclasses.field(repr=False)
     principal: Principal
     networks: Sequence[Network] | None
-    expires: datetime.datetime | None
 
 
 class ApiKeys:
@@ -118,13 +117,13 @@ class ApiKeys:
         key = await self._known.get(key_id)
         if key is None or not hmac.compare_digest(digest_of(secret), key.digest):
             raise _invalid()
-        now = self._clock()
-        if key.expires is not None and now >= key.expires:
+        principal, now = key.principal, self._clock()
+        if principal.until is not None and now >= principal.until:
             raise _invalid()
         if key.networks is not None and not is_listed(shown.address, key.networks):
             raise _invalid()
         self._used[key_id] = now
-        return key.principal
+        return principal
 
     def changed(self, topic: str, payload: Payload) -> None:
         """As `Subscriber`."""
@@ -163,13 +162,14 @@ class ApiKeys:
 async def api_keys(
     database: Database,
     notifications: Notifications,
+    max_lifetime: float | None,
     clock: Callable[[], datetime.datetime] = lambda: datetime.datetime.now(datetime.UTC),
 ) -> AsyncIterator[ApiKeys]:
-    """API keys of ``database``."""
+    """API keys of ``database``, which work for at most ``max_lifetime`` seconds."""
 
     async def look_up(ids: Sequence[str]) -> list[_Key | None]:
         found: list[_Key | None] = [None] * len(ids)
-        for row in await database.fetch(_LOOK_UP, list(ids)):
+        for row in await database.fetch(_LOOK_UP, list(ids), max_lifetime):
             found[row["number"] - 1] = _key(row)
         return found
 
@@ -196,8 +196,9 @@ def _key(row: asyncpg.Record) -> _Key:
         credential="api key",
         scopes=frozenset(row["scopes"]),
         api_key=row["key_id"],
+        until=row["until"],
     )
-    return _Key(row["secret_sha256"], principal, row["networks"], row["expires_at"])
+    return _Key(row["secret_sha256"], principal, row["networks"])
 
 
 def _in_basic(credentials: str) -> str | None:

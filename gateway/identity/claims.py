@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from gateway.config import ClaimNames, Issuer
 from gateway.identity.principal import Principal
@@ -111,17 +111,19 @@ def check_times(claims: Mapping[str, Any], now: float, leeway: float) -> float:
     return float(times["exp"])
 
 
-def check_audience(claims: Mapping[str, Any], audience: str) -> None:
-    """See that a token is for ``audience``: a text, or a list of them (RFC 7519 §4.1.3).
+def check_audience(claims: Mapping[str, Any], audience: str | Literal[False]) -> None:
+    """See that a token is for ``audience`` (RFC 7519 §4.1.3), or for nobody in particular where that is False.
 
     Raises:
         ClaimError: it is for somebody else, or for nobody.
     """
+    if audience is False and "aud" not in claims:
+        return
     if "aud" not in claims:
         raise ClaimError("the token lacks the claim 'aud'")
     shown = claims["aud"]
     listed = shown if isinstance(shown, list) else [shown]
-    if audience not in listed or not all(isinstance(one, str) for one in listed):
+    if audience is False or audience not in listed or not all(isinstance(one, str) for one in listed):
         raise ClaimError("the token was made by or for somebody else")
 
 

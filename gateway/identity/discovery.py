@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Mapping
+import ssl
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 import aiohttp
 import yarl
 
 from gateway.config import Issuer
+from gateway.errors import ConfigurationError
 from gateway.http.outbound import Target, parse_target
 from gateway.identity.jwks import UnusableError, fresh_seconds, parse_discovery, parse_key_set
 from gateway.identity.keys import VerificationKey
@@ -48,7 +50,7 @@ async def fetch_keys(session: aiohttp.ClientSession, setting: Issuer) -> KeySet:
     try:
         async with asyncio.timeout(setting.timeout):
             if setting.jwks_url is None:
-                asked = await _discover(session, setting, asked)
+                (asked,) = await _discover(session, setting, asked, "jwks_uri")
             body, headers = await _get(session, asked.url)
             keys = await asyncio.to_thread(parse_key_set, body, setting.algorithms)
     except _FAILURES as error:
@@ -66,17 +68,17 @@ async def fetch_endpoints(session: aiohttp.ClientSession, setting: Issuer) -> Ma
     try:
         async with asyncio.timeout(setting.timeout):
             names = ("authorization_endpoint", "token_endpoint")
-            found = [await _discover(session, setting, asked, name) for name in names]
+            found = await _discover(session, setting, asked, *names)
     except _FAILURES as error:
         raise _not_fetched(error, asked, setting) from error
     return {name: target.url for name, target in zip(names, found, strict=True)}
 
 
-async def _discover(session: aiohttp.ClientSession, setting: Issuer, issuer: Target, name: str = "jwks_uri") -> Target:
+async def _discover(session: aiohttp.ClientSession, setting: Issuer, issuer: Target, *names: str) -> Sequence[Target]:
     body, _ = await _get(session, issuer.url.rstrip("/") + _WELL_KNOWN)
     hosts = setting.hosts or [issuer.authority]
     return await asyncio.to_thread(
-        parse_discovery, body, setting.issuer, hosts, insecure_http=setting.insecure_http, name=name
+        parse_discovery, body, setting.issuer, hosts, names, insecure_http=setting.insecure_http
     )
 
 
@@ -106,11 +108,24 @@ async def _get(session: aiohttp.ClientSession, url: str) -> tuple[bytes, Mapping
         return bytes(body), response.headers
 
 
+def trust(setting: Issuer) -> ssl.SSLContext:
+    """Whose certificates the hosts of an issuer may show.
+
+    Raises:
+        ConfigurationError: its ``ca_file`` cannot be used.
+    """
+    try:
+        return ssl.create_default_context(cafile=setting.ca_file)
+    except (OSError, ValueError) as error:
+        reason = f"identity.issuers: ca_file {setting.ca_file}: cannot be read as certificates in PEM: {error}"
+        raise ConfigurationError(reason) from error
+
+
 @contextlib.asynccontextmanager
-async def key_client() -> AsyncIterator[aiohttp.ClientSession]:
+async def key_client(trusted: ssl.SSLContext) -> AsyncIterator[aiohttp.ClientSession]:
     """A client without cookies, credentials or proxies of the environment. Certificates are verified."""
     async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=_CONNECTIONS),
+        connector=aiohttp.TCPConnector(limit=_CONNECTIONS, ssl=trusted),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         trust_env=False,

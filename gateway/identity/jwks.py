@@ -79,16 +79,16 @@ def _is_for_verifying(operations: object) -> bool:
 
 
 def parse_discovery(
-    body: bytes, issuer: str, hosts: Collection[str], *, insecure_http: bool, name: str = "jwks_uri"
-) -> Target:
-    """Where a discovery document (OpenID Connect Discovery 1.0 §3) says that the keys are, or something else.
+    body: bytes, issuer: str, hosts: Collection[str], names: Sequence[str], *, insecure_http: bool
+) -> list[Target]:
+    """Where a discovery document (OpenID Connect Discovery 1.0 §3) says that something is, like the keys.
 
     Args:
         body: the document.
         issuer: that it must be of (§4.3).
         hosts: that may be named, as `Target.authority` writes them.
+        names: of the members that say it (``jwks_uri``).
         insecure_http: whether http to loopback addresses is allowed.
-        name: of the member that says it.
 
     Raises:
         UnusableError: it is of another issuer, or names a place that is not allowed.
@@ -96,6 +96,10 @@ def parse_discovery(
     document = _object(body)
     if document.get("issuer") != issuer:
         raise UnusableError("gave a discovery document of another issuer")
+    return [_place(document, name, hosts, insecure_http=insecure_http) for name in names]
+
+
+def _place(document: Mapping[str, Any], name: str, hosts: Collection[str], *, insecure_http: bool) -> Target:
     place = document.get(name)
     if not isinstance(place, str):
         raise UnusableError(f"gave a discovery document without {name!r}")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import datetime
 import functools
 import hashlib
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Literal
 
 import jwt
 
@@ -16,7 +19,7 @@ from gateway.config import Identity
 from gateway.errors import GatewayError, unauthorized
 from gateway.identity.claims import REGARDS, ClaimError, ClaimMapping, check_audience, check_times
 from gateway.identity.compact import Token, parse_token
-from gateway.identity.discovery import fetch_keys, key_client
+from gateway.identity.discovery import fetch_keys, key_client, trust
 from gateway.identity.keys import Keys, StaticKeys, load_key
 from gateway.identity.networks import Networks
 from gateway.identity.principal import Principal, anonymous
@@ -37,8 +40,8 @@ class TokenIssuer:
 
     issuer: str | None
     """The exact value of ``iss``; None takes any that no other one takes."""
-    audience: str | None
-    """Required in ``aud``; not looked at when None."""
+    audience: str | Literal[False] | None
+    """Required in ``aud``; False: there must be none; not looked at when None."""
     algorithms: tuple[str, ...]
     keys: Keys
     mapping: ClaimMapping = REGARDS
@@ -134,7 +137,9 @@ class BearerTokens:
         issuers = self._trusted(token)
         able = [issuer for issuer in issuers if token.algorithm in issuer.algorithms]
         problem = "the token's signature is not valid"
-        for issuer in able:
+        for number, issuer in enumerate(able):
+            if number:
+                await asyncio.sleep(0)
             try:
                 verified = await self._verify_by(issuer, token)
             except ClaimError as error:
@@ -160,7 +165,11 @@ class BearerTokens:
             GatewayError: 503.
         """
         generation = issuer.keys.generation
-        for trusted in await issuer.keys.find(token.kid, token.algorithm):
+        for number, trusted in enumerate(await issuer.keys.find(token.kid, token.algorithm)):
+            # One key takes up to half a millisecond (ES384, ES512), in which the interpreter's lock is held: a thread
+            # would gain nothing. Others have their turn between two keys.
+            if number:
+                await asyncio.sleep(0)
             if trusted.key.verifies(token.algorithm, token.message, token.signature):
                 now = self._clock()
                 expires = check_times(token.claims, now, self._leeway)
@@ -176,21 +185,23 @@ def open_tokens(settings: Identity, networks: Networks) -> contextlib.AbstractAs
     """Bearer tokens by the settings; within the block keys are fetched.
 
     Raises:
-        ConfigurationError: a key cannot be used; at once, before the block.
+        ConfigurationError: a key or a ``ca_file`` cannot be used; at once, before the block.
     """
     issuers = [
         TokenIssuer(key.issuer, key.audience, tuple(key.algorithms), StaticKeys((load_key(key),)))
         for key in settings.jwt
     ]
-    return _opened(settings, networks, issuers)
+    return _opened(settings, networks, issuers, [trust(setting) for setting in settings.issuers])
 
 
 @contextlib.asynccontextmanager
-async def _opened(settings: Identity, networks: Networks, static: Sequence[TokenIssuer]) -> AsyncIterator[BearerTokens]:
+async def _opened(
+    settings: Identity, networks: Networks, static: Sequence[TokenIssuer], trusts: Sequence[ssl.SSLContext]
+) -> AsyncIterator[BearerTokens]:
     async with contextlib.AsyncExitStack() as stack:
         issuers = list(static)
-        session = await stack.enter_async_context(key_client())
-        for setting in settings.issuers:
+        for setting, trusted in zip(settings.issuers, trusts, strict=True):
+            session = await stack.enter_async_context(key_client(trusted))
             fetch = functools.partial(fetch_keys, session, setting)
             keys = await stack.enter_async_context(rotating_keys(setting, fetch))
             issuers.append(

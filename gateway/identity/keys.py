@@ -29,6 +29,8 @@ PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 
 _RSA_BITS = range(2048, 8193)
 """RFC 7518 §3.3 for the shortest; a longer one takes milliseconds of the loop for each token."""
+_RSA_EXPONENT_BITS = 64
+"""Nearly all keys have 65537. One as long as the modulus takes milliseconds, too."""
 _CURVES: Mapping[str, type[EllipticCurve]] = {"ES256": SECP256R1, "ES384": SECP384R1, "ES512": SECP521R1}
 """RFC 7518 §3.4."""
 _RSA = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
@@ -103,7 +105,9 @@ def fits(algorithm: str, key: object) -> bool:
         return isinstance(key, EllipticCurvePublicKey) and isinstance(key.curve, _CURVES[algorithm])
     if algorithm == "EdDSA":
         return isinstance(key, Ed25519PublicKey)
-    return algorithm in _RSA and isinstance(key, RSAPublicKey) and key.key_size in _RSA_BITS
+    if algorithm not in _RSA or not isinstance(key, RSAPublicKey):
+        return False
+    return key.key_size in _RSA_BITS and key.public_numbers().e.bit_length() <= _RSA_EXPONENT_BITS
 
 
 def describe(key: bytes | PublicKey) -> str:
@@ -163,4 +167,4 @@ def _needed(algorithm: str) -> str:
         return f"an EC key on the curve {_CURVES[algorithm].name}"
     if algorithm == "EdDSA":
         return "an Ed25519 key"
-    return f"an RSA key of at least {_RSA_BITS.start} bits, and at most {_RSA_BITS.stop - 1},"
+    return f"an RSA key of at least {_RSA_BITS.start} bits, and at most {_RSA_BITS.stop - 1}, with a short exponent,"

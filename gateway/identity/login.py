@@ -18,6 +18,7 @@ import aiohttp
 
 from gateway.config import Login
 from gateway.errors import GatewayError, unavailable
+from gateway.identity.endpoints import Endpoints
 from gateway.identity.principal import Principal
 from gateway.identity.sealing import Seal
 
@@ -25,14 +26,6 @@ LOGIN_SECONDS = 600
 """That a user may take at the identity provider."""
 MOST_BYTES = 64 * 1024
 """Of the identity provider's answer."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Endpoints:
-    """Where an identity provider takes log-ins (OpenID Connect Discovery 1.0 §3)."""
-
-    authorization: str
-    token: str
 
 
 class IdTokens(Protocol):
@@ -50,9 +43,9 @@ class IdTokens(Protocol):
 class Begun:
     """A log-in that began."""
 
-    url: str
+    url: str = dataclasses.field(repr=False)
     """Where the browser goes."""
-    state: str
+    state: str = dataclasses.field(repr=False)
     """What it keeps meanwhile, in a cookie."""
 
 
@@ -185,6 +178,10 @@ def _id_token(status: int, body: bytes) -> str:
     if status == HTTPStatus.OK and isinstance(told, dict) and isinstance(told.get("id_token"), str):
         return str(told["id_token"])
     if HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR and isinstance(told, dict):
-        # The code is used up or too old, or it is not for us: RFC 6749 §5.2.
+        # RFC 6749 §5.2. What the operator has to mend is logged; else the code is used up or too old.
+        if told.get("error") in ("invalid_client", "unauthorized_client"):
+            raise GatewayError(
+                HTTPStatus.BAD_GATEWAY, "The identity provider does not take this gateway for its client."
+            )
         raise GatewayError(HTTPStatus.FORBIDDEN, "The identity provider did not let you in; begin again.")
     raise GatewayError(HTTPStatus.BAD_GATEWAY, "The identity provider gave no answer that makes sense.")

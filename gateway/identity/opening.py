@@ -8,19 +8,18 @@ import functools
 import hmac
 import time
 from collections.abc import AsyncIterator, Callable
-from urllib.parse import urlsplit
 
-import aiohttp
-
-from gateway.config import Config, Issuer, Login
+from gateway.config import Config
 from gateway.db import Database
-from gateway.errors import unauthorized, unavailable
+from gateway.errors import unauthorized
+from gateway.http.origin import origin_of
 from gateway.identity.api_keys import api_keys
 from gateway.identity.chain import IdentityChain
 from gateway.identity.compact import parse_token
-from gateway.identity.discovery import NotFetchedError, fetch_endpoints, key_client
+from gateway.identity.discovery import fetch_endpoints, key_client, trust
+from gateway.identity.endpoints import endpoints
 from gateway.identity.jwt import BearerTokens, open_tokens
-from gateway.identity.login import Endpoints, LoginFlow
+from gateway.identity.login import LoginFlow
 from gateway.identity.networks import Networks
 from gateway.identity.principal import Principal
 from gateway.identity.sealing import Seal
@@ -60,14 +59,16 @@ class IdTokens:
         Raises:
             GatewayError: 401 the token is not good, or made for another log-in; 503 its keys cannot be fetched.
         """
-        principal = (await self._tokens.verify(token)).principal
+        verified = await self._tokens.verify(token)
+        if verified.is_public:
+            raise unauthorized("the ID token names nobody", error="invalid_token")
         claims = parse_token(token).claims
         shown = str(claims.get("nonce", "")).encode("utf-8", "surrogatepass")
         if not hmac.compare_digest(shown, nonce.encode()):
             raise unauthorized("the ID token was made for another log-in", error="invalid_token")
         if claims.get("azp", self._client_id) != self._client_id:
             raise unauthorized("the ID token was made for somebody else", error="invalid_token")
-        return principal
+        return verified.principal
 
 
 OpenIdentities = Callable[[Database, Notifications], contextlib.AbstractAsyncContextManager[Identities]]
@@ -77,7 +78,7 @@ def identities(config: Config) -> OpenIdentities:
     """What opens all that the settings allow, given a database and what tells of its changes.
 
     Raises:
-        ConfigurationError: a key cannot be used; at once, before anything is opened.
+        ConfigurationError: a key or a ``ca_file`` cannot be used; at once, before anything is opened.
     """
     networks = Networks(config.quotas.anonymous_ipv4_prefix, config.quotas.anonymous_ipv6_prefix)
     return functools.partial(_opened, config, open_tokens(config.identity, networks), networks)
@@ -94,7 +95,8 @@ async def _opened(
     settings = config.identity
     async with contextlib.AsyncExitStack() as stack:
         tokens = await stack.enter_async_context(opening_tokens)
-        ways: list[Way] = [tokens, await stack.enter_async_context(api_keys(database, notifications))]
+        keys = await stack.enter_async_context(api_keys(database, notifications, settings.api_keys.max_lifetime))
+        ways: list[Way] = [tokens, keys]
         if settings.links is not None:
             signer = Signer(settings.links.secret.get_secret_value().encode())
             ways.append(await stack.enter_async_context(signed_links(signer, database, notifications)))
@@ -107,35 +109,17 @@ async def _opened(
                     database, notifications, origins=[origin_of(public_url)], lifetime=settings.login.lifetime
                 )
             )
-            client = await stack.enter_async_context(key_client())
             issuer = next(one for one in settings.issuers if one.issuer == settings.login.issuer)
-            logins = Logins(_flow(settings.login, issuer, public_url, tokens, client), sessions)
+            client = await stack.enter_async_context(key_client(trust(issuer)))
+            found = await stack.enter_async_context(endpoints(functools.partial(fetch_endpoints, client, issuer)))
+            flow = LoginFlow(
+                settings.login,
+                redirect_uri=f"{public_url}/login/callback",
+                seal=Seal(settings.login.secret.get_secret_value().encode(), "login", time.time),
+                endpoints=found.find,
+                id_tokens=IdTokens(tokens.made_for(issuer.issuer, settings.login.client_id), settings.login.client_id),
+                session=client,
+            )
+            logins = Logins(flow, sessions)
             ambient.append(sessions)
         yield Identities(IdentityChain(ways, ambient, networks), logins)
-
-
-def _flow(
-    login: Login, issuer: Issuer, public_url: str, tokens: BearerTokens, client: aiohttp.ClientSession
-) -> LoginFlow:
-    return LoginFlow(
-        login,
-        redirect_uri=f"{public_url}/login/callback",
-        seal=Seal(login.secret.get_secret_value().encode(), "login", time.time),
-        endpoints=functools.partial(_endpoints, client, issuer),
-        id_tokens=IdTokens(tokens.made_for(issuer.issuer, login.client_id), login.client_id),
-        session=client,
-    )
-
-
-async def _endpoints(client: aiohttp.ClientSession, issuer: Issuer) -> Endpoints:
-    try:
-        found = await fetch_endpoints(client, issuer)
-    except NotFetchedError as error:
-        raise unavailable("The identity provider does not answer at the moment; try again.") from error
-    return Endpoints(found["authorization_endpoint"], found["token_endpoint"])
-
-
-def origin_of(url: str) -> str:
-    """The origin (RFC 6454 §6.1) of an absolute URL."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"

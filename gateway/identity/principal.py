@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 from typing import Literal
 
 Scope = Literal["download", "order", "quota", "admin"]
@@ -57,6 +58,9 @@ class Principal:
     """The link that he came by, if his credential is one."""
     api_key: str | None = None
     """Id of the API key that he showed, if his credential is one."""
+
+    until: datetime.datetime | None = None
+    """When the credential ends, and what is made with it, too; None for one that binds nothing beyond itself."""
 
     def __hash__(self) -> int:
         """Of what tells most callers apart: it is asked for several times in each request."""

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from gateway.config import Issuer
 from gateway.errors import unavailable
 from gateway.identity.discovery import KeySet, NotFetchedError
-from gateway.identity.jwks import FRESH_SECONDS
+from gateway.identity.jwks import FRESH_SECONDS, MOST_KEYS
 from gateway.identity.keys import Trusted, VerificationKey
 
 log = logging.getLogger(__name__)
@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 _LONGEST_SLEEP = FRESH_SECONDS[0]
 MOST_TRIED = 8
 """Keys that one token is tried with: a token without ``kid`` fits each of a set."""
+MOST_WITHDRAWN = MOST_KEYS
+"""Keys that are kept for their grace, the latest first."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -119,8 +121,9 @@ class RotatingKeys:
 
     def _take(self, published: KeySet) -> None:
         now = self._clock()
-        new = [key for key in published.keys if all(key != held.key for held in self._held)]
+        new = [_Held(key) for key in published.keys if all(key != held.key for held in self._held)]
         kept: list[_Held] = []
+        withdrawn: list[_Held] = []
         for held in self._held:
             if held.key in published.keys:
                 kept.append(_Held(held.key))
@@ -128,10 +131,10 @@ class RotatingKeys:
                 # Tokens that it verified are verified again, and remembered for no longer than its grace.
                 self._generation += 1
                 log.info("a key of token issuer %s is withdrawn", self._setting.issuer)
-                kept.append(_Held(held.key, now + self._setting.grace))
+                withdrawn.append(_Held(held.key, now + self._setting.grace))
             elif now < held.until:
-                kept.append(held)
-        self._held = [*map(_Held, new), *kept]
+                withdrawn.append(held)
+        self._held = [*new, *kept, *withdrawn[:MOST_WITHDRAWN]]
         self._fresh_until = now + published.fresh
         self._usable_until = self._fresh_until + self._setting.max_stale
 

@@ -24,7 +24,11 @@ COOKIE: Final = "__Host-session"
 _LANES = 2
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
+# Whoever begins a session clears some of those away that ended by themselves.
 _BEGIN = """
+WITH ended AS (
+    DELETE FROM sessions WHERE hash IN (
+        SELECT hash FROM sessions WHERE expires_at < now() LIMIT 100 FOR UPDATE SKIP LOCKED))
 INSERT INTO sessions (hash, tenant_id, subject, email, role, groups, expires_at, address)
 SELECT $1, tenant_id, $3, $4, $5, $6::text[], now() + $7 * interval '1 second', $8 FROM tenants WHERE name = $2
 RETURNING tenant_id"""
@@ -35,7 +39,7 @@ SELECT asked.number, t.name AS tenant, s.subject, s.email, s.role, s.groups,
 FROM unnest($1::text[]) WITH ORDINALITY AS asked(hash, number)
 JOIN sessions s ON s.hash = asked.hash JOIN tenants t USING (tenant_id)"""
 
-_END = "DELETE FROM sessions WHERE hash = $1 OR expires_at < now()"
+_END = "DELETE FROM sessions WHERE hash = $1"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -77,12 +81,21 @@ class Sessions:
             GatewayError: 401 the session has ended, or there never was one; 403 a request that changes something comes
                 from another site's page; 503 nobody can tell.
         """
-        if shown.method not in _SAFE_METHODS and shown.headers.get("Origin") not in self._origins:
-            raise GatewayError(HTTPStatus.FORBIDDEN, "With a session only pages of this site change something.")
+        if shown.method not in _SAFE_METHODS:
+            self.check_origin(shown)
         session = await self._known.get(_hash(credential))
         if session is None or self._clock() >= session.expires:
             raise unauthorized("the session has ended; log in again", error="invalid_token")
         return session.principal
+
+    def check_origin(self, shown: Shown) -> None:
+        """See that a page of this site has the browser send the request.
+
+        Raises:
+            GatewayError: 403; it is that of another site, or nobody tells.
+        """
+        if shown.headers.get("Origin") not in self._origins:
+            raise GatewayError(HTTPStatus.FORBIDDEN, "With a session only pages of this site change something.")
 
     async def begin(self, principal: Principal, address: str) -> str:
         """Begin a session of ``principal``, who came from ``address``: the value of its cookie.
@@ -107,7 +120,7 @@ class Sessions:
         return value
 
     async def end(self, value: str) -> None:
-        """End a session, and clear those away that ended by themselves.
+        """End a session, if there is one.
 
         Raises:
             GatewayError: 503 PostgreSQL does not answer.

@@ -19,8 +19,8 @@ API_KEY_PREFIX = "gdk_"
 class Shown:
     """The parts of a request that may tell who sent it."""
 
-    headers: CIMultiDictProxy[str]
-    query: MultiMapping[str]
+    headers: CIMultiDictProxy[str] = dataclasses.field(repr=False)
+    query: MultiMapping[str] = dataclasses.field(repr=False)
     address: str
     """The client's IP address; empty if there is none."""
     method: str = "GET"

@@ -67,7 +67,8 @@ def _client(request: web.Request) -> Client:
     """Who asks, and by which host.
 
     Raises:
-        GatewayError: 400; the Host field is missing or is no host (RFC 9112 §3.2).
+        GatewayError: 400; the Host field is missing or is no host (RFC 9112 §3.2), or nobody can tell what of the
+            forwarding fields the proxy wrote.
     """
     host = request.headers.get("Host", "")
     if not host and request.version < HttpVersion11 and request.transport is not None:
@@ -75,7 +76,10 @@ def _client(request: web.Request) -> Client:
         host = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
     if not is_host(host):
         raise GatewayError(HTTPStatus.BAD_REQUEST, "The Host field is missing or is no host name.", code="BadHost")
-    return find_client(request.remote or "", request.scheme, host, request.headers, request.app[PROXIES])
+    try:
+        return find_client(request.remote or "", request.scheme, host, request.headers, request.app[PROXIES])
+    except ValueError as error:
+        raise GatewayError(HTTPStatus.BAD_REQUEST, str(error), code="BadForwarded") from None
 
 
 async def mark_answer(request: web.Request, response: web.StreamResponse) -> None:

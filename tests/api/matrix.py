@@ -94,7 +94,7 @@ INSERT INTO api_keys (key_id, tenant_id, secret_sha256, label, subject, email, r
     SELECT '{KEY}', tenant_id, '\\x{"00" * 32}', 'doomed', 'scientist', '{SCIENTIST.email}', 'PUBLIC', 'x' FROM tenants
     WHERE name = 'esa' ON CONFLICT (key_id) DO UPDATE SET revoked_at = NULL;
 INSERT INTO link_keys (key_id, tenant_id, email) SELECT '{LINK_KEY}', tenant_id, '{SCIENTIST.email}' FROM tenants
-    WHERE name = 'esa' ON CONFLICT DO NOTHING;
+    WHERE name = 'esa' ON CONFLICT (key_id) DO UPDATE SET revoked_at = NULL;
 """
 """What the routes look for is there, in the tenant ``esa`` alone."""
 

@@ -117,6 +117,7 @@ async def see_that_answers_have_their_shape(gateway: RunningGateway, entry: Entr
         ("POST", "/links", {"collection": "restricted", "item": "it-7f3", "asset": "as-7f3", "network": "192.0.2.1"}),
         ("POST", "/links", {"collection": "restricted", "item": "it-7f3", "asset": "none"}),
         ("DELETE", "/links/none", None),
+        ("DELETE", "/links?email=a@x", None),
         ("GET", "/login?next=evil", None),
         ("GET", "/login/callback", None),
         ("POST", "/logout", None),

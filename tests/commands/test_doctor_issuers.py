@@ -37,6 +37,12 @@ async def test_an_issuer_whose_keys_cannot_be_fetched_is_a_problem_and_the_reaso
         assert "answered 302" in report.output
         other = await run("doctor", "--config", stand.configure(**table(idp, issuer=f"{idp.url}/realm/")))
         assert "of another issuer" in other.output
+        untrusted = await run("doctor", "--config", stand.configure(**table(idp, ca_file="/nowhere/authority.pem")))
+        assert untrusted.exit_code == 1
+        assert (
+            f"problem  issuer {idp.issuer}: identity.issuers: ca_file /nowhere/authority.pem: cannot"
+            in untrusted.output
+        )
     gone = await run("doctor", "--config", stand.configure(**table(idp)))
     assert "gave no answer" in gone.output
     assert "'issuer' is its exact name" in gone.output

@@ -113,3 +113,26 @@ async def test_what_the_database_does_not_take_is_refused_in_plain_words(stand: 
         assert (found.exit_code, found.output.startswith("Error: The database does not take")) == (1, True), (
             found.output
         )
+
+
+async def test_sessions_of_a_user_are_ended(stand: Stand) -> None:
+    common = ("sessions", "end", "--config", stand.configure(), "--tenant", "esa")
+    connection = stand.catalogue.connection
+    for number, email in enumerate(("ada@example.org", "ada@example.org", "bob@example.org")):
+        await connection.execute(
+            "INSERT INTO sessions (hash, tenant_id, subject, email, role, groups, expires_at) "
+            "SELECT $1, tenant_id, 's', $2, 'PUBLIC', '{}', now() + interval '1 hour' FROM tenants WHERE name = 'esa'",
+            str(number),
+            email,
+        )
+    for wrong in ((), ("--all", "--email", "ada@example.org")):
+        assert (await run(*common, *wrong)).exit_code == 2
+    assert (await run(*common[:-1], "nasa", "--all")).output == "0 ended\n"
+    assert (await run(*common, "--email", "ada@example.org")).output == "2 ended\n"
+    assert [row["email"] for row in await connection.fetch("SELECT email FROM sessions")] == ["bob@example.org"]
+    assert (await run(*common, "--all")).output == "1 ended\n"
+    changes = await connection.fetch("SELECT action, object FROM changes ORDER BY change_id")
+    assert [tuple(row) for row in changes] == [
+        ("session.end", "ada@example.org"),
+        ("session.end", "bob@example.org"),
+    ]

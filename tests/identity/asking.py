@@ -30,9 +30,10 @@ def identify_at_once(tokens: BearerTokens, token: str) -> Principal:
 
 
 def at_once(work: Coroutine[Any, Any, T]) -> T:
-    """What ``work`` gives, which must not have to wait for anything."""
+    """What ``work`` gives, which must not have to wait for anything but its turn."""
     try:
-        work.send(None)
+        while work.send(None) is None:
+            pass
     except StopIteration as end:
         result: T = end.value
         return result

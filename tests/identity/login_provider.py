@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 import secrets
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -30,6 +31,11 @@ class LoginProvider:
     """Claims that replace the usual ones in ID tokens."""
     answer: web.Response | None = None
     """What the token endpoint answers instead."""
+    tls: ssl.SSLContext | None = None
+    """Speaks HTTPS by it."""
+    discoveries: int = 0
+    """How often it was asked where everything is."""
+    key_fetches: int = 0
     logins: dict[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
     """Queries of log-ins by the code that was given for them."""
 
@@ -50,6 +56,7 @@ class LoginProvider:
         return f"{query['redirect_uri']}?{urlencode({'code': code, 'state': query['state']})}"
 
     async def _discover(self, _: web.Request) -> web.Response:
+        self.discoveries += 1
         return web.json_response(
             {
                 "issuer": self.issuer,
@@ -60,6 +67,7 @@ class LoginProvider:
         )
 
     async def _keys(self, _: web.Request) -> web.Response:
+        self.key_fetches += 1
         return web.json_response({"keys": [jwk(KEY.public_key(), kid="first")]})
 
     async def _token(self, request: web.Request) -> web.Response:
@@ -87,8 +95,8 @@ class LoginProvider:
         app.router.add_post("/token", self._token)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self.tls).start()
+        self.url = f"{'https' if self.tls else 'http'}://127.0.0.1:{runner.addresses[0][1]}"
         try:
             yield
         finally:
@@ -96,7 +104,7 @@ class LoginProvider:
 
 
 @contextlib.asynccontextmanager
-async def login_provider() -> AsyncIterator[LoginProvider]:
-    it = LoginProvider()
+async def login_provider(tls: ssl.SSLContext | None = None) -> AsyncIterator[LoginProvider]:
+    it = LoginProvider(tls=tls)
     async with it.running():
         yield it

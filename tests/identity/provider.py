@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -33,6 +34,8 @@ class Provider:
     fetches: int = 0
     """How often the keys were asked for."""
     requests: list[web.Request] = dataclasses.field(default_factory=list)
+    tls: ssl.SSLContext | None = None
+    """Speaks HTTPS by it."""
     held: asyncio.Event | None = None
     """While it is not set, the keys are not answered."""
 
@@ -54,7 +57,7 @@ class Provider:
     def token(self, kid: str | None = "first", key: PrivateKey = KEY, signed_as: str = "ES256", **changes: Any) -> str:
         """A token as it signs them."""
         header = {"alg": signed_as, "kid": kid} if kid is not None else {"alg": signed_as}
-        payload = claims(iss=self.issuer, aud=AUDIENCE, **changes)
+        payload = claims(**{"iss": self.issuer, "aud": AUDIENCE, **changes})
         return token(payload, header, signed_as=signed_as, key=key)
 
     async def _discover(self, request: web.Request) -> web.Response:
@@ -80,8 +83,8 @@ class Provider:
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
         port = int(self.url.rpartition(":")[2]) if self.url else 0
-        await web.TCPSite(runner, "127.0.0.1", port).start()
-        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        await web.TCPSite(runner, "127.0.0.1", port, ssl_context=self.tls).start()
+        self.url = f"{'https' if self.tls else 'http'}://127.0.0.1:{runner.addresses[0][1]}"
         try:
             yield
         finally:
@@ -91,7 +94,7 @@ class Provider:
 
 
 @contextlib.asynccontextmanager
-async def provider() -> AsyncIterator[Provider]:
-    it = Provider()
+async def provider(tls: ssl.SSLContext | None = None) -> AsyncIterator[Provider]:
+    it = Provider(tls=tls)
     async with it.running():
         yield it

@@ -199,6 +199,26 @@ async def test_a_key_accepts_the_licences_of_its_user(gateway: RunningGateway, e
     assert (await gateway.get(entry.stac, SCIENTIST))[0].status == 200
 
 
+async def test_every_key_tells_whose_it_is_and_what_for(gateway: RunningGateway) -> None:
+    for scopes in (["download"], ["order"], ["quota", "admin"]):
+        key = (await new_key(gateway, SCIENTIST, scopes=scopes, expires="2099-01-01T00:00:00Z"))["key"]
+        for fields in forms(key):
+            status, _, told = await send(gateway, "GET", "/me", fields)
+            assert status == 200
+            assert told == {
+                "tenant": "esa",
+                "subject": "scientist",
+                "email": "scientist@example.org",
+                "role": "REGISTERED_USER",
+                "groups": [SCIENCE],
+                "credential": "api key",
+                "scopes": sorted(scopes),
+                "expires": "2099-01-01T00:00:00Z",
+            }
+    _, _, told = await send(gateway, "GET", "/me", bearer(SCIENTIST))
+    assert (told["credential"], told["scopes"], told["expires"]) == ("token", None, None)
+
+
 async def test_no_key_manages_keys(gateway: RunningGateway) -> None:
     told = await new_key(gateway, PROJECT_ADMIN, scopes=["admin", "download", "quota", "order"])
     shown = shown_key(told["key"])

@@ -14,6 +14,7 @@ from gateway.errors import GatewayError
 from gateway.identity.chain import IdentityChain
 from gateway.identity.jwt import BearerTokens, TokenIssuer
 from gateway.identity.keys import StaticKeys, VerificationKey
+from gateway.identity.login import Begun
 from gateway.identity.networks import Networks
 from gateway.identity.principal import Principal
 from gateway.identity.shown import Shown
@@ -145,6 +146,13 @@ def test_any_scope_is_a_tenant_or_401(value: str) -> None:
         assert identify(query=(("scope", value),)).tenant == value
     else:
         refusal(query=(("scope", value),))
+
+
+def test_what_is_shown_is_not_seen_in_a_repr() -> None:
+    fields = CIMultiDictProxy(CIMultiDict({"Authorization": "Bearer canary", "Cookie": "a=canary"}))
+    shown = Shown(fields, MultiDict({"link": "canary"}), "192.0.2.7")
+    assert "canary" not in repr(shown)
+    assert "canary" not in repr(Begun("https://idp.example.org/?state=canary", "canary"))
 
 
 @pytest.mark.parametrize("role", ["ADMIN", "PROJECT_ADMIN", "INSTANCE_ADMIN"])

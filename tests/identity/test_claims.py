@@ -190,6 +190,13 @@ class TestTimes:
             check_times({"exp": 1000}, 1000, 0)
 
 
+def test_where_tokens_are_for_nobody_one_that_is_for_somebody_is_refused() -> None:
+    check_audience({}, False)
+    for shown in ("them", ["them"], "", [], None, False):
+        with pytest.raises(ClaimError, match="by or for somebody else"):
+            check_audience({"aud": shown}, False)
+
+
 @pytest.mark.parametrize("shown", ["us", ["us"], ["them", "us"]])
 def test_a_token_for_us_is_good(shown: object) -> None:
     check_audience({"aud": shown}, "us")

@@ -14,12 +14,16 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from gateway.config import Issuer
-from gateway.identity.discovery import MOST_BYTES, KeySet, NotFetchedError, fetch_keys, key_client
+from gateway.config import Identity, Issuer
+from gateway.errors import ConfigurationError
+from gateway.identity.discovery import MOST_BYTES, KeySet, NotFetchedError, fetch_keys, key_client, trust
 from gateway.identity.jwks import parse_key_set
+from gateway.identity.jwt import open_tokens
+from gateway.identity.networks import Networks
 from tests.identity.forge import EC_KEYS, RSA_KEY, jwk
 from tests.identity.provider import KEY, Handler, Provider, provider
 from tests.s3.strict import strict_s3
+from tests.s3.strict.certificate import server_context
 
 
 @pytest.fixture
@@ -29,7 +33,7 @@ async def idp() -> AsyncIterator[Provider]:
 
 
 async def fetched(setting: Issuer) -> KeySet:
-    async with key_client() as session:
+    async with key_client(trust(setting)) as session:
         return await fetch_keys(session, setting)
 
 
@@ -61,7 +65,7 @@ async def test_a_request_tells_nothing_and_keeps_nothing(idp: Provider, monkeypa
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     idp.headers["Set-Cookie"] = "session=1"
-    async with key_client() as session:
+    async with key_client(trust(idp.setting())) as session:
         await fetch_keys(session, idp.setting())
         await fetch_keys(session, idp.setting())
     for request in idp.requests:
@@ -223,6 +227,30 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused(idp: Provider, t
         assert "does not trust" in await refusal(idp.setting(issuer="x", jwks_url=f"{endpoint}/keys"))
 
 
+async def test_a_provider_may_have_a_certificate_of_an_authority_that_the_settings_name(tmp_path: Path) -> None:
+    for name in ("ours", "other"):
+        (tmp_path / name).mkdir()
+    context, authority = server_context(tmp_path / "ours")
+    _, another = server_context(tmp_path / "other")
+    async with provider(context) as idp:
+        assert (await fetched(idp.setting(insecure_http=False, ca_file=str(authority)))).keys
+        for ca_file in (None, str(another)):
+            assert "does not trust" in await refusal(idp.setting(insecure_http=False, ca_file=ca_file))
+        # The name counts, too.
+        idp.discovery = {"issuer": (named := idp.issuer.replace("127.0.0.1", "127.0.0.2"))}
+        assert "127.0.0.2" in await refusal(idp.setting(issuer=named, ca_file=str(authority)))
+
+
+@pytest.mark.parametrize("text", [None, "", "no certificate"])
+def test_a_file_without_certificates_is_told_at_the_start(tmp_path: Path, text: str | None) -> None:
+    file = tmp_path / "authority.pem"
+    if text is not None:
+        file.write_text(text)
+    setting = Issuer(issuer="https://idp.example.org", audience="a", algorithms=["RS256"], ca_file=file)
+    with pytest.raises(ConfigurationError, match=r"identity\.issuers: ca_file .*authority\.pem"):
+        open_tokens(Identity(issuers=[setting]), Networks(32, 64))
+
+
 async def test_every_key_of_a_large_set_is_read_in_a_thread(idp: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
     threads: list[threading.Thread] = []
 
@@ -238,7 +266,7 @@ async def test_every_key_of_a_large_set_is_read_in_a_thread(idp: Provider, monke
 
 
 async def test_the_client_has_no_connection_left_when_it_ends(idp: Provider) -> None:
-    async with key_client() as session:
+    async with key_client(trust(idp.setting())) as session:
         await fetch_keys(session, idp.setting())
     assert session.closed
     assert isinstance(session.connector, aiohttp.BaseConnector | None)

@@ -58,6 +58,19 @@ async def test_a_caller_downloads_with_a_token_of_the_identity_provider(
         assert answer.status == 200
 
 
+async def test_tokens_without_an_audience_are_good_where_the_settings_say_so_alone(
+    database: str, redis_url: str, tmp_path: Path
+) -> None:
+    async with provider() as idp, trusting(idp, database, redis_url, tmp_path, audience=False) as gateway:
+        entry = await gateway.catalogue.file(b"bytes")
+        for aud, status in ((..., 200), ("downloads", 401), (["downloads"], 401), (None, 401)):
+            answer, _ = await gateway.get(entry.regards, Authorization=bearer(idp.token(aud=aud)))
+            assert answer.status == status
+    async with provider() as idp, trusting(idp, database, redis_url, tmp_path) as gateway:
+        answer, _ = await gateway.get(entry.regards, Authorization=bearer(idp.token(aud=...)))
+        assert answer.status == 401
+
+
 async def test_a_gateway_starts_without_the_identity_provider_and_says_503_to_its_callers_alone(
     database: str, redis_url: str, tmp_path: Path
 ) -> None:

@@ -20,6 +20,7 @@ ALL = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "
 RSA = jwk(RSA_KEY.public_key(), kid="rsa")
 EC = jwk(EC_KEYS["ES256"].public_key(), kid="ec")
 ED = jwk(ED_KEY.public_key(), kid="ed")
+PLACE = ["jwks_uri"]
 SPARE = jwk(OTHER_RSA_KEY.public_key(), kid="spare")
 
 
@@ -95,6 +96,7 @@ USELESS: dict[str, Callable[[], Any]] = {
     "RSA without n": lambda: {"kty": "RSA", "e": "AQAB"},
     "RSA of text": lambda: {"kty": "RSA", "n": "!", "e": "!"},
     "RSA of a number": lambda: {"kty": "RSA", "n": 5, "e": 3},
+    "RSA with an exponent that costs the loop milliseconds": lambda: {**RSA, "e": integer((1 << 2047) + 1)},
     "RSA with e = 2": lambda: {**RSA, "e": "Ag"},
     "RSA with e = 1": lambda: {**RSA, "e": "AQ"},
     "EC of another curve": lambda: {**EC, "crv": "secp256k1"},
@@ -158,17 +160,16 @@ def test_any_bytes_are_no_set_or_document(body: bytes) -> None:
     with pytest.raises(UnusableError):
         parse_key_set(body, ALL)
     with pytest.raises(UnusableError):
-        parse_discovery(body, "https://idp.example.org", ["idp.example.org:443"], insecure_http=False)
+        parse_discovery(body, "https://idp.example.org", ["idp.example.org:443"], PLACE, insecure_http=False)
 
 
 def test_a_discovery_document_says_where_the_keys_are() -> None:
     body = json.dumps({"issuer": "https://idp.example.org", "jwks_uri": "https://keys.example.org:8443/x?y"}).encode()
     hosts = ["idp.example.org:443", "keys.example.org:8443"]
-    assert parse_discovery(body, "https://idp.example.org", hosts, insecure_http=False).url == (
-        "https://keys.example.org:8443/x?y"
-    )
+    (found,) = parse_discovery(body, "https://idp.example.org", hosts, PLACE, insecure_http=False)
+    assert found.url == "https://keys.example.org:8443/x?y"
     with pytest.raises(UnusableError, match="none of 'hosts'"):
-        parse_discovery(body, "https://idp.example.org", hosts[:1], insecure_http=False)
+        parse_discovery(body, "https://idp.example.org", hosts[:1], PLACE, insecure_http=False)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import itertools
 import logging
 from collections.abc import AsyncIterator
 from http import HTTPStatus
@@ -16,8 +17,10 @@ from aiohttp import web
 from gateway.config import Issuer
 from gateway.errors import GatewayError
 from gateway.identity.claims import ClaimMapping
-from gateway.identity.discovery import KeySet, fetch_keys, key_client
+from gateway.identity.discovery import KeySet, fetch_keys, key_client, trust
+from gateway.identity.jwks import MOST_KEYS
 from gateway.identity.jwt import BearerTokens, TokenIssuer
+from gateway.identity.keys import StaticKeys, VerificationKey
 from gateway.identity.networks import Networks
 from gateway.identity.rotation import MOST_TRIED, RotatingKeys, rotating_keys
 from tests.identity.asking import identify
@@ -72,7 +75,7 @@ async def standing(idp: Provider, **settings: Any) -> AsyncIterator[Stand]:
     """Nothing is fetched of itself here."""
     clock = Clock()
     setting = idp.setting(**settings)
-    async with key_client() as session:
+    async with key_client(trust(setting)) as session:
         keys = RotatingKeys(setting, functools.partial(fetch_keys, session, setting), clock)
         issuer = TokenIssuer(
             setting.issuer, setting.audience, tuple(setting.algorithms), keys, ClaimMapping.by(setting)
@@ -174,6 +177,26 @@ async def test_a_withdrawn_key_is_forgotten_after_its_grace(stand: Stand) -> Non
         stand.clock.now += 101
         assert await stand.accepts(stand.new_token(f"key-{number}"))
     assert len(stand.keys._held) == 2
+
+
+async def test_a_provider_that_changes_its_keys_all_the_time_takes_no_more_than_so_much_memory() -> None:
+    clock = Clock()
+    names = itertools.count()
+
+    async def fetch() -> KeySet:
+        keys = (VerificationKey(("RS256",), RSA_KEY.public_key(), str(next(names))) for _ in range(MOST_KEYS))
+        return KeySet(tuple(keys), 60)
+
+    setting = Issuer(issuer="https://idp.example.org", audience="a", algorithms=["RS256"], cool_down=1)
+    keys = RotatingKeys(setting, fetch, clock)
+    for _ in range(5):
+        clock.now += 60
+        assert not await keys.find("unknown", "RS256")
+    assert len(keys._held) <= 2 * MOST_KEYS
+    assert await keys.find(str(next(names) - 1), "RS256")
+    # Of those that were withdrawn the last ones are kept.
+    assert await keys.find(str(3 * MOST_KEYS), "RS256")
+    assert not await keys.find("0", "RS256")
 
 
 async def test_another_key_under_the_same_name_takes_over_within_the_grace(stand: Stand) -> None:
@@ -312,6 +335,32 @@ async def test_a_token_without_kid_is_tried_with_a_bounded_number_of_keys(stand:
     assert await stand.accepts(stand.new_token(None))
     assert await stand.accepts(stand.idp.token("last", OTHER_RSA_KEY, "RS256"))
     assert not await stand.accepts(stand.idp.token(None, OTHER_RSA_KEY, "RS256"))
+
+
+async def test_others_have_their_turn_between_the_keys_that_a_token_is_tried_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    turns = [0]
+    seen = []
+
+    async def others() -> None:
+        while True:
+            turns[0] += 1
+            await asyncio.sleep(0)
+
+    def verifies(_: VerificationKey, *signed: object) -> bool:
+        seen.append(turns[0])
+        return False
+
+    monkeypatch.setattr(VerificationKey, "verifies", verifies)
+    keys = StaticKeys(tuple(VerificationKey(("ES256",), EC_KEYS["ES256"].public_key(), str(n)) for n in range(4)))
+    issuer = TokenIssuer(None, None, ("ES256",), keys)
+    tokens = BearerTokens([issuer, issuer], 10, Networks(32, 64))
+    task = asyncio.create_task(others())
+    with pytest.raises(GatewayError):
+        await identify(tokens, Provider().token(None))
+    task.cancel()
+    assert len(set(seen)) == len(seen) == 8
 
 
 async def test_keys_without_a_name_fit_any_kid(stand: Stand) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,6 +24,7 @@ from tests.harness import SCIENCE, SCIENTIST, RunningGateway, config_for, runnin
 from tests.identity.browser import ORIGIN, SECRET, Browser, settings
 from tests.identity.login_provider import CLIENT_ID, LoginProvider, login_provider
 from tests.quotas.holders import until
+from tests.s3.strict.certificate import server_context
 
 USER = {"sub": "ada", "email": "ada@example.org", "groups": [SCIENCE]}
 
@@ -70,6 +72,8 @@ async def test_a_user_logs_in_downloads_and_logs_out(gateway: RunningGateway, id
         "role": "REGISTERED_USER",
         "groups": [SCIENCE],
         "credential": "session",
+        "scopes": None,
+        "expires": None,
     }
     stolen = dict(browser.cookies)
     response, _ = await browser.ask("/logout", "POST", Origin=ORIGIN)
@@ -187,6 +191,7 @@ async def test_the_way_back_is_for_the_browser_that_began(gateway: RunningGatewa
         ({"exp": 1}, 401),
         ({"iss": "https://evil.example"}, 401),
         ({"email": ...}, 401),
+        ({"role": "PUBLIC", "email": "public@regards.com"}, 401),
         ({"tenant": "nobody"}, 403),
         ({"azp": CLIENT_ID}, 303),
         ({"aud": [CLIENT_ID, "another"]}, 303),
@@ -212,6 +217,9 @@ async def test_what_an_id_token_must_say(
         (web.Response(text="{" * 100_000), 502),
         (web.Response(status=302, headers={"Location": "/elsewhere"}), 502),
         (web.json_response({"error": "invalid_grant"}, status=400), 403),
+        (web.json_response({"error": "invalid_client"}, status=401), 502),
+        (web.json_response({"error": "unauthorized_client"}, status=400), 502),
+        (web.json_response({"error": ["invalid_client"]}, status=400), 403),
         (web.json_response({"id_token": "a.b.c"}), 401),
     ],
 )
@@ -264,6 +272,69 @@ async def test_an_identity_provider_that_is_gone_is_503(config: Config, tmp_path
         assert (await gateway.get("/login"))[0].status == 303
 
 
+async def test_a_flood_of_log_ins_is_no_flood_at_the_identity_provider(
+    gateway: RunningGateway, idp: LoginProvider
+) -> None:
+    await until(_asked_for_keys(idp), "the keys are fetched at the start")
+    before = idp.discoveries
+    answers = await asyncio.gather(*(gateway.get("/login") for _ in range(50)))
+    assert {response.status for response, _ in answers} == {303}
+    assert (await Browser(gateway).log_in(idp))[0].status in (303, 403)
+    assert idp.discoveries == before + 1
+
+
+def _asked_for_keys(idp: LoginProvider) -> Callable[[], Awaitable[bool]]:
+    async def asked() -> bool:
+        return idp.key_fetches > 0
+
+    return asked
+
+
+async def test_a_session_that_has_ended_can_be_logged_out_of(gateway: RunningGateway, idp: LoginProvider) -> None:
+    browser = Browser(gateway)
+    browser.cookies = {"__Host-session": "ended long ago"}
+    assert (await browser.ask("/logout", "POST"))[0].status == 403
+    assert (await browser.ask("/logout", "POST", Origin=ORIGIN))[0].status == 204
+    assert browser.cookies == {}
+
+
+async def test_who_logs_in_again_leaves_no_session_behind(gateway: RunningGateway, idp: LoginProvider) -> None:
+    browser = Browser(gateway)
+    await browser.log_in(idp)
+    first = dict(browser.cookies)
+    await browser.log_in(idp)
+    assert (await browser.ask("/me"))[0].status == 200
+    browser.cookies = first
+    assert await is_over(browser)
+
+
+async def test_sessions_that_ended_by_themselves_are_cleared_away(gateway: RunningGateway, idp: LoginProvider) -> None:
+    connection = gateway.catalogue.connection
+    for _ in range(3):
+        await Browser(gateway).log_in(idp)
+    await connection.execute("UPDATE sessions SET expires_at = now() - interval '1 second'")
+    await Browser(gateway).log_in(idp)
+    assert await connection.fetchval("SELECT count(*) FROM sessions") == 1
+
+
+async def test_users_log_in_where_a_private_authority_vouches_for_the_identity_provider(
+    database: str, redis_url: str, tmp_path: Path
+) -> None:
+    context, authority = server_context(tmp_path)
+    async with login_provider(context) as idp:
+        idp.says = USER
+        for ca_file, status in ((str(authority), 303), (None, 503)):
+            identity = settings(idp)
+            identity["issuers"][0] |= {"ca_file": ca_file, "insecure_http": False}
+            config = config_for(database, redis_url, tmp_path, api={"public_url": ORIGIN}, identity=identity)
+            async with running_gateway(config, tmp_path) as gateway:
+                await gateway.catalogue.tenant()
+                assert (await gateway.get("/login"))[0].status == status
+                if status == 303:
+                    response, _ = await Browser(gateway).log_in(idp)
+                    assert "__Host-session" in response.cookies
+
+
 async def test_without_the_setting_nobody_logs_in(database: str, redis_url: str, tmp_path: Path) -> None:
     async with running_gateway(config_for(database, redis_url, tmp_path), tmp_path) as gateway:
         for path in ("/login", "/login/callback?code=x&state=y"):
@@ -278,6 +349,11 @@ def test_settings_that_cannot_work_are_refused(idp: LoginProvider, tmp_path: Pat
         config_for("postgresql://x/y", "redis://x", tmp_path, api=api, identity=settings(idp, **login))
 
     load({"public_url": ORIGIN})
+    named = settings(idp)
+    named["issuers"][0] |= {"issuer": "a name", "jwks_url": f"{idp.url}/keys"}
+    named["login"]["issuer"] = "a name"
+    with pytest.raises(ConfigurationError, match=r"'issuer' of 'login' must be a URL"):
+        config_for("postgresql://x/y", "redis://x", tmp_path, api={"public_url": ORIGIN}, identity=named)
     with pytest.raises(ConfigurationError, match=r"'public_url' of \[api\] must be set"):
         load({})
     for wrong, message in (

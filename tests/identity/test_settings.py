@@ -33,6 +33,7 @@ def refusal(values: dict[str, Any]) -> str:
         {"algorithms": ["RS256", "ES512", "EdDSA", "PS384"]},
         {"grace": 0, "max_stale": 0, "cool_down": 1, "timeout": 60},
         {"tenant": "esa", "claims": {"sub": "uid"}},
+        {"audience": False},
     ],
 )
 def test_what_can_be_used(changes: dict[str, Any]) -> None:
@@ -44,6 +45,8 @@ def test_what_can_be_used(changes: dict[str, Any]) -> None:
     [
         ({"audience": None}, "audience"),
         ({"audience": ""}, "audience"),
+        ({"audience": True}, "audience"),
+        ({"audience": []}, "audience"),
         ({"issuer": ""}, "issuer"),
         ({"algorithms": []}, "algorithms"),
         ({"algorithms": ["HS256"]}, "algorithms"),

@@ -165,3 +165,24 @@ async def test_a_key_revokes_links_of_others_only_if_it_may_administer(gateway: 
         key = await new_key(gateway, PROJECT_ADMIN, scopes=scopes)
         assert (await send(gateway, "DELETE", f"/links/{link['id']}", shown_key(key["key"])))[0] == status
     await seconds_until(401, lambda: send(gateway, "HEAD", link["url"]))
+
+
+async def test_whoever_lost_a_key_revokes_all_that_was_made_with_it(gateway: RunningGateway, entry: Entry) -> None:
+    """Of links that somebody else made with it nobody knows the ids."""
+    key = shown_key((await new_key(gateway, SCIENTIST))["key"])
+    stolen = [await new_link(gateway, key, **by_checksum(entry)) for _ in range(2)]
+    other = await new_link(gateway, INSIDER, **by_checksum(entry))
+    theirs = f"/links?email={INSIDER.email}"
+    assert (await send(gateway, "DELETE", "/links", bearer(SCIENTIST)))[0] == 204
+    for link in stolen:
+        await seconds_until(401, lambda link=link: send(gateway, "HEAD", link["url"]))  # type: ignore[misc]
+    for who in (SCIENTIST, FOREIGN_ADMIN):
+        await send(gateway, "DELETE", theirs, bearer(who))
+    assert (await send(gateway, "DELETE", theirs, bearer(SCIENTIST)))[0] == 403
+    assert (await send(gateway, "DELETE", "/links?email=", bearer(PROJECT_ADMIN)))[0] == 400
+    assert (await send(gateway, "GET", other["url"]))[0] == 200
+    assert (await send(gateway, "DELETE", theirs, bearer(PROJECT_ADMIN)))[0] == 204
+    await seconds_until(401, lambda: send(gateway, "HEAD", other["url"]))
+    assert (await send(gateway, "DELETE", "/links", bearer(SCIENTIST)))[0] == 204
+    changes = await gateway.catalogue.connection.fetch("SELECT actor FROM changes WHERE action = 'link-key.revoke'")
+    assert [row["actor"] for row in changes] == [SCIENTIST.email, PROJECT_ADMIN.email]

@@ -99,3 +99,14 @@ async def test_without_a_secret_there_are_no_links(database: str, redis_url: str
         assert (await call(gateway, "DELETE", "/links/x", PROJECT_ADMIN))[0] == 404
         await a_key(gateway)
         assert (await send(gateway, "GET", signed(entry)))[0] == 401
+
+
+async def test_a_link_ends_no_later_than_the_key_that_makes_it(gateway: RunningGateway, entry: Entry) -> None:
+    body = by_checksum(entry)
+    ending = shown_key((await new_key(gateway, SCIENTIST, expires=in_hours(1)))["key"])
+    link = await new_link(gateway, ending, **body)
+    left = datetime.datetime.fromisoformat(link["expires"]) - datetime.datetime.now(datetime.UTC)
+    assert 3500 < left.total_seconds() <= 3600
+    status, _, told = await send(gateway, "POST", "/links", ending, {**body, "expires": in_hours(2)})
+    assert (status, "than the API key" in told["detail"]) == (403, True)
+    assert (await send(gateway, "POST", "/links", ending, {**body, "expires": in_hours(0.5)}))[0] == 201
