@@ -359,6 +359,7 @@ CREATE TABLE IF NOT EXISTS download_log (
     email        text,                         -- NULL: anonymous, or unknown
     role         text,
     credential   text,                         -- by what the caller was known
+    credential_id text,                        -- of the API key or link
     address      text,                         -- as [audit] addresses says
     method       text NOT NULL,
     route        text NOT NULL,                -- template of the path

@@ -19,7 +19,13 @@ SCHEMA_VERSION = 4
 _SCHEMA_LOCK = 0x64_6F_77_6E_6C_6F_61_64
 """Advisory lock that keeps two processes from changing the schema at once."""
 
-NEIGHBOUR_ERRORS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+NEIGHBOUR_ERRORS = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # of a connection that ends at that very moment
+)
 """What a PostgreSQL that is gone, slow or stopping raises."""
 
 

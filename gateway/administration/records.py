@@ -59,6 +59,7 @@ DOWNLOADS = Kind(
         "email": "email",
         "role": "role",
         "credential": "credential",
+        "credentialId": "credential_id",
         "address": "address",
         "method": "method",
         "route": "route",

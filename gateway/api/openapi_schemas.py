@@ -105,6 +105,7 @@ _WHO = {
     "email": _TEXT_OR_NULL,
     "role": _TEXT_OR_NULL,
     "credential": _TEXT_OR_NULL,
+    "credentialId": _TEXT_OR_NULL,
     "address": _TEXT_OR_NULL,
 }
 

@@ -53,6 +53,8 @@ class Principal:
     credential: Credential = "token"
     scopes: frozenset[Scope] | None = None
     """What the credential is good for; None for all that the caller may."""
+    key_id: str | None = None
+    """Of the API key that he showed, if his credential is one."""
     link: Link | None = None
     """The link that he came by, if his credential is one."""
 
