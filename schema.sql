@@ -30,12 +30,12 @@ CREATE TABLE IF NOT EXISTS licences (
 ALTER TABLE licences
     ADD COLUMN IF NOT EXISTS title text,
     ADD COLUMN IF NOT EXISTS is_public boolean NOT NULL DEFAULT false;  -- shown and linked, but never in the way
--- Of the datasets of a tenant that name none.
-ALTER TABLE tenants ADD COLUMN IF NOT EXISTS licence_id integer REFERENCES licences ON DELETE SET NULL;
+-- Of the datasets of a tenant that name none. To delete it is refused: nothing would be in the way any more.
+ALTER TABLE tenants ADD COLUMN IF NOT EXISTS licence_id integer REFERENCES licences;
 
--- Who accepted which version, when and from where; kept for ever, as a proof.
+-- Who accepted which version, when and from where; kept for ever, as a proof: with it its licence and its tenant.
 CREATE TABLE IF NOT EXISTS licence_acceptances (
-    licence_id  integer NOT NULL REFERENCES licences ON DELETE CASCADE,
+    licence_id  integer NOT NULL REFERENCES licences,
     email       text NOT NULL,
     version     integer NOT NULL,
     accepted_at timestamptz NOT NULL DEFAULT now(),
@@ -44,6 +44,15 @@ CREATE TABLE IF NOT EXISTS licence_acceptances (
 ALTER TABLE licence_acceptances
     ADD COLUMN IF NOT EXISTS address text,     -- IP address of the client
     ADD COLUMN IF NOT EXISTS credential text;  -- by what the caller was known
+DO $$
+BEGIN
+    -- Until version 3 they went with the licence.
+    IF EXISTS (SELECT FROM pg_constraint WHERE conname = 'licence_acceptances_licence_id_fkey'
+               AND conrelid = 'licence_acceptances'::regclass AND confdeltype = 'c') THEN
+        ALTER TABLE licence_acceptances DROP CONSTRAINT licence_acceptances_licence_id_fkey,
+            ADD CONSTRAINT licence_acceptances_licence_id_fkey FOREIGN KEY (licence_id) REFERENCES licences;
+    END IF;
+END $$;
 
 CREATE TABLE IF NOT EXISTS datasets (
     dataset_id     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -58,6 +67,7 @@ CREATE TABLE IF NOT EXISTS datasets (
     UNIQUE (tenant_id, collection_id),
     UNIQUE (tenant_id, urn)
 );
+CREATE INDEX IF NOT EXISTS datasets_by_licence ON datasets (licence_id);
 
 CREATE TABLE IF NOT EXISTS products (
     product_id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

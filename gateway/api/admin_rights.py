@@ -10,6 +10,7 @@ from gateway.administration import rights
 from gateway.administration.rights import Right
 from gateway.api.admin import LISTING, acting, answer_page, answer_put, asked_page, no_content
 from gateway.api.bodies import answer, bad, members, read_json, text
+from gateway.api.keys import DOWNLOADS
 
 _MEMBERS = ("metadataAccessLevel", "fileAccessLevel")
 _OPTIONAL = ("qualityFilter", "policy", "policyOptions")
@@ -36,7 +37,13 @@ async def put_right(request: web.Request) -> web.Response:
     work, parts = await acting(request), request.match_info
     wanted = _right(members(await read_json(request), _MEMBERS, (*_OPTIONAL, "group")))
     outcome = await rights.put_right(
-        work.database, work.tenant, parts["collectionId"], parts["group"], wanted, actor=work.actor
+        work.database,
+        work.tenant,
+        parts["collectionId"],
+        parts["group"],
+        wanted,
+        actor=work.actor,
+        policies=request.app[DOWNLOADS].catalog.policies.names,
     )
     return answer_put({"group": parts["group"], **_told(wanted)}, outcome)
 

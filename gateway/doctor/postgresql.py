@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from typing import Any
 
 import asyncpg
@@ -24,15 +25,32 @@ SELECT current_setting('max_connections')::int AS most,
 FROM pg_roles r, pg_database d WHERE r.rolname = current_user AND d.datname = current_database()"""
 
 
-async def look_at_postgresql(settings: Database) -> Findings:
-    """It is there, new enough, has our schema, answers look-ups, takes changes, has room, and knows the time."""
+# Those with CUSTOM_ACCESS that ask nobody who is there.
+_LOST_RIGHTS = """
+SELECT g.name AS group_name, d.collection_id, t.name AS tenant, r.policy, count(*) OVER () AS number
+FROM access_rights r JOIN groups g USING (group_id) JOIN datasets d USING (dataset_id)
+JOIN tenants t ON t.tenant_id = d.tenant_id
+WHERE 'CUSTOM_ACCESS' IN (r.metadata_level, r.file_level) AND (r.policy = ANY ($1::text[])) IS NOT TRUE
+ORDER BY t.name, d.collection_id, g.name LIMIT $2"""
+_NAMED = 3
+"""Rights that a finding names."""
+
+
+async def look_at_postgresql(settings: Database, policies: Collection[str]) -> Findings:
+    """It is there, new enough, has our schema, answers look-ups, takes changes, has room, and knows the time.
+
+    Its rights ask none but ``policies``.
+    """
     try:
         async with one_connection(settings) as connection:
             yield _version(connection)
             schema = await _schema(connection)
             yield schema
             if schema.level == "ok":
-                yield await _look_ups(connection)
+                look_ups = await _look_ups(connection)
+                yield look_ups
+                if look_ups.level == "ok":
+                    yield await _rights(connection, policies)
             yield await _writable(connection)
             yield await _room(connection, settings.pool_size)
             before = time.time()
@@ -69,6 +87,19 @@ async def _look_ups(connection: asyncpg.Connection[Any]) -> Finding:
             f"refuses look-ups: {error}", "GRANT the role of database.dsn SELECT on all tables of the schema"
         )
     return ok("answers look-ups")
+
+
+async def _rights(connection: asyncpg.Connection[Any], policies: Collection[str]) -> Finding:
+    rows = await connection.fetch(_LOST_RIGHTS, list(policies), _NAMED)
+    if not rows:
+        return ok("rights ask policies that there are")
+    named = [f"{row['policy']!r} ({row['collection_id']} of {row['tenant']}: {row['group_name']})" for row in rows]
+    number = rows[0]["number"]
+    return problem(
+        f"{number} rights leave it to a policy that nobody knows, so they open nothing: {', '.join(named)}"
+        + (", …" if number > _NAMED else ""),
+        "name it in a table of [[policies]], or put other rights in place (gateway admin rights put)",
+    )
 
 
 async def _writable(connection: asyncpg.Connection[Any]) -> Finding:

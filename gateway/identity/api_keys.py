@@ -39,8 +39,8 @@ _ID_CHARACTERS = string.ascii_letters + string.digits
 _FORM = re.compile(rf"{API_KEY_PREFIX}([0-9A-Za-z]{{12}})_([0-9A-Za-z_-]{{43}})", re.ASCII)
 
 _LOOK_UP = """
-SELECT asked.number, k.key_id, tenant.name AS tenant, k.secret_sha256, k.subject, k.email, k.role, k.groups, k.scopes, k.networks,
-       k.expires_at
+SELECT asked.number, k.key_id, tenant.name AS tenant, k.secret_sha256, k.subject, k.email, k.role, k.groups, k.scopes,
+       k.networks, k.expires_at
 FROM unnest($1::text[]) WITH ORDINALITY AS asked(key_id, number)
 JOIN api_keys k ON k.key_id = asked.key_id AND k.revoked_at IS NULL
 JOIN tenants tenant USING (tenant_id)"""

@@ -121,9 +121,9 @@ class AuditTable:
                 return await self._copy(connection, rows)
 
     async def upkeep(self, now: float) -> None:
-        """Make this month and the next one; drop those that ended more than `keep_days` ago, by PostgreSQL's clock, too.
+        """Make this month and the next one; drop those that ended more than `keep_days` ago.
 
-        A clock that runs ahead must not cost all records.
+        That is by PostgreSQL's clock, too: one that runs ahead must not cost all records.
         """
         this = month_of(now)
         async with self._working() as connection:

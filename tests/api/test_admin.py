@@ -140,7 +140,7 @@ async def test_rights_are_given_changed_and_taken_away(gateway: RunningGateway) 
         "metadataAccessLevel": "CUSTOM_ACCESS",
         "fileAccessLevel": "CUSTOM_ACCESS",
         "qualityFilter": {"minScore": 1.5, "maxScore": None, "qualityLevels": ["ACCEPTED"]},
-        "policy": "recent",
+        "policy": "properties",
         "policyOptions": {"days": 30, "deep": {"é": [None, True]}},
     }
     assert await expect(gateway, 200, "PUT", f"{path}/science", custom) == {"group": "science", **custom}
@@ -242,10 +242,11 @@ def bad_bodies() -> Iterable[tuple[str, str, object, str]]:
     yield "PUT", right, FULL | {"metadataAccessLevel": 1}, "text"
     yield "PUT", right, FULL | {"fileAccessLevel": "CUSTOM_ACCESS"}, "name of a policy"
     yield "PUT", right, FULL | {"policyOptions": {}}, "name of the policy"
-    yield "PUT", right, FULL | {"policy": "p", "policyOptions": []}, "object"
-    yield "PUT", right, FULL | {"policy": "p", "policyOptions": {"a": "\0"}}, "cannot be stored"
-    yield "PUT", right, FULL | {"policy": "p", "policyOptions": {"\ud800": 1}}, "cannot be stored"
+    yield "PUT", right, FULL | {"policy": "properties", "policyOptions": []}, "object"
+    yield "PUT", right, FULL | {"policy": "properties", "policyOptions": {"a": "\0"}}, "cannot be stored"
+    yield "PUT", right, FULL | {"policy": "properties", "policyOptions": {"\ud800": 1}}, "cannot be stored"
     yield "PUT", right, FULL | {"policy": "p\r\n"}, "control characters"
+    yield "PUT", right, FULL | {"policy": "recent"}, "no policy 'recent'; there are: properties"
     yield "PUT", right, FULL | {"qualityFilter": {"minScore": 2, "maxScore": 1}}, "not above"
     yield "PUT", right, FULL | {"qualityFilter": {"minScore": "2"}}, "number"
     yield "PUT", right, FULL | {"qualityFilter": {"minScore": 10**400}}, "number"

@@ -166,3 +166,42 @@ async def test_the_rules_of_a_tenant_end_with_it(connection: asyncpg.Connection[
     await connection.execute("INSERT INTO quota_limits VALUES ($1, 'tenant', '', true, 'bytes', 'day', 1)", tenant)
     await connection.execute("DELETE FROM tenants")
     assert await connection.fetchval("SELECT count(*) FROM quota_limits") == 0
+
+
+LICENSED = """
+INSERT INTO tenants (name) VALUES ('esa');
+INSERT INTO licences (tenant_id, name, url) SELECT tenant_id, l.name, 'https://example.org' FROM tenants, (VALUES
+    ('accepted'), ('default'), ('unused')) l (name);
+INSERT INTO licence_acceptances (licence_id, email, version)
+    SELECT licence_id, 'me@example.org', 1 FROM licences WHERE name = 'accepted';
+UPDATE tenants SET licence_id = (SELECT licence_id FROM licences WHERE name = 'default')
+"""
+CASCADE = """
+ALTER TABLE licence_acceptances DROP CONSTRAINT licence_acceptances_licence_id_fkey;
+ALTER TABLE licence_acceptances ADD FOREIGN KEY (licence_id) REFERENCES licences ON DELETE CASCADE
+"""
+"""What earlier versions had."""
+
+
+@pytest.mark.parametrize("before", ["", CASCADE], ids=["new", "migrated"])
+async def test_what_was_accepted_and_what_is_in_the_way_is_not_deleted_with_a_licence(
+    connection: asyncpg.Connection[Any], before: str
+) -> None:
+    await connection.execute(f"{before}; {LICENSED}")
+    await apply_schema(connection)
+    for name in ("accepted", "default"):
+        with pytest.raises(asyncpg.ForeignKeyViolationError):
+            await connection.execute("DELETE FROM licences WHERE name = $1", name)
+    await connection.execute("DELETE FROM licences WHERE name = 'unused'")
+    with pytest.raises(asyncpg.ForeignKeyViolationError):
+        await connection.execute("DELETE FROM tenants")
+    assert await connection.fetchval("SELECT count(*) FROM licence_acceptances") == 1
+    assert await connection.fetchval("SELECT licence_id IS NOT NULL FROM tenants")
+    await connection.execute("DELETE FROM licence_acceptances")
+    await connection.execute("DELETE FROM tenants")
+
+
+async def test_the_datasets_of_a_licence_are_found_by_an_index(connection: asyncpg.Connection[Any]) -> None:
+    await connection.execute("SET enable_seqscan = off")
+    rows = await connection.fetch("EXPLAIN SELECT FROM datasets WHERE licence_id = 1")
+    assert "Index Cond: (licence_id = 1)" in " ".join(row[0] for row in rows)

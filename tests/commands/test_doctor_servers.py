@@ -24,15 +24,31 @@ from gateway.doctor.findings import Check, Finding, Findings, examine, ok
 from gateway.doctor.identity import look_at_keys
 from gateway.doctor.postgresql import look_at_postgresql
 from gateway.doctor.redis_server import look_at_redis
-from tests.commands.support import findings, problems, valkey, warnings
+from tests.commands.support import Stand, findings, problems, valkey, warnings
+from tests.rights.support import grant
 
 
 async def look_at_database(dsn: str, pool_size: int = 8) -> list[Finding]:
-    return await findings(look_at_postgresql(Database(dsn=SecretStr(dsn), pool_size=pool_size)))
+    return await findings(
+        look_at_postgresql(Database(dsn=SecretStr(dsn), pool_size=pool_size), {"properties", "rules"})
+    )
 
 
 async def look_at_counters(url: str) -> list[Finding]:
     return await findings(look_at_redis(Redis(url=SecretStr(url))))
+
+
+async def test_rights_that_ask_a_policy_which_nobody_knows(stand: Stand) -> None:
+    made = stand.catalogue
+    for name, policy in (("a", "properties"), ("b", "rules"), ("c", "ruls"), ("d", None), ("e", "ruls"), ("f", "x")):
+        await grant(made, name, await made.group("science"), "CUSTOM_ACCESS", policy=policy)
+    # Which never asks it.
+    await grant(made, "g", await made.group("science"), "FULL_ACCESS", policy="ruls")
+    (found,) = problems(await look_at_database(stand.database))
+    assert found == (
+        "4 rights leave it to a policy that nobody knows, so they open nothing: 'ruls' (c of esa: science), "
+        "None (d of esa: science), 'ruls' (e of esa: science), …"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +83,7 @@ async def test_a_database_in_order_has_nothing_to_change(role: Role) -> None:
         f"reachable, version {version}",
         "schema version 4",
         "answers look-ups",
-        "takes changes",
+        "rights ask policies that there are",
     ]
 
 

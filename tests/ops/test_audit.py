@@ -445,9 +445,7 @@ async def test_a_batch_that_is_still_being_committed_is_written_once(
     assert [row["record"] for row in await records(connection)] == [1, 2, 3, 4]
 
 
-async def test_a_month_that_somebody_dropped_is_made_again(
-    database: str, connection: asyncpg.Connection[Any]
-) -> None:
+async def test_a_month_that_somebody_dropped_is_made_again(database: str, connection: asyncpg.Connection[Any]) -> None:
     table = table_in(database)
     await table.write([noted(1)], again=False)
     await connection.execute("DROP TABLE download_log_2024_11")
