@@ -60,7 +60,7 @@ class Table(Protocol):
             again: whether this very batch may have been written by an attempt whose end nobody saw.
 
         Raises:
-            OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError: no answer, or not in time.
+            NEIGHBOUR_ERRORS: no answer, or not in time.
         """
 
     async def upkeep(self, now: float) -> None:

@@ -16,7 +16,7 @@ from typing import TextIO
 import structlog
 
 MOST_WAITING = 100_000
-"""Lines that may wait for the writer; beyond it lines are dropped, since a log must not exhaust the memory."""
+"""Lines that may wait for the writer; beyond it they are lost, since a log must not exhaust the memory."""
 GATHER_SECONDS = 0.05
 """How long the writer lets lines gather: to be woken for each would cost the loop more than the lines do."""
 
@@ -28,6 +28,7 @@ class Writer:
         self._output = output
         self._format = format_record
         self._waiting: queue.SimpleQueue[str | logging.LogRecord | None] = queue.SimpleQueue()
+        self._lost = 0
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
 
     def start(self) -> None:
@@ -35,9 +36,11 @@ class Writer:
         self._thread.start()
 
     def put(self, item: str | logging.LogRecord) -> None:
-        """Have a line or a record written soon. It never waits."""
+        """Have a line or a record written soon. It never waits; how many are lost for that is written later."""
         if self._waiting.qsize() < MOST_WAITING:
             self._waiting.put(item)
+        else:
+            self._lost += 1
 
     def stop(self) -> None:
         """Write what waits, and end."""
@@ -55,6 +58,9 @@ class Writer:
                     items.append(self._waiting.get_nowait())
             ended = items[-1] is None
             lines = [self._line(item) for item in items if item is not None]
+            if lost := self._lost:
+                self._lost -= lost
+                lines.append(self._line(_lost(lost)))
             # Whatever is wrong with the output, there is no other place to say so.
             with contextlib.suppress(OSError, ValueError):
                 self._output.write("".join(f"{line}\n" for line in lines))
@@ -67,6 +73,11 @@ class Writer:
             return self._format(item)
         except Exception as error:  # noqa: BLE001 - one bad record must not end all logs
             return json.dumps({"event": f"a log record cannot be shown: {error!r}", "logger": item.name})
+
+
+def _lost(number: int) -> logging.LogRecord:
+    text = "%s lines of the log are lost: the output takes them too slowly"
+    return logging.LogRecord(__name__, logging.ERROR, __file__, 0, text, (number,), None)
 
 
 class _Entrance(logging.handlers.QueueHandler):

@@ -23,7 +23,7 @@ import gateway.ops.audit_table
 from gateway.catalog.model import ByChecksum
 from gateway.config import Audit as AuditSettings
 from gateway.config import Database
-from gateway.db import apply_schema
+from gateway.db import NEIGHBOUR_ERRORS, apply_schema
 from gateway.delivery.transfer import Transfer
 from gateway.downloads import Asked
 from gateway.errors import ConfigurationError
@@ -31,7 +31,9 @@ from gateway.ops.audit import Audit, judge, open_audit
 from gateway.ops.audit_table import AuditTable, Noted, after, month_of
 from gateway.ops.request_context import PROBLEM
 from gateway.text import escaped
+from tests.credentials import LINK_SECRET, new_key, new_link, send, shown_key
 from tests.harness import OUTSIDER, SCIENTIST, RunningGateway, bearer, config_for, principal, running_gateway
+from tests.harness import SECRET as TOKEN_SECRET
 
 NOW = datetime.datetime(2024, 11, 21, 12, tzinfo=datetime.UTC).timestamp()
 SECRET = "a secret of addresses, 32 bytes and more"
@@ -157,6 +159,25 @@ async def test_each_download_and_each_refusal_leaves_a_record(gateway: RunningGa
     assert (found["anonymous"]["tenant"], found["anonymous"]["credential"]) == ("esa", "none")
     assert (found["forbidden"]["product"], found["forbidden"]["file"]) == ("restricted/item", "data")
     assert (found["quota"]["product"], found["quota"]["storage"]) == (entry.product, "disk")
+
+
+@pytest.mark.usefixtures("soon")
+async def test_the_record_tells_by_which_key_or_link(database: str, redis_url: str, tmp_path: Path) -> None:
+    identity = {"jwt": [{"algorithms": ["HS256"], "secret": TOKEN_SECRET}], "links": {"secret": LINK_SECRET}}
+    async with running_gateway(config_for(database, redis_url, tmp_path, identity=identity), tmp_path) as gateway:
+        await gateway.catalogue.grant("restricted", await gateway.catalogue.group("science"))
+        entry = await gateway.catalogue.file(b"content")
+        keys = [await new_key(gateway, SCIENTIST) for _ in range(2)]
+        link = await new_link(gateway, SCIENTIST, collection="restricted", item="item", asset="data")
+        for key in keys:
+            assert (await send(gateway, "GET", entry.stac, shown_key(key["key"])))[0] == 200
+        assert (await send(gateway, "GET", link["url"]))[0] == 200
+        found = await records(gateway.catalogue.connection, 3)
+    assert [(row["credential"], row["credential_id"]) for row in found] == [
+        ("api key", keys[0]["id"]),
+        ("api key", keys[1]["id"]),
+        ("link", link["id"]),
+    ]
 
 
 @pytest.mark.usefixtures("soon")
@@ -461,7 +482,7 @@ async def test_a_connection_that_is_lost_is_opened_anew(database: str, connectio
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
         "WHERE datname = current_database() AND application_name = 'download-gateway audit'"
     )
-    with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+    with contextlib.suppress(*NEIGHBOUR_ERRORS):
         await table.write([noted(2)], again=False)
     await table.write([noted(2)], again=True)
     await table.close()

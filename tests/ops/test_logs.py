@@ -176,7 +176,9 @@ def test_a_stuck_output_holds_up_nobody_and_lines_are_bounded(monkeypatch: pytes
             write(str(number))
         assert time.monotonic() - began < 5
         output.free.set()
-    assert output.text.splitlines() == ["first", *map(str, range(1000))]
+    *lines, last = output.text.splitlines()
+    assert lines == ["first", *map(str, range(1000))]
+    assert json.loads(last)["event"] == "4000 lines of the log are lost: the output takes them too slowly"
 
 
 def test_an_output_that_is_gone_is_no_error() -> None:
