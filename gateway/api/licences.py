@@ -6,14 +6,13 @@ from http import HTTPStatus
 
 from aiohttp import web
 
-from gateway.administration.changes import Actor
+from gateway.api.admin import actor_of
 from gateway.api.bodies import answer
 from gateway.api.callers import caller, forbidden, with_role
 from gateway.api.keys import DATABASE, DOWNLOADS
 from gateway.errors import unauthorized
 from gateway.identity.principal import Principal
 from gateway.links import CLIENT
-from gateway.ops.request_context import REQUEST_ID
 from gateway.rights import licences
 from gateway.rights.licences import Acceptance, Licence, is_accepted
 
@@ -37,8 +36,7 @@ async def put_license(request: web.Request) -> web.Response:
 async def reset_license(request: web.Request) -> web.Response:
     """``PUT /license/reset``: a new version of the tenant's licence, so that everyone is asked again. 204."""
     principal = await with_role(request, "ADMIN")
-    actor = Actor(principal.email or principal.subject, request[CLIENT].address or None, request[REQUEST_ID])
-    await licences.reset(request.app[DATABASE], principal.tenant, actor)
+    await licences.reset(request.app[DATABASE], principal.tenant, actor_of(request, principal))
     return web.Response(status=HTTPStatus.NO_CONTENT, headers={"Cache-Control": "no-store"})
 
 

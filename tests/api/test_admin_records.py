@@ -78,6 +78,7 @@ async def test_what_was_downloaded_and_refused_is_told_to_administrators(gateway
         "email": "scientist@example.org",
         "role": "REGISTERED_USER",
         "credential": "token",
+        "credentialId": None,
         "address": "127.0.0.1",
         "method": "GET",
         "route": "/collections/{collectionId}/items/{itemId}/download/{assetId}",
@@ -369,7 +370,7 @@ async def test_what_callers_write_is_obeyed_by_nothing(
     assert not any("\x1b" in record.getMessage() or "\r" in record.getMessage() for record in caplog.records)
     _, body = await streamed(gateway, "", "text/csv")
     for row in csv.reader(io.StringIO(body.decode(), newline=""), delimiter=";", strict=True):
-        assert len(row) == 23
+        assert len(row) == 24
         assert not any(one.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) for one in row)
 
 
