@@ -10,7 +10,7 @@ import asyncpg
 
 from gateway.catalog.statements import WARM_UP
 from gateway.config import Database
-from gateway.db import NEIGHBOUR_ERRORS, check_schema_of, one_connection
+from gateway.db import BESIDE_POOL, NEIGHBOUR_ERRORS, check_schema_of, one_connection
 from gateway.doctor.clocks import clock_finding, skew
 from gateway.doctor.findings import Finding, Findings, ok, problem, warning
 from gateway.errors import ConfigurationError
@@ -24,6 +24,10 @@ SELECT current_setting('max_connections')::int AS most,
        r.rolsuper AS superuser, r.rolconnlimit AS of_role, d.datconnlimit AS of_database
 FROM pg_roles r, pg_database d WHERE r.rolname = current_user AND d.datname = current_database()"""
 
+
+_MAKES_MONTHS = """
+SELECT pg_has_role(relowner, 'USAGE') AND has_schema_privilege(relnamespace, 'CREATE')
+FROM pg_class WHERE oid = 'download_log'::regclass"""
 
 # Those with CUSTOM_ACCESS that ask nobody who is there.
 _LOST_RIGHTS = """
@@ -51,6 +55,7 @@ async def look_at_postgresql(settings: Database, policies: Collection[str]) -> F
                 yield look_ups
                 if look_ups.level == "ok":
                     yield await _rights(connection, policies)
+                    yield await _record(connection)
             yield await _writable(connection)
             yield await _room(connection, settings.pool_size)
             before = time.time()
@@ -102,6 +107,15 @@ async def _rights(connection: asyncpg.Connection[Any], policies: Collection[str]
     )
 
 
+async def _record(connection: asyncpg.Connection[Any]) -> Finding:
+    if await connection.fetchval(_MAKES_MONTHS):
+        return ok("takes the record of downloads")
+    return problem(
+        "takes no record of downloads: the role of database.dsn cannot make its months",
+        "ALTER TABLE download_log OWNER TO it, and GRANT it CREATE on the schema",
+    )
+
+
 async def _writable(connection: asyncpg.Connection[Any]) -> Finding:
     if await connection.fetchval("SHOW transaction_read_only") == "on":
         return problem(
@@ -117,9 +131,10 @@ async def _room(connection: asyncpg.Connection[Any], pool_size: int) -> Finding:
     limits = [row["most"] - (0 if row["superuser"] else row["reserved"])]
     limits += [limit for limit in (row["of_role"], row["of_database"]) if limit >= 0 and not row["superuser"]]
     room = min(limits)
-    text = f"room for {room} connections, {room // pool_size} gateway processes with pool_size {pool_size}"
-    if room < pool_size:
+    needed = pool_size + BESIDE_POOL
+    text = f"room for {room} connections, {room // needed} gateway processes with pool_size {pool_size}"
+    if room < needed:
         return problem(text, "raise max_connections (or the limit of the role or database), or lower pool_size")
-    if room < 2 * pool_size:
+    if room < 2 * needed:
         return warning(text, "a second process, or one that replaces it, does not start: raise max_connections")
     return ok(text)

@@ -67,7 +67,8 @@ async def role(database: str) -> AsyncIterator[Role]:
     parts = urlsplit(database)
     try:
         await superuser.execute(
-            f"CREATE ROLE {name} LOGIN PASSWORD 'hush'; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {name}"
+            f"CREATE ROLE {name} LOGIN PASSWORD 'hush'; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {name}; "
+            f"GRANT CREATE ON SCHEMA public TO {name}; ALTER TABLE download_log OWNER TO {name}"
         )
         yield Role(name, parts._replace(netloc=f"{name}:hush@{parts.hostname}:{parts.port}").geturl(), superuser)
     finally:
@@ -79,11 +80,13 @@ async def test_a_database_in_order_has_nothing_to_change(role: Role) -> None:
     found = await look_at_database(role.dsn)
     assert {finding.level for finding in found} == {"ok"}
     version = await role.superuser.fetchval("SHOW server_version")
-    assert [finding.text for finding in found][:4] == [
+    assert [finding.text for finding in found][:6] == [
         f"reachable, version {version}",
         "schema version 4",
         "answers look-ups",
         "rights ask policies that there are",
+        "takes the record of downloads",
+        "takes changes",
     ]
 
 
@@ -113,7 +116,15 @@ async def test_a_database_that_refuses_look_ups_or_changes(role: Role) -> None:
     assert read_only.startswith("takes no changes")
 
 
-@pytest.mark.parametrize(("limit", "level"), [(8, "problem"), (9, "warning"), (15, "warning"), (18, "ok")])
+@pytest.mark.parametrize("lacking", ["ALTER TABLE download_log OWNER TO {}", "REVOKE CREATE ON SCHEMA public FROM {}"])
+async def test_a_role_that_cannot_make_the_months_of_the_record(role: Role, lacking: str) -> None:
+    await role.superuser.execute(lacking.format(role.name if "FROM" in lacking else "CURRENT_USER"))
+    (found,) = problems(await look_at_database(role.dsn))
+    assert found == "takes no record of downloads: the role of database.dsn cannot make its months"
+
+
+# One more listens for changes, and one more writes the record of downloads.
+@pytest.mark.parametrize(("limit", "level"), [(10, "problem"), (11, "warning"), (21, "warning"), (22, "ok")])
 async def test_a_pool_needs_room_for_itself_and_its_successor(role: Role, limit: int, level: str) -> None:
     await role.superuser.execute(f"ALTER ROLE {role.name} CONNECTION LIMIT {limit}")
     found = [finding for finding in await look_at_database(role.dsn, pool_size=9) if "room for" in finding.text]
