@@ -4,7 +4,8 @@ A request leaves its record in a queue in memory, which costs it microseconds. A
 PostgreSQL, each second or as soon as there is enough for a batch. While PostgreSQL is away records wait; beyond a bound
 new ones are counted as lost and that is logged. A download never waits for any of it.
 
-What leaves no record: answers that are neither a download nor a refusal (304, HEAD, ``?dryRun=true``).
+What leaves no record: answers that are neither a download nor a refusal (304, HEAD, ``?dryRun=true``), and what is
+refused before anybody looks at its path (a bad Host). What a process has not written when it is killed is lost.
 """
 
 from __future__ import annotations

@@ -20,6 +20,9 @@ MOST_WAITING = 100_000
 GATHER_SECONDS = 0.05
 """How long the writer lets lines gather: to be woken for each would cost the loop more than the lines do."""
 
+STOP_SECONDS = 5.0
+"""That the last lines may take to be written when the process ends."""
+
 
 class Writer:
     """A thread that writes lines, and log records as lines."""
@@ -43,9 +46,9 @@ class Writer:
             self._lost += 1
 
     def stop(self) -> None:
-        """Write what waits, and end."""
+        """Write what waits, and end; give up what an output does not take in time."""
         self._waiting.put(None)
-        self._thread.join()
+        self._thread.join(STOP_SECONDS)
 
     def _run(self) -> None:
         ended = False
