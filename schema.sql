@@ -186,7 +186,8 @@ CREATE TABLE IF NOT EXISTS changes (
     object      text NOT NULL,                 -- what was changed, as its administrators name it
     detail      jsonb NOT NULL,                -- what it became; no secrets
     address     text,
-    request_id  text
+    request_id  text,
+    key_id      text                           -- of the API key, if he showed one
 );
 CREATE INDEX IF NOT EXISTS changes_by_time ON changes (tenant_id, changed_at);
 

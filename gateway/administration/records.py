@@ -95,6 +95,7 @@ CHANGES = Kind(
         "detail": "detail",
         "address": "address",
         "requestId": "request_id",
+        "keyId": "key_id",
     },
     {"email": "actor", "action": "action", "object": "object"},
 )

@@ -71,7 +71,8 @@ async def acting_on_all(request: web.Request, query: Collection[str] = ()) -> Ac
 
 def actor_of(request: web.Request, principal: Principal) -> Actor:
     """Whom a change is recorded for."""
-    return Actor(principal.email or principal.subject, request[CLIENT].address, request[REQUEST_ID])
+    name = principal.email or principal.subject
+    return Actor(name, request[CLIENT].address, request[REQUEST_ID], principal.key_id)
 
 
 def known_query(request: web.Request, known: Collection[str]) -> dict[str, str]:

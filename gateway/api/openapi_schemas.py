@@ -263,6 +263,7 @@ SCHEMAS: Json = {
             "detail": {"type": "object"},
             "address": _TEXT_OR_NULL,
             "requestId": _TEXT_OR_NULL,
+            "keyId": _TEXT_OR_NULL,
         }
     ),
     "Changes": _page("changes", _ref("Change")),

@@ -12,6 +12,7 @@ import pytest
 from gateway.administration.tenants import CONTENT
 from gateway.administration.work import MOST_NAME
 from tests.api.support import INSTANCE_ADMIN, PLAIN_ADMIN, PROJECT_ADMIN, SCOPE, USER, ask, call
+from tests.credentials import new_key, send, shown_key
 from tests.harness import OUTSIDER, SCIENTIST, RunningGateway, principal
 
 OTHER_ADMIN = principal("project", role="PROJECT_ADMIN", tenant="other")
@@ -341,6 +342,18 @@ async def test_administrators_act_in_their_own_tenant_and_those_of_the_instance_
     for who, status in ((None, 401), (USER, 403), (PLAIN_ADMIN, 403), (PROJECT_ADMIN, 200)):
         assert (await call(gateway, "GET", "/admin/groups", who))[0] == status
     assert (await call(gateway, "GET", f"/admin/groups?{SCOPE}"))[0] == 403
+
+
+async def test_a_change_made_with_an_api_key_is_recorded_with_which(gateway: RunningGateway) -> None:
+    key = await new_key(gateway, PROJECT_ADMIN, scopes=["admin"])
+    fields = shown_key(key["key"])
+    assert (await send(gateway, "PUT", "/admin/groups/g", fields, {"isPublic": False}))[0] == 201
+    status, _, told = await send(gateway, "GET", "/admin/changes", fields)
+    assert status == 200
+    assert [(one["action"], one["actor"], one["keyId"]) for one in told["changes"]] == [
+        ("group.create", PROJECT_ADMIN.email, key["id"]),
+        ("key.create", PROJECT_ADMIN.email, None),
+    ]
 
 
 async def test_a_change_is_recorded_with_who_made_it_or_not_made_at_all(gateway: RunningGateway) -> None:

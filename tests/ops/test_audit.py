@@ -445,9 +445,9 @@ async def test_a_batch_that_is_still_being_committed_is_written_once(
     database: str, connection: asyncpg.Connection[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """PostgreSQL goes on with a commit whose client has gone: a disk that stalls is enough."""
-    monkeypatch.setattr(gateway.ops.audit_table, "SECONDS", 0.3)
     table = table_in(database)
     await table.write([noted(1)], again=False)
+    monkeypatch.setattr(gateway.ops.audit_table, "SECONDS", 0.3)
     await connection.execute("""
         CREATE FUNCTION stall() RETURNS trigger LANGUAGE plpgsql AS
             $$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NULL; END $$;
