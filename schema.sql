@@ -30,12 +30,12 @@ CREATE TABLE IF NOT EXISTS licences (
 ALTER TABLE licences
     ADD COLUMN IF NOT EXISTS title text,
     ADD COLUMN IF NOT EXISTS is_public boolean NOT NULL DEFAULT false;  -- shown and linked, but never in the way
--- Of the datasets of a tenant that name none.
-ALTER TABLE tenants ADD COLUMN IF NOT EXISTS licence_id integer REFERENCES licences ON DELETE SET NULL;
+-- Of the datasets of a tenant that name none. To delete it is refused: nothing would be in the way any more.
+ALTER TABLE tenants ADD COLUMN IF NOT EXISTS licence_id integer REFERENCES licences;
 
--- Who accepted which version, when and from where; kept for ever, as a proof.
+-- Who accepted which version, when and from where; kept for ever, as a proof: with it its licence and its tenant.
 CREATE TABLE IF NOT EXISTS licence_acceptances (
-    licence_id  integer NOT NULL REFERENCES licences ON DELETE CASCADE,
+    licence_id  integer NOT NULL REFERENCES licences,
     email       text NOT NULL,
     version     integer NOT NULL,
     accepted_at timestamptz NOT NULL DEFAULT now(),
@@ -44,6 +44,20 @@ CREATE TABLE IF NOT EXISTS licence_acceptances (
 ALTER TABLE licence_acceptances
     ADD COLUMN IF NOT EXISTS address text,     -- IP address of the client
     ADD COLUMN IF NOT EXISTS credential text;  -- by what the caller was known
+DO $$
+BEGIN
+    -- Acceptances once went with the licence, and tenants were left without one.
+    IF EXISTS (SELECT FROM pg_constraint WHERE conname = 'licence_acceptances_licence_id_fkey'
+               AND conrelid = 'licence_acceptances'::regclass AND confdeltype = 'c') THEN
+        ALTER TABLE licence_acceptances DROP CONSTRAINT licence_acceptances_licence_id_fkey,
+            ADD CONSTRAINT licence_acceptances_licence_id_fkey FOREIGN KEY (licence_id) REFERENCES licences;
+    END IF;
+    IF EXISTS (SELECT FROM pg_constraint WHERE conname = 'tenants_licence_id_fkey'
+               AND conrelid = 'tenants'::regclass AND confdeltype = 'n') THEN
+        ALTER TABLE tenants DROP CONSTRAINT tenants_licence_id_fkey,
+            ADD CONSTRAINT tenants_licence_id_fkey FOREIGN KEY (licence_id) REFERENCES licences;
+    END IF;
+END $$;
 
 CREATE TABLE IF NOT EXISTS datasets (
     dataset_id     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -58,6 +72,7 @@ CREATE TABLE IF NOT EXISTS datasets (
     UNIQUE (tenant_id, collection_id),
     UNIQUE (tenant_id, urn)
 );
+CREATE INDEX IF NOT EXISTS datasets_by_licence ON datasets (licence_id);
 
 CREATE TABLE IF NOT EXISTS products (
     product_id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -178,6 +193,7 @@ CREATE TABLE IF NOT EXISTS changes (
     address     text,
     request_id  text
 );
+ALTER TABLE changes ADD COLUMN IF NOT EXISTS key_id text;  -- of the API key, if he showed one
 CREATE INDEX IF NOT EXISTS changes_by_time ON changes (tenant_id, changed_at);
 
 -- Limits on metered downloads, each a rule of its own: who (subject, name) may have how much (value: -1 unlimited,
@@ -332,12 +348,13 @@ CREATE TABLE IF NOT EXISTS link_keys (
     key_id      text PRIMARY KEY CHECK (key_id ~ '^[0-9A-Za-z]{12}$'),
     tenant_id   integer NOT NULL REFERENCES tenants ON DELETE CASCADE,
     email       text NOT NULL CHECK (email <> ''),
-    api_key     text REFERENCES api_keys ON DELETE CASCADE,  -- NULL: of links that the user made in person
     created_at  timestamptz NOT NULL DEFAULT now(),
     revoked_at  timestamptz
 );
+-- NULL: of links that the user made in person.
 ALTER TABLE link_keys ADD COLUMN IF NOT EXISTS api_key text REFERENCES api_keys ON DELETE CASCADE;
-CREATE UNIQUE INDEX IF NOT EXISTS link_keys_in_use ON link_keys (tenant_id, email, api_key) NULLS NOT DISTINCT
+DROP INDEX IF EXISTS link_keys_in_use;  -- one for each user, whatever he made it with
+CREATE UNIQUE INDEX IF NOT EXISTS link_keys_of_maker ON link_keys (tenant_id, email, api_key) NULLS NOT DISTINCT
     WHERE revoked_at IS NULL;
 CREATE INDEX IF NOT EXISTS link_keys_by_api_key ON link_keys (api_key) WHERE api_key IS NOT NULL;
 CREATE OR REPLACE TRIGGER link_keys_changed AFTER DELETE OR UPDATE ON link_keys
@@ -381,6 +398,7 @@ CREATE TABLE IF NOT EXISTS download_log (
     request_id   text,
     user_agent   text
 ) PARTITION BY RANGE (at);
+ALTER TABLE download_log ADD COLUMN IF NOT EXISTS credential_id text;  -- of the API key or link
 CREATE INDEX IF NOT EXISTS download_log_by_time ON download_log (tenant, at);
 CREATE INDEX IF NOT EXISTS download_log_by_email ON download_log (tenant, email, at);
 

@@ -16,10 +16,19 @@ from gateway.errors import ConfigurationError, GatewayError, unavailable
 SCHEMA_VERSION = 4
 """The version that schema.sql brings a database to."""
 
+BESIDE_POOL = 2
+"""Connections of a gateway process beside its pool: one listens for changes, one writes the record of downloads."""
+
 _SCHEMA_LOCK = 0x64_6F_77_6E_6C_6F_61_64
 """Advisory lock that keeps two processes from changing the schema at once."""
 
-NEIGHBOUR_ERRORS = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+NEIGHBOUR_ERRORS = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # of a connection that ends at that very moment
+)
 """What a PostgreSQL that is gone, slow or stopping raises."""
 
 

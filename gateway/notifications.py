@@ -111,7 +111,7 @@ class Notifications:
                     finally:
                         # At once: to close a connection takes time.
                         self._state(connected=False)
-            except NEIGHBOUR_ERRORS as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is: without a connection nothing is ever heard again
                 if not told:
                     log.warning("changes are not heard of, so nothing is answered from memory: %r", error)
                 told = True

@@ -169,6 +169,21 @@ async def test_a_connection_that_gives_no_sign_of_life_is_given_up(
         assert told.notifications.connected
 
 
+async def test_whatever_ends_a_connection_another_one_follows(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    errors: list[Exception] = [asyncpg.ProtocolError("cut in a message"), AttributeError("a defect")]
+    connecting = notifications._connection
+
+    def failing(settings: DatabaseSettings) -> contextlib.AbstractAsyncContextManager[asyncpg.Connection[Any]]:
+        if errors:
+            raise errors.pop()
+        return connecting(settings)
+
+    monkeypatch.setattr(notifications, "_connection", failing)
+    async with hearing(database) as told:
+        assert not errors
+        assert told.notifications.is_current
+
+
 @contextlib.asynccontextmanager
 async def swallowing_proxy(dsn: str) -> AsyncIterator[str]:
     """A way to PostgreSQL on which notifications are lost, and nothing else."""

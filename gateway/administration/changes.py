@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from gateway.db import Connection
 
 _RECORD = """
-INSERT INTO changes (tenant_id, actor, action, object, detail, address, request_id)
-VALUES ((SELECT tenant_id FROM tenants WHERE name = $1), $2, $3, $4, $5::jsonb, $6, $7)"""
+INSERT INTO changes (tenant_id, actor, action, object, detail, address, request_id, key_id)
+VALUES ((SELECT tenant_id FROM tenants WHERE name = $1), $2, $3, $4, $5::jsonb, $6, $7, $8)"""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -22,6 +22,8 @@ class Actor:
     address: str | None = None
     """IP address that he came from."""
     request_id: str | None = None
+    key_id: str | None = None
+    """Of the API key that he showed, if he did."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -48,4 +50,5 @@ async def record(connection: Connection, actor: Actor, change: Change) -> None:
         json.dumps(change.detail),
         actor.address,
         actor.request_id,
+        actor.key_id,
     )

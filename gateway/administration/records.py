@@ -59,6 +59,7 @@ DOWNLOADS = Kind(
         "email": "email",
         "role": "role",
         "credential": "credential",
+        "credentialId": "credential_id",
         "address": "address",
         "method": "method",
         "route": "route",
@@ -94,6 +95,7 @@ CHANGES = Kind(
         "detail": "detail",
         "address": "address",
         "requestId": "request_id",
+        "keyId": "key_id",
     },
     {"email": "actor", "action": "action", "object": "object"},
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import asyncpg
@@ -82,14 +82,22 @@ async def right(database: Database, tenant: str, collection: str, group: str) ->
 
 
 async def put_right(
-    database: Database, tenant: str, collection: str, group: str, wanted: Right, *, actor: Actor
+    database: Database,
+    tenant: str,
+    collection: str,
+    group: str,
+    wanted: Right,
+    *,
+    actor: Actor,
+    policies: Collection[str],
 ) -> Outcome:
     """Give ``group`` a right to ``collection``, in place of the one it has.
 
     Raises:
-        GatewayError: 400 the right makes no sense; 404 no such tenant, collection or group; 503.
+        GatewayError: 400 the right makes no sense, or its policy is none of ``policies``; 404 no such tenant,
+            collection or group; 503.
     """
-    _check(wanted)
+    _check(wanted, policies)
     async with changing(database, tenant, actor) as work:
         return await work.put(
             "right",
@@ -150,7 +158,7 @@ async def _dataset_id(database: Database, tenant: str, collection: str) -> int:
     return identifier
 
 
-def _check(wanted: Right) -> None:
+def _check(wanted: Right, policies: Collection[str]) -> None:
     _one_of(wanted.metadata_level, METADATA_LEVELS, "The level of metadata")
     _one_of(wanted.file_level, FILE_LEVELS, "The level of files")
     if wanted.quality_levels is not None:
@@ -163,6 +171,8 @@ def _check(wanted: Right) -> None:
         raise unacceptable("The least quality score must be a number that is not above the greatest.")
     if wanted.policy is not None:
         check_name(wanted.policy, "policy")
+        if wanted.policy not in policies:
+            raise unacceptable(f"There is no policy {wanted.policy!r}; there are: {', '.join(sorted(policies))}.")
     elif "CUSTOM_ACCESS" in (wanted.metadata_level, wanted.file_level):
         raise unacceptable("CUSTOM_ACCESS needs the name of a policy.")
     if wanted.policy_options is not None:

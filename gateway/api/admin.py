@@ -72,7 +72,8 @@ async def acting_on_all(request: web.Request, query: Collection[str] = ()) -> Ac
 
 def actor_of(request: web.Request, principal: Principal) -> Actor:
     """Whom a change is recorded for."""
-    return Actor(principal.email or principal.subject, request[CLIENT].address or None, request[REQUEST_ID])
+    name = principal.email or principal.subject
+    return Actor(name, request[CLIENT].address or None, request[REQUEST_ID], principal.api_key)
 
 
 def known_query(request: web.Request, known: Collection[str]) -> dict[str, str]:

@@ -10,6 +10,7 @@ from gateway.administration import rights
 from gateway.administration.rights import Right
 from gateway.api.admin import acting, answer_list, answer_put, no_content
 from gateway.api.bodies import answer, bad, members, read_json, text
+from gateway.api.keys import DOWNLOADS
 
 _MEMBERS = ("metadataAccessLevel", "fileAccessLevel")
 _OPTIONAL = ("qualityFilter", "policy", "policyOptions")
@@ -44,7 +45,13 @@ async def put_right(request: web.Request) -> web.Response:
         raise bad("'group' of the body is not the group of the path.")
     wanted = _right(body)
     outcome = await rights.put_right(
-        work.database, work.tenant, parts["collectionId"], parts["group"], wanted, actor=work.actor
+        work.database,
+        work.tenant,
+        parts["collectionId"],
+        parts["group"],
+        wanted,
+        actor=work.actor,
+        policies=request.app[DOWNLOADS].catalog.policies.names,
     )
     return answer_put({"group": parts["group"], **_told(wanted)}, outcome)
 

@@ -71,7 +71,7 @@ async def _acceptant(request: web.Request) -> Principal:
     """Who calls, if he can accept a licence by this request.
 
     Raises:
-        GatewayError: 401 he is anonymous; 403 by a link, or by a session from a page of others (see `Sessions`).
+        GatewayError: 401 he is anonymous, or comes by a link; 403 by a session from a page of others (see `Sessions`).
     """
     principal = await caller(request, "download")
     if principal.is_anonymous:

@@ -105,6 +105,7 @@ _WHO = {
     "email": _TEXT_OR_NULL,
     "role": _TEXT_OR_NULL,
     "credential": _TEXT_OR_NULL,
+    "credentialId": _TEXT_OR_NULL,
     "address": _TEXT_OR_NULL,
 }
 
@@ -271,6 +272,7 @@ SCHEMAS: Json = {
             "detail": {"type": "object"},
             "address": _TEXT_OR_NULL,
             "requestId": _TEXT_OR_NULL,
+            "keyId": _TEXT_OR_NULL,
         }
     ),
     "Changes": _page("changes", _ref("Change")),

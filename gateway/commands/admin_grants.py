@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gateway.commands.admin_shared import TENANT, everything, run, show
-from gateway.commands.shared import CONFIG
+from gateway.commands.shared import CONFIG, plain_errors
+from gateway.config import load
 
 if TYPE_CHECKING:
+    from gateway.administration.changes import Actor
+    from gateway.administration.work import Outcome
     from gateway.db import Database
 
 LEVELS = {
@@ -82,10 +85,17 @@ def put_right(
     """Give a group a right, in place of the one it has."""
     from gateway.administration.rights import Right  # noqa: PLC0415
     from gateway.administration.rights import put_right as put  # noqa: PLC0415
+    from gateway.rights.policies import policy_names  # noqa: PLC0415
 
     options = _json_object(policy_options)
     wanted = Right(metadata, files, min_score, max_score, levels or None, policy, options)
-    click.echo(run(config_file, lambda database, actor: put(database, tenant, collection, group, wanted, actor=actor)))
+    with plain_errors():
+        known = policy_names(load(config_file).policies)
+
+    async def work(database: Database, actor: Actor) -> Outcome:
+        return await put(database, tenant, collection, group, wanted, actor=actor, policies=known)
+
+    click.echo(run(config_file, work))
 
 
 @rights.command("delete")

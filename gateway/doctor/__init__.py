@@ -12,6 +12,7 @@ from gateway.doctor.postgresql import look_at_postgresql
 from gateway.doctor.redis_server import look_at_redis
 from gateway.doctor.signed_urls import Clients
 from gateway.doctor.storages import look_at_storage
+from gateway.rights.policies import policy_names
 
 _SHARE_OF_A_REQUEST = 5
 """So many requests to a storage may each take an equal part of its time."""
@@ -28,7 +29,7 @@ def checks(config: Config, *, storages: Sequence[str], origin: str | None, secon
     """
     clients = Clients(config.api.public_url, origin, seconds / _SHARE_OF_A_REQUEST)
     return [
-        Check("database", functools.partial(look_at_postgresql, config.database)),
+        Check("database", functools.partial(look_at_postgresql, config.database, policy_names(config.policies))),
         Check("redis", functools.partial(look_at_redis, config.redis)),
         *([Check("identity.jwt", functools.partial(look_at_keys, config.identity))] if config.identity.jwt else []),
         *(

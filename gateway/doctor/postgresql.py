@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from typing import Any
 
 import asyncpg
 
 from gateway.catalog.statements import WARM_UP
 from gateway.config import Database
-from gateway.db import NEIGHBOUR_ERRORS, check_schema_of, one_connection
+from gateway.db import BESIDE_POOL, NEIGHBOUR_ERRORS, check_schema_of, one_connection
 from gateway.doctor.clocks import clock_finding, skew
 from gateway.doctor.findings import Finding, Findings, ok, problem, warning
 from gateway.errors import ConfigurationError
 from gateway.ops.audit_table import TABLE
 
 OLDEST_VERSION = 15
-CONNECTIONS_BESIDE_POOL = 2
-"""Of a gateway process: one hears of changes, one writes the record of downloads."""
 
 _ROOM = """
 SELECT current_setting('max_connections')::int AS most,
@@ -35,16 +34,32 @@ SELECT n.nspname AS schema, has_schema_privilege(n.oid, 'CREATE') AS may_create,
     ORDER BY c.relname) AS of_others
 FROM pg_class t JOIN pg_namespace n ON n.oid = t.relnamespace WHERE t.oid = to_regclass($1)"""
 
+# Those with CUSTOM_ACCESS that ask nobody who is there.
+_LOST_RIGHTS = """
+SELECT g.name AS group_name, d.collection_id, t.name AS tenant, r.policy, count(*) OVER () AS number
+FROM access_rights r JOIN groups g USING (group_id) JOIN datasets d USING (dataset_id)
+JOIN tenants t ON t.tenant_id = d.tenant_id
+WHERE 'CUSTOM_ACCESS' IN (r.metadata_level, r.file_level) AND (r.policy = ANY ($1::text[])) IS NOT TRUE
+ORDER BY t.name, d.collection_id, g.name LIMIT $2"""
+_NAMED = 3
+"""Rights that a finding names."""
 
-async def look_at_postgresql(settings: Database) -> Findings:
-    """Whether it is there, new enough, has our schema, answers, takes records and changes, has room, knows the time."""
+
+async def look_at_postgresql(settings: Database, policies: Collection[str]) -> Findings:
+    """Whether it is there, new enough, has our schema, answers, takes records and changes, has room, knows the time.
+
+    And whether its rights ask none but ``policies``.
+    """
     try:
         async with one_connection(settings) as connection:
             yield _version(connection)
             schema = await _schema(connection)
             yield schema
             if schema.level == "ok":
-                yield await _look_ups(connection)
+                look_ups = await _look_ups(connection)
+                yield look_ups
+                if look_ups.level == "ok":
+                    yield await _rights(connection, policies)
                 yield await _records(connection)
             yield await _writable(connection)
             yield await _room(connection, settings.pool_size)
@@ -84,6 +99,19 @@ async def _look_ups(connection: asyncpg.Connection[Any]) -> Finding:
     return ok("answers look-ups")
 
 
+async def _rights(connection: asyncpg.Connection[Any], policies: Collection[str]) -> Finding:
+    rows = await connection.fetch(_LOST_RIGHTS, list(policies), _NAMED)
+    if not rows:
+        return ok("rights ask policies that there are")
+    named = [f"{row['policy']!r} ({row['collection_id']} of {row['tenant']}: {row['group_name']})" for row in rows]
+    number = rows[0]["number"]
+    return problem(
+        f"{number} rights leave it to a policy that nobody knows, so they open nothing: {', '.join(named)}"
+        + (", …" if number > _NAMED else ""),
+        "name it in a table of [[policies]], or put other rights in place (gateway admin rights put)",
+    )
+
+
 async def _records(connection: asyncpg.Connection[Any]) -> Finding:
     """Whether months of the record can be made and dropped."""
     row = await connection.fetchrow(_RECORDS, TABLE)
@@ -118,10 +146,10 @@ async def _room(connection: asyncpg.Connection[Any], pool_size: int) -> Finding:
     limits = [row["most"] - (0 if row["superuser"] else row["reserved"])]
     limits += [limit for limit in (row["of_role"], row["of_database"]) if limit >= 0 and not row["superuser"]]
     room = min(limits)
-    each = pool_size + CONNECTIONS_BESIDE_POOL
-    text = f"room for {room} connections, {room // each} gateway processes with pool_size {pool_size}"
-    if room < each:
+    needed = pool_size + BESIDE_POOL
+    text = f"room for {room} connections, {room // needed} gateway processes with pool_size {pool_size}"
+    if room < needed:
         return problem(text, "raise max_connections (or the limit of the role or database), or lower pool_size")
-    if room < 2 * each:
+    if room < 2 * needed:
         return warning(text, "a second process, or one that replaces it, does not start: raise max_connections")
     return ok(text)

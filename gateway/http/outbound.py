@@ -40,7 +40,7 @@ def parse_target(text: str, *, insecure_http: bool = False) -> Target:
     if match["scheme"] != "https" and not (insecure_http and _is_loopback(match["host"])):
         allowed = "https, or http to a loopback address" if insecure_http else "https"
         raise ValueError(f"must be a URL with {allowed}")
-    return Target(text, f"{match['host']}:{match['port'] or _PORTS[match['scheme']]}", match["query"] is not None)
+    return Target(text, _authority(match), match["query"] is not None)
 
 
 def parse_authority(text: str) -> str:
@@ -52,7 +52,14 @@ def parse_authority(text: str) -> str:
     match = _URL.fullmatch(f"https://{text}")
     if match is None or match["path"] is not None or match["query"] is not None:
         raise ValueError("must be a host like 'idp.example.org' or 'idp.example.org:8443', in small letters")
-    return f"{match['host']}:{match['port'] or _PORTS['https']}"
+    return _authority(match)
+
+
+def _authority(match: re.Match[str]) -> str:
+    port = int(match["port"] or _PORTS[match["scheme"]])
+    if not 0 < port < 2**16:
+        raise ValueError("must be a host with a port from 1 to 65535")
+    return f"{match['host']}:{port}"
 
 
 def _is_loopback(host: str) -> bool:

@@ -58,7 +58,6 @@ class Principal:
     """The link that he came by, if his credential is one."""
     api_key: str | None = None
     """Id of the API key that he showed, if his credential is one."""
-
     until: datetime.datetime | None = None
     """When the credential ends, and what is made with it, too; None for one that binds nothing beyond itself."""
 

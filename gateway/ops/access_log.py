@@ -13,6 +13,9 @@ from gateway.downloads import PRINCIPAL, TRANSFER
 from gateway.links import CLIENT
 from gateway.ops.request_context import REQUEST_ID
 
+MOST_PATH = 2048
+"""Characters of a path that are written: lines may have to wait in memory."""
+
 
 def _json(text: str | None) -> str:
     return "null" if text is None else encode_basestring_ascii(text)
@@ -61,7 +64,7 @@ def access_line(request: web.BaseRequest, response: web.StreamResponse, seconds:
     line = (
         f'{{"event": "request", "level": "info", "logger": "gateway.access", "timestamp": "{timestamp}", '
         f'"request_id": {_json(request.get(REQUEST_ID))}, "remote": {_json(remote)}, '
-        f'"method": {_json(request.method)}, "path": {_json(request.rel_url.raw_path)}, '
+        f'"method": {_json(request.method)}, "path": {_json(request.rel_url.raw_path[:MOST_PATH])}, '
         f'"status": {response.status}, "duration_ms": {seconds * 1000:.1f}'
     )
     if principal is not None:

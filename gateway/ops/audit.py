@@ -4,7 +4,8 @@ A request leaves its record in a queue in memory, which costs it microseconds. A
 PostgreSQL, each second or as soon as there is enough for a batch. While PostgreSQL is away records wait; beyond a bound
 new ones are counted as lost and that is logged. A download never waits for any of it.
 
-What leaves no record: answers that are neither a download nor a refusal (304, HEAD, ``?dryRun=true``).
+What leaves no record: answers that are neither a download nor a refusal (304, HEAD, ``?dryRun=true``), and what is
+refused before anybody looks at its path (a bad Host). What a process has not written when it is killed is lost.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from gateway.db import NEIGHBOUR_ERRORS
 from gateway.delivery.transfer import Transfer
 from gateway.downloads import ASKED, PRINCIPAL, TRANSFER, Asked
 from gateway.links import CLIENT
-from gateway.ops.audit_table import AuditTable, Noted
+from gateway.ops.audit_table import MOST_TEXT, AuditTable, Noted, names_of
 from gateway.ops.request_context import PROBLEM, REQUEST_ID
 
 log = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ MOST_AT_ONCE = 1000
 GATHER_SECONDS = 1.0
 """How long records gather, unless there are enough for a batch before."""
 MOST_WAITING = 50_000
-"""Records that may wait; about a kilobyte each."""
+"""Records that may wait; usually less than a kilobyte each, and a few at most."""
 RETRY_SECONDS = 2.0
 """Between attempts while PostgreSQL does not answer."""
 UPKEEP_SECONDS = 3600.0
@@ -60,7 +61,7 @@ class Table(Protocol):
             again: whether this very batch may have been written by an attempt whose end nobody saw.
 
         Raises:
-            OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError: no answer, or not in time.
+            NEIGHBOUR_ERRORS: no answer, or not in time.
         """
 
     async def upkeep(self, now: float) -> None:
@@ -104,7 +105,9 @@ class Audit:
         if len(self._waiting) >= MOST_WAITING:
             self.lost += 1
             return
-        file, client, resource = asked.file, request.get(CLIENT), request.match_info.route.resource
+        found, client, resource = asked.file, request.get(CLIENT), request.match_info.route.resource
+        # What a client wrote is cut here: many may wait.
+        product, file = names_of(asked.address)
         self._waiting.append(
             Noted(
                 self._clock(),
@@ -113,10 +116,10 @@ class Audit:
                 client.address if client is not None else "",
                 request.method,
                 resource.canonical if resource is not None else "",
-                request.rel_url.raw_path,
-                asked.address,
-                file.product if file is not None else None,
-                file.file_id if file is not None else None,
+                request.rel_url.raw_path[:MOST_TEXT],
+                (found.product if found is not None else product)[:MOST_TEXT],
+                file[:MOST_TEXT],
+                found.file_id if found is not None else None,
                 verdict,
                 reason,
                 status,
@@ -126,7 +129,7 @@ class Audit:
                 asked.way,
                 seconds,
                 request.get(REQUEST_ID),
-                request.headers.get("User-Agent"),
+                agent[:MOST_TEXT] if (agent := request.headers.get("User-Agent")) is not None else None,
             )
         )
         if len(self._waiting) == MOST_AT_ONCE:
@@ -134,7 +137,8 @@ class Audit:
 
     async def run(self) -> None:
         """Write what gathers, until `finish` is called and everything is written."""
-        next_upkeep = 0.0
+        monotonic = asyncio.get_running_loop().time
+        next_upkeep = monotonic()
         while not (self._closing and not self.waiting):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(RETRY_SECONDS if self._trouble else GATHER_SECONDS):
@@ -142,17 +146,22 @@ class Audit:
             if not self._closing:
                 self._enough.clear()
             try:
-                if (now := self._clock()) >= next_upkeep:
-                    next_upkeep = now + (UPKEEP_SECONDS if await self._look_after(now) else SOON_SECONDS)
+                if monotonic() >= next_upkeep:
+                    next_upkeep = monotonic() + (UPKEEP_SECONDS if await self._look_after() else SOON_SECONDS)
                 await self._write_all()
+                continue
             except NEIGHBOUR_ERRORS as error:
-                self._in_trouble(error)
-                if self._closing:
-                    await asyncio.sleep(min(RETRY_SECONDS, CLOSING_SECONDS / 10))
+                if not self._trouble:
+                    log.warning(
+                        "PostgreSQL does not take the record of downloads: %s; records wait", type(error).__name__
+                    )
             except Exception:
                 # Whatever it is, the next records are to be written.
                 log.exception("the record of downloads cannot be written")
-                self._trouble = True
+            self._trouble = True
+            self._tell_lost()
+            if self._closing:
+                await asyncio.sleep(min(RETRY_SECONDS, CLOSING_SECONDS / 10))
 
     def finish(self) -> None:
         """Have `run` write what waits, and return."""
@@ -166,10 +175,10 @@ class Audit:
         self._batch = []
         self._tell_lost()
 
-    async def _look_after(self, now: float) -> bool:
+    async def _look_after(self) -> bool:
         """Look at the months; whether that worked. If not, there may still be one to write to."""
         try:
-            await self._table.upkeep(now)
+            await self._table.upkeep(self._clock())
         except NEIGHBOUR_ERRORS as error:
             log.warning("the months of the record of downloads cannot be looked after: %s", type(error).__name__)
             return False
@@ -188,12 +197,6 @@ class Audit:
                 self._trouble = False
                 log.warning("PostgreSQL takes the record of downloads again")
             self._tell_lost()
-
-    def _in_trouble(self, error: BaseException) -> None:
-        if not self._trouble:
-            self._trouble = True
-            log.warning("PostgreSQL does not take the record of downloads: %s; records wait", type(error).__name__)
-        self._tell_lost()
 
     def _tell_lost(self) -> None:
         if self.lost > self._told:

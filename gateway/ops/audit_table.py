@@ -17,6 +17,7 @@ import asyncpg
 from gateway.catalog.model import Address, ByAsset
 from gateway.config import Audit as AuditSettings
 from gateway.config import Database as DatabaseSettings
+from gateway.db import NEIGHBOUR_ERRORS
 from gateway.identity.principal import Principal
 from gateway.text import escaped
 
@@ -24,8 +25,8 @@ log = logging.getLogger(__name__)
 
 TABLE = "download_log"
 COLUMNS = (
-    "at", "record", "tenant", "subject", "email", "role", "credential", "address", "method", "route", "path",
-    "product", "file", "file_id", "verdict", "reason", "status", "promised", "sent", "storage", "delivery",
+    "at", "record", "tenant", "subject", "email", "role", "credential", "credential_id", "address", "method", "route",
+    "path", "product", "file", "file_id", "verdict", "reason", "status", "promised", "sent", "storage", "delivery",
     "duration_ms", "request_id", "user_agent",
 )  # fmt: skip
 MOST_NAME, MOST_TEXT = 256, 1024
@@ -33,7 +34,7 @@ MOST_NAME, MOST_TEXT = 256, 1024
 SECONDS = 10.0
 """That a batch, or a look at the months, may take."""
 LOCK_MILLISECONDS = 2000
-"""That whoever makes or drops a month waits for others: those who write wait behind it."""
+"""That one waits for a lock. While somebody waits to make or drop a month, those who write wait behind him."""
 _LOCK = 0x61_75_64_69_74
 """Advisory lock of whoever makes or drops a month."""
 _SLICE = 50
@@ -49,7 +50,12 @@ _UNWRITABLE = (
 )
 """What is wrong with a record, not with PostgreSQL."""
 
-_KNOWN = f"SELECT EXISTS (SELECT FROM {TABLE} WHERE tenant = $1 AND at = $2 AND record = $3)"  # noqa: S608 - constants
+_KNOWN = f"""
+SELECT EXISTS (
+    SELECT FROM unnest($1::text[], $2::timestamptz[], $3::bigint[]) AS written(tenant, at, record)
+    JOIN {TABLE} USING (tenant, at, record)
+)"""  # noqa: S608 - made of constants; values are bound
+_CLOCK = "SELECT extract(epoch FROM clock_timestamp())::float8"
 _MONTHS = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = $1::regclass"
 _MONTH = re.compile(rf"{TABLE}_(\d{{4}})_(\d\d)")
 
@@ -69,8 +75,10 @@ class Noted(NamedTuple):
     method: str
     route: str
     path: str
-    asked: Address
-    product: str | None
+    product: str
+    """Its URN; before it is found: as it was asked."""
+    file: str
+    """As it was asked."""
     file_id: int | None
     verdict: str
     reason: str | None
@@ -94,7 +102,6 @@ class AuditTable:
         self._secret = settings.secret.get_secret_value().encode() if settings.secret is not None else b""
         self._hashed = functools.lru_cache(maxsize=4096)(self._hash)
         self._connection: asyncpg.Connection[Any] | None = None
-        self._made: set[datetime.date] = set()
 
     async def write(self, records: Sequence[Noted], *, again: bool) -> int:
         """Write a batch; see `gateway.ops.audit.Table`."""
@@ -104,26 +111,27 @@ class AuditTable:
             await asyncio.sleep(0)
         async with self._working() as connection:
             await self._make(connection, {month_of(record.at) for record in records})
-            first = rows[0]
-            if again and await connection.fetchval(_KNOWN, first[2], first[0], first[1]):
-                return 0
             async with connection.transaction():
+                # An attempt that was given up may still be about to commit: this waits for it.
+                await self._lock(connection, records[0].record)
+                if again:
+                    at, number, tenant, *_ = zip(*rows, strict=True)
+                    if await connection.fetchval(_KNOWN, tenant, at, number):
+                        return 0
                 return await self._copy(connection, rows)
 
     async def upkeep(self, now: float) -> None:
-        """Make this month and the next one; drop those that ended more than `keep_days` ago."""
+        """Make this month and the next one; drop those that ended more than `keep_days` ago.
+
+        That is by PostgreSQL's clock, too: one that runs ahead must not cost all records.
+        """
         this = month_of(now)
         async with self._working() as connection:
             await self._make(connection, {this, after(this)})
-            oldest = datetime.datetime.fromtimestamp(now, datetime.UTC).date() - self._keep
-            for (name,) in await connection.fetch(_MONTHS, TABLE):
-                found = _MONTH.fullmatch(name)
-                if found is None:
-                    continue
-                month = datetime.date(int(found[1]), int(found[2]), 1)
-                if after(month) <= oldest:
+            today = datetime.datetime.fromtimestamp(min(now, await connection.fetchval(_CLOCK)), datetime.UTC).date()
+            for month, name in (await _months(connection)).items():
+                if after(month) <= today - self._keep:
                     await self._drop(connection, name)
-                    self._made.discard(month)
 
     async def close(self) -> None:
         """Close the connection."""
@@ -131,12 +139,11 @@ class AuditTable:
         if connection is not None:
             try:
                 await connection.close(timeout=1)
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            except NEIGHBOUR_ERRORS:
                 connection.terminate()
 
     def row(self, record: Noted) -> Row:
         """The columns of ``record``: cut, without control characters, and with as much of the address as is kept."""
-        product, file = _names(record.asked)
         return (
             datetime.datetime.fromtimestamp(record.at, datetime.UTC),
             record.record,
@@ -145,8 +152,8 @@ class AuditTable:
             record.method,
             record.route,
             _text(record.path),
-            _text(record.product or product),
-            _text(file),
+            _text(record.product),
+            _text(record.file),
             record.file_id,
             record.verdict,
             _name(record.reason),
@@ -172,13 +179,10 @@ class AuditTable:
                         server_settings={"application_name": "download-gateway audit"},
                     )
                 yield self._connection
-        except BaseException as error:
+        except BaseException:
             connection, self._connection = self._connection, None
             if connection is not None:
                 connection.terminate()
-            if isinstance(error, asyncpg.InternalClientError):
-                # What asyncpg says of a connection that ends at that very moment.
-                raise ConnectionResetError(str(error)) from error
             raise
 
     async def _copy(self, connection: asyncpg.Connection[Any], rows: Sequence[Row]) -> int:
@@ -195,24 +199,25 @@ class AuditTable:
         return 0
 
     async def _make(self, connection: asyncpg.Connection[Any], months: set[datetime.date]) -> None:
-        for month in sorted(months - self._made):
-            name = f"{TABLE}_{month:%Y_%m}"
-            async with connection.transaction():
-                await self._lock(connection)
-                if await connection.fetchval("SELECT to_regclass($1)", name) is None:
-                    # Attached rather than made in place, which would wait for every running query, and hold up all
-                    # others meanwhile.
-                    await connection.execute(f"CREATE TABLE {name} (LIKE {TABLE} INCLUDING ALL)")
-                    await connection.execute(
-                        f"ALTER TABLE {TABLE} ATTACH PARTITION {name} FOR VALUES "
-                        f"FROM ('{month} 00:00+00') TO ('{after(month)} 00:00+00')"
-                    )
-            self._made.add(month)
+        # They are looked for each time: where there is none for a record, it could never be written.
+        if months <= (await _months(connection)).keys():
+            return
+        async with connection.transaction():
+            await self._lock(connection, _LOCK)
+            for month in sorted(months - (await _months(connection)).keys()):
+                name = f"{TABLE}_{month:%Y_%m}"
+                # Attached rather than made in place, which would wait for every running query, and hold up all others
+                # meanwhile.
+                await connection.execute(f"CREATE TABLE {name} (LIKE {TABLE} INCLUDING ALL)")
+                await connection.execute(
+                    f"ALTER TABLE {TABLE} ATTACH PARTITION {name} FOR VALUES "
+                    f"FROM ('{month} 00:00+00') TO ('{after(month)} 00:00+00')"
+                )
 
     async def _drop(self, connection: asyncpg.Connection[Any], name: str) -> None:
         try:
             async with connection.transaction():
-                await self._lock(connection)
+                await self._lock(connection, _LOCK)
                 await connection.execute(f"DROP TABLE IF EXISTS {name}")
         except asyncpg.LockNotAvailableError:
             log.info("%s is in use; it is dropped later", name)
@@ -220,9 +225,9 @@ class AuditTable:
             log.info("%s is dropped: its records are older than they are kept", name)
 
     @staticmethod
-    async def _lock(connection: asyncpg.Connection[Any]) -> None:
+    async def _lock(connection: asyncpg.Connection[Any], number: int) -> None:
         await connection.execute(f"SET LOCAL lock_timeout = {LOCK_MILLISECONDS}")
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", number)
 
     def _address(self, address: str) -> str | None:
         if not address or self._addresses == "none":
@@ -243,6 +248,20 @@ def after(month: datetime.date) -> datetime.date:
     return (month + datetime.timedelta(days=31)).replace(day=1)
 
 
+def names_of(asked: Address) -> tuple[str, str]:
+    """Product and file as they are asked for."""
+    if isinstance(asked, ByAsset):
+        return f"{asked.collection}/{asked.item}", asked.asset
+    return asked.product, asked.checksum
+
+
+async def _months(connection: asyncpg.Connection[Any]) -> dict[datetime.date, str]:
+    """The tables of the months that there are, by their first day."""
+    names = [name for (name,) in await connection.fetch(_MONTHS, TABLE)]
+    found = {name: match for name in names if (match := _MONTH.fullmatch(name))}
+    return {datetime.date(int(match[1]), int(match[2]), 1): name for name, match in found.items()}
+
+
 async def _slowly(rows: Sequence[Row]) -> AsyncIterator[Row]:
     """The rows, with turns of the loop in between: others are served meanwhile."""
     for number, row in enumerate(rows):
@@ -251,20 +270,14 @@ async def _slowly(rows: Sequence[Row]) -> AsyncIterator[Row]:
         yield row
 
 
-def _names(asked: Address) -> tuple[str, str]:
-    """Product and file as they were asked for."""
-    if isinstance(asked, ByAsset):
-        return f"{asked.collection}/{asked.item}", asked.asset
-    return asked.product, asked.checksum
-
-
 @functools.lru_cache(maxsize=4096)
 def _who(principal: Principal | None) -> tuple[str | None, ...]:
-    """Tenant, subject, email, role and credential."""
+    """Tenant, subject, email, role, credential and which one."""
     if principal is None:
-        return "", None, None, None, None
+        return "", None, None, None, None, None
     tenant, subject, email, role = map(_name, (principal.tenant, principal.subject, principal.email, principal.role))
-    return tenant, subject, email, role, principal.credential
+    link = principal.link.identifier if principal.link is not None else None
+    return tenant, subject, email, role, principal.credential, principal.api_key or link
 
 
 def _name(text: str | None) -> str | None:

@@ -16,9 +16,12 @@ from typing import TextIO
 import structlog
 
 MOST_WAITING = 100_000
-"""Lines that may wait for the writer; beyond it lines are dropped, since a log must not exhaust the memory."""
+"""Lines that may wait for the writer; beyond it they are lost, since a log must not exhaust the memory."""
 GATHER_SECONDS = 0.05
 """How long the writer lets lines gather: to be woken for each would cost the loop more than the lines do."""
+
+STOP_SECONDS = 5.0
+"""That the last lines may take to be written when the process ends."""
 
 
 class Writer:
@@ -28,6 +31,7 @@ class Writer:
         self._output = output
         self._format = format_record
         self._waiting: queue.SimpleQueue[str | logging.LogRecord | None] = queue.SimpleQueue()
+        self._lost = 0
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
 
     def start(self) -> None:
@@ -35,14 +39,16 @@ class Writer:
         self._thread.start()
 
     def put(self, item: str | logging.LogRecord) -> None:
-        """Have a line or a record written soon. It never waits."""
+        """Have a line or a record written soon. It never waits; how many are lost for that is written later."""
         if self._waiting.qsize() < MOST_WAITING:
             self._waiting.put(item)
+        else:
+            self._lost += 1
 
     def stop(self) -> None:
-        """Write what waits, and end."""
+        """Write what waits, and end; give up what an output does not take in time."""
         self._waiting.put(None)
-        self._thread.join()
+        self._thread.join(STOP_SECONDS)
 
     def _run(self) -> None:
         ended = False
@@ -55,6 +61,9 @@ class Writer:
                     items.append(self._waiting.get_nowait())
             ended = items[-1] is None
             lines = [self._line(item) for item in items if item is not None]
+            if lost := self._lost:
+                self._lost -= lost
+                lines.append(self._line(_lost(lost)))
             # Whatever is wrong with the output, there is no other place to say so.
             with contextlib.suppress(OSError, ValueError):
                 self._output.write("".join(f"{line}\n" for line in lines))
@@ -67,6 +76,11 @@ class Writer:
             return self._format(item)
         except Exception as error:  # noqa: BLE001 - one bad record must not end all logs
             return json.dumps({"event": f"a log record cannot be shown: {error!r}", "logger": item.name})
+
+
+def _lost(number: int) -> logging.LogRecord:
+    text = "%s lines of the log are lost: the output takes them too slowly"
+    return logging.LogRecord(__name__, logging.ERROR, __file__, 0, text, (number,), None)
 
 
 class _Entrance(logging.handlers.QueueHandler):

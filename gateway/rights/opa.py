@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -41,7 +42,7 @@ class OpenPolicyAgent:
         self._url = url
         self._cache_seconds = cache_seconds
         self._clock = asyncio.get_running_loop().time
-        self._decisions: dict[str, tuple[bool, float]] = {}
+        self._decisions: dict[bytes, tuple[bool, float]] = {}
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=_AT_ONCE), cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
         )
@@ -92,7 +93,8 @@ class OpenPolicyAgent:
                     raise PolicyError(f"the agent answers {response.status}")
                 answer = json.loads(await _read(response))
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise PolicyError(f"the agent gives no answer: {type(error).__name__}: {error}") from error
+            # Its text may hold the URL, and that a secret.
+            raise PolicyError(f"the agent gives no answer: {type(error).__name__}") from None
         decision = answer.get("result", False) if isinstance(answer, dict) else None
         if not isinstance(decision, bool):
             raise PolicyError("the agent's result is neither true nor false; does the URL name a decision?")
@@ -100,13 +102,14 @@ class OpenPolicyAgent:
         return decision
 
     def _remembered(self, text: str, now: float) -> bool | None:
-        decision, until = self._decisions.get(text, (None, 0.0))
+        decision, until = self._decisions.get(_key(text), (None, 0.0))
         return decision if now < until else None
 
     def _remember(self, text: str, decision: bool, until: float) -> None:
         # The oldest stand first: they are made anew at the end.
-        self._decisions.pop(text, None)
-        self._decisions[text] = decision, until
+        key = _key(text)
+        self._decisions.pop(key, None)
+        self._decisions[key] = decision, until
         if len(self._decisions) > MOST_REMEMBERED:
             del self._decisions[next(iter(self._decisions))]
 
@@ -131,6 +134,11 @@ def _input(question: Question) -> str:
     return json.dumps({"input": told}, sort_keys=True, separators=(",", ":"))
 
 
+def _key(text: str) -> bytes:
+    """What a decision is kept by: questions are as long as products have properties."""
+    return hashlib.sha256(text.encode()).digest()
+
+
 def _members(value: Caller | Product) -> dict[str, Any]:
     return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
 
@@ -138,6 +146,7 @@ def _members(value: Caller | Product) -> dict[str, Any]:
 def _is_url(text: str) -> bool:
     try:
         parts = urlsplit(text)
+        port = parts.port
     except ValueError:
         return False
-    return parts.scheme in ("http", "https") and bool(parts.hostname)
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and port != 0

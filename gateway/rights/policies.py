@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import json
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -56,7 +56,7 @@ class _Right:
     read: int | None
     download: int | None
     files: bool
-    """Whether it opens files at all."""
+    """Whether it opens files at all, and that was asked."""
 
 
 class Policies:
@@ -65,6 +65,11 @@ class Policies:
     def __init__(self, policies: Mapping[str, tuple[Policy, float]]) -> None:
         """Ask ``policies``, each within its seconds."""
         self._policies = policies
+
+    @property
+    def names(self) -> Collection[str]:
+        """What rights can name."""
+        return self._policies.keys()
 
     async def judge(self, principal: Principal, rows: Sequence[Row], *, files: bool = True) -> list[Verdict]:
         """What ``principal`` may with each product.
@@ -123,6 +128,11 @@ async def open_policies(tables: Iterable[PolicyTable]) -> AsyncIterator[Policies
         yield Policies(policies)
 
 
+def policy_names(tables: Iterable[PolicyTable]) -> frozenset[str]:
+    """What rights can name as their policy where these are all ``[[policies]]`` tables."""
+    return frozenset(table.name for table in (_ALWAYS, *tables))
+
+
 def load_plugin(name: str) -> type[Policy]:
     """The plug-in class called ``name``: a built-in one, or one that an installed package announces.
 
@@ -164,7 +174,8 @@ def _questions(principal: Principal, row: Row, asked: dict[str, list[Question]],
         for action in [action for action, left_open in by_policy.items() if left_open]:
             numbers[action] = len(to_policy)
             to_policy.append(Question(action, caller, product, options or {}))
-        yield _Right(policy, numbers.get("read"), numbers.get("download"), files=file_level != "NO_ACCESS")
+        opens_files = files and file_level != "NO_ACCESS"
+        yield _Right(policy, numbers.get("read"), numbers.get("download"), files=opens_files)
 
 
 def _verdict(certain: Verdict, rights: Iterable[_Right], answers: Mapping[str, Sequence[bool | None]]) -> Verdict:

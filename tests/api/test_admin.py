@@ -12,6 +12,7 @@ import pytest
 from gateway.administration.tenants import CONTENT
 from gateway.administration.work import MOST_NAME
 from tests.api.support import INSTANCE_ADMIN, PLAIN_ADMIN, PROJECT_ADMIN, SCOPE, USER, ask, call, nested
+from tests.credentials import new_key, send, shown_key
 from tests.harness import OUTSIDER, SCIENTIST, RunningGateway, bearer, principal
 
 OTHER_ADMIN = principal("project", role="PROJECT_ADMIN", tenant="other")
@@ -140,7 +141,7 @@ async def test_rights_are_given_changed_and_taken_away(gateway: RunningGateway) 
         "metadataAccessLevel": "CUSTOM_ACCESS",
         "fileAccessLevel": "CUSTOM_ACCESS",
         "qualityFilter": {"minScore": 1.5, "maxScore": None, "qualityLevels": ["ACCEPTED"]},
-        "policy": "recent",
+        "policy": "properties",
         "policyOptions": {"days": 30, "deep": {"é": [None, True]}, "text": "\\u0000"},
     }
     assert await expect(gateway, 200, "PUT", f"{path}/science", custom) == {"group": "science", **custom}
@@ -242,12 +243,13 @@ def bad_bodies() -> Iterable[tuple[str, str, object, str]]:
     yield "PUT", right, FULL | {"metadataAccessLevel": 1}, "text"
     yield "PUT", right, FULL | {"fileAccessLevel": "CUSTOM_ACCESS"}, "name of a policy"
     yield "PUT", right, FULL | {"policyOptions": {}}, "name of the policy"
-    yield "PUT", right, FULL | {"policy": "p", "policyOptions": []}, "object"
-    yield "PUT", right, FULL | {"policy": "p", "policyOptions": {"a": "\0"}}, "cannot be stored"
-    yield "PUT", right, FULL | {"policy": "p", "policyOptions": nested(480)}, "too deep"
+    yield "PUT", right, FULL | {"policy": "properties", "policyOptions": []}, "object"
+    yield "PUT", right, FULL | {"policy": "properties", "policyOptions": {"a": "\0"}}, "cannot be stored"
+    yield "PUT", right, FULL | {"policy": "properties", "policyOptions": nested(480)}, "too deep"
     yield "PUT", right, FULL | {"group": "another"}, "'group' of the body"
-    yield "PUT", right, FULL | {"policy": "p", "policyOptions": {"\ud800": 1}}, "cannot be stored"
+    yield "PUT", right, FULL | {"policy": "properties", "policyOptions": {"\ud800": 1}}, "cannot be stored"
     yield "PUT", right, FULL | {"policy": "p\r\n"}, "control characters"
+    yield "PUT", right, FULL | {"policy": "recent"}, "no policy 'recent'; there are: properties"
     yield "PUT", right, FULL | {"qualityFilter": {"minScore": 2, "maxScore": 1}}, "not above"
     yield "PUT", right, FULL | {"qualityFilter": {"minScore": "2"}}, "number"
     yield "PUT", right, FULL | {"qualityFilter": {"minScore": 10**400}}, "number"
@@ -347,6 +349,18 @@ async def test_administrators_act_in_their_own_tenant_and_those_of_the_instance_
     for who, status in ((None, 401), (USER, 403), (PLAIN_ADMIN, 403), (PROJECT_ADMIN, 200)):
         assert (await call(gateway, "GET", "/admin/groups", who))[0] == status
     assert (await call(gateway, "GET", f"/admin/groups?{SCOPE}"))[0] == 403
+
+
+async def test_a_change_made_with_an_api_key_is_recorded_with_which(gateway: RunningGateway) -> None:
+    key = await new_key(gateway, PROJECT_ADMIN, scopes=["admin"])
+    fields = shown_key(key["key"])
+    assert (await send(gateway, "PUT", "/admin/groups/g", fields, {"isPublic": False}))[0] == 201
+    status, _, told = await send(gateway, "GET", "/admin/changes", fields)
+    assert status == 200
+    assert [(one["action"], one["actor"], one["keyId"]) for one in told["changes"]] == [
+        ("group.create", PROJECT_ADMIN.email, key["id"]),
+        ("key.create", PROJECT_ADMIN.email, None),
+    ]
 
 
 async def test_a_change_is_recorded_with_who_made_it_or_not_made_at_all(gateway: RunningGateway) -> None:

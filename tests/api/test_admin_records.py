@@ -39,6 +39,7 @@ async def test_what_was_downloaded_and_refused_is_told_to_administrators(gateway
         "email": "scientist@example.org",
         "role": "REGISTERED_USER",
         "credential": "token",
+        "credentialId": None,
         "address": "127.0.0.1",
         "method": "GET",
         "route": "/collections/{collectionId}/items/{itemId}/download/{assetId}",

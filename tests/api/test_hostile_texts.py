@@ -68,7 +68,7 @@ async def test_what_callers_write_is_obeyed_by_nothing(
     assert not any("\x1b" in record.getMessage() or "\r" in record.getMessage() for record in caplog.records)
     _, body = await streamed(gateway, "", "text/csv")
     for row in csv.reader(io.StringIO(body.decode(), newline=""), delimiter=";", strict=True):
-        assert len(row) == 23
+        assert len(row) == 24
         assert not any(one.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) for one in row)
 
 

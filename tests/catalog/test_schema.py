@@ -73,6 +73,43 @@ async def test_a_database_of_version_2_becomes_one_like_a_new_one(connection: as
     assert await check_schema_of(connection) == SCHEMA_VERSION
 
 
+EARLIER_4 = """
+ALTER TABLE tenants DROP CONSTRAINT tenants_licence_id_fkey;
+ALTER TABLE tenants ADD FOREIGN KEY (licence_id) REFERENCES licences ON DELETE SET NULL;
+ALTER TABLE licence_acceptances DROP CONSTRAINT licence_acceptances_licence_id_fkey;
+ALTER TABLE licence_acceptances ADD FOREIGN KEY (licence_id) REFERENCES licences ON DELETE CASCADE;
+DROP INDEX datasets_by_licence;
+ALTER TABLE changes DROP COLUMN key_id;
+ALTER TABLE link_keys DROP COLUMN api_key;
+CREATE UNIQUE INDEX link_keys_in_use ON link_keys (tenant_id, email) WHERE revoked_at IS NULL;
+ALTER TABLE download_log DROP COLUMN credential_id;
+INSERT INTO tenants (name) VALUES ('esa');
+INSERT INTO link_keys (key_id, tenant_id, email) SELECT 'aaaaaaaaaaaa', tenant_id, 'me@example.org' FROM tenants;
+INSERT INTO changes (actor, action, object, detail) VALUES ('me@example.org', 'group.create', 'g', '{}');
+INSERT INTO download_log (at, record, tenant, method, route, path, verdict, duration_ms)
+    VALUES ('2026-11-02T00:00Z', 1, 'esa', 'GET', '/', '/', 'whole', 1);
+"""
+"""What version 4 was at first, with rows of its own."""
+
+
+async def test_a_database_of_the_first_version_4_becomes_one_like_a_new_one(
+    connection: asyncpg.Connection[Any],
+) -> None:
+    await connection.execute(
+        "CREATE TABLE download_log_2026_11 PARTITION OF download_log FOR VALUES FROM ('2026-11-01') TO ('2026-12-01')"
+    )
+    new = await described(connection)
+    await connection.execute(EARLIER_4)
+    assert await described(connection) != new
+    for _ in range(2):
+        await apply_schema(connection)
+        assert await described(connection) == new
+    rows = await connection.fetch(
+        "SELECT k.api_key, c.key_id, d.credential_id FROM link_keys k, changes c, download_log d"
+    )
+    assert [tuple(row) for row in rows] == [(None, None, None)]
+
+
 async def test_limits_of_version_2_keep_their_meaning(connection: asyncpg.Connection[Any]) -> None:
     await connection.execute(VERSION_2)
     await connection.execute(
@@ -166,3 +203,42 @@ async def test_the_rules_of_a_tenant_end_with_it(connection: asyncpg.Connection[
     await connection.execute("INSERT INTO quota_limits VALUES ($1, 'tenant', '', true, 'bytes', 'day', 1)", tenant)
     await connection.execute("DELETE FROM tenants")
     assert await connection.fetchval("SELECT count(*) FROM quota_limits") == 0
+
+
+LICENSED = """
+INSERT INTO tenants (name) VALUES ('esa');
+INSERT INTO licences (tenant_id, name, url) SELECT tenant_id, l.name, 'https://example.org' FROM tenants, (VALUES
+    ('accepted'), ('default'), ('unused')) l (name);
+INSERT INTO licence_acceptances (licence_id, email, version)
+    SELECT licence_id, 'me@example.org', 1 FROM licences WHERE name = 'accepted';
+UPDATE tenants SET licence_id = (SELECT licence_id FROM licences WHERE name = 'default')
+"""
+CASCADE = """
+ALTER TABLE licence_acceptances DROP CONSTRAINT licence_acceptances_licence_id_fkey;
+ALTER TABLE licence_acceptances ADD FOREIGN KEY (licence_id) REFERENCES licences ON DELETE CASCADE
+"""
+"""What earlier versions had."""
+
+
+@pytest.mark.parametrize("before", ["", CASCADE], ids=["new", "migrated"])
+async def test_what_was_accepted_and_what_is_in_the_way_is_not_deleted_with_a_licence(
+    connection: asyncpg.Connection[Any], before: str
+) -> None:
+    await connection.execute(f"{before}; {LICENSED}")
+    await apply_schema(connection)
+    for name in ("accepted", "default"):
+        with pytest.raises(asyncpg.ForeignKeyViolationError):
+            await connection.execute("DELETE FROM licences WHERE name = $1", name)
+    await connection.execute("DELETE FROM licences WHERE name = 'unused'")
+    with pytest.raises(asyncpg.ForeignKeyViolationError):
+        await connection.execute("DELETE FROM tenants")
+    assert await connection.fetchval("SELECT count(*) FROM licence_acceptances") == 1
+    assert await connection.fetchval("SELECT licence_id IS NOT NULL FROM tenants")
+    await connection.execute("DELETE FROM licence_acceptances")
+    await connection.execute("DELETE FROM tenants")
+
+
+async def test_the_datasets_of_a_licence_are_found_by_an_index(connection: asyncpg.Connection[Any]) -> None:
+    await connection.execute("SET enable_seqscan = off")
+    rows = await connection.fetch("EXPLAIN SELECT FROM datasets WHERE licence_id = 1")
+    assert "Index Cond: (licence_id = 1)" in " ".join(row[0] for row in rows)

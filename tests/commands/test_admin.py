@@ -55,7 +55,7 @@ async def test_groups_members_and_rights_let_people_download(stand: Stand, tmp_p
         "--metadata",
         "CUSTOM_ACCESS",
         "--policy",
-        "recent",
+        "properties",
         "--policy-options",
         '{"days": 3}',
         "--min-score",
@@ -64,7 +64,7 @@ async def test_groups_members_and_rights_let_people_download(stand: Stand, tmp_p
     assert await said(config, "rights", "put", "fresh", "team", *narrowed, "--quality", "ACCEPTED", *of) == ["changed"]
     assert await said(config, "rights", "list", "fresh", *of) == [
         "team\tCUSTOM_ACCESS\tINHERITED_ACCESS\t"
-        + json.dumps({"min": 2.0, "levels": ["ACCEPTED"], "policy": "recent", "options": {"days": 3}})
+        + json.dumps({"min": 2.0, "levels": ["ACCEPTED"], "policy": "properties", "options": {"days": 3}})
     ]
     await said(config, "rights", "delete", "fresh", "team", *of)
     await said(config, "groups", "delete", "team", *of)
@@ -130,6 +130,11 @@ async def test_what_cannot_be_is_refused_and_changes_nothing(stand: Stand) -> No
         (("rights", "put", "nothing", "science", *of), 1, "There is no collection 'nothing'."),
         (("rights", "put", "restricted", "science", "--files", "ALL", *of), 2, "INHERITED_ACCESS"),
         (("rights", "put", "restricted", "science", "--policy-options", "[]", *of), 2, "JSON object"),
+        (
+            ("rights", "put", "restricted", "science", "--policy", "new", *of),
+            1,
+            "no policy 'new'; there are: properties",
+        ),
         (("licences", "put", "l", "--url", "javascript:x", *of), 1, "http:// or https://"),
         (("groups", "list"), 2, "--tenant"),
     ):

@@ -24,15 +24,31 @@ from gateway.doctor.findings import Check, Finding, Findings, examine, ok
 from gateway.doctor.identity import look_at_keys
 from gateway.doctor.postgresql import look_at_postgresql
 from gateway.doctor.redis_server import look_at_redis
-from tests.commands.support import findings, problems, valkey, warnings
+from tests.commands.support import Stand, findings, problems, valkey, warnings
+from tests.rights.support import grant
 
 
 async def look_at_database(dsn: str, pool_size: int = 8) -> list[Finding]:
-    return await findings(look_at_postgresql(Database(dsn=SecretStr(dsn), pool_size=pool_size)))
+    return await findings(
+        look_at_postgresql(Database(dsn=SecretStr(dsn), pool_size=pool_size), {"properties", "rules"})
+    )
 
 
 async def look_at_counters(url: str) -> list[Finding]:
     return await findings(look_at_redis(Redis(url=SecretStr(url))))
+
+
+async def test_rights_that_ask_a_policy_which_nobody_knows(stand: Stand) -> None:
+    made = stand.catalogue
+    for name, policy in (("a", "properties"), ("b", "rules"), ("c", "ruls"), ("d", None), ("e", "ruls"), ("f", "x")):
+        await grant(made, name, await made.group("science"), "CUSTOM_ACCESS", policy=policy)
+    # Which never asks it.
+    await grant(made, "g", await made.group("science"), "FULL_ACCESS", policy="ruls")
+    (found,) = problems(await look_at_database(stand.database))
+    assert found == (
+        "4 rights leave it to a policy that nobody knows, so they open nothing: 'ruls' (c of esa: science), "
+        "None (d of esa: science), 'ruls' (e of esa: science), …"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,8 +67,8 @@ async def role(database: str) -> AsyncIterator[Role]:
     parts = urlsplit(database)
     try:
         await superuser.execute(
-            f"CREATE ROLE {name} LOGIN PASSWORD 'hush'; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {name};"
-            f"ALTER TABLE download_log OWNER TO {name}; GRANT CREATE ON SCHEMA public TO {name}"
+            f"CREATE ROLE {name} LOGIN PASSWORD 'hush'; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {name}; "
+            f"GRANT CREATE ON SCHEMA public TO {name}; ALTER TABLE download_log OWNER TO {name}"
         )
         yield Role(name, parts._replace(netloc=f"{name}:hush@{parts.hostname}:{parts.port}").geturl(), superuser)
     finally:
@@ -64,10 +80,11 @@ async def test_a_database_in_order_has_nothing_to_change(role: Role) -> None:
     found = await look_at_database(role.dsn)
     assert {finding.level for finding in found} == {"ok"}
     version = await role.superuser.fetchval("SHOW server_version")
-    assert [finding.text for finding in found][:5] == [
+    assert [finding.text for finding in found][:6] == [
         f"reachable, version {version}",
         "schema version 4",
         "answers look-ups",
+        "rights ask policies that there are",
         "the record of downloads can be kept",
         "takes changes",
     ]
@@ -125,6 +142,7 @@ async def test_a_role_that_cannot_keep_the_record_of_downloads(role: Role) -> No
         await role.superuser.execute(f"DROP OWNED BY {owner}; DROP ROLE {owner}")
 
 
+# One more listens for changes, and one more writes the record of downloads.
 @pytest.mark.parametrize(("limit", "level"), [(10, "problem"), (11, "warning"), (21, "warning"), (22, "ok")])
 async def test_a_pool_needs_room_for_itself_and_its_successor(role: Role, limit: int, level: str) -> None:
     await role.superuser.execute(f"ALTER ROLE {role.name} CONNECTION LIMIT {limit}")

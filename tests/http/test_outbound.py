@@ -54,6 +54,8 @@ def test_https_may_be_called(url: str, authority: str) -> None:
         "https://idp.exämple.org/",
         "https://idp.example.org:/",
         "https://idp.example.org:123456/",
+        "https://idp.example.org:65536/",
+        "https://idp.example.org:0/",
         "https:///keys",
         "https://-/",
     ],
@@ -94,7 +96,9 @@ def test_a_host_is_written_with_its_port(text: str, authority: str) -> None:
     assert parse_authority(text) == authority
 
 
-@pytest.mark.parametrize("text", ["", "https://idp", "idp/", "idp?", "*.example.org", "idp:", "IDP", "u@idp"])
+@pytest.mark.parametrize(
+    "text", ["", "https://idp", "idp/", "idp?", "*.example.org", "idp:", "IDP", "u@idp", "idp:65536"]
+)
 def test_what_is_no_host_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="must be a host"):
         parse_authority(text)

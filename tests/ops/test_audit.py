@@ -23,7 +23,7 @@ import gateway.ops.audit_table
 from gateway.catalog.model import ByChecksum
 from gateway.config import Audit as AuditSettings
 from gateway.config import Database
-from gateway.db import apply_schema
+from gateway.db import NEIGHBOUR_ERRORS, apply_schema
 from gateway.delivery.transfer import Transfer
 from gateway.downloads import Asked
 from gateway.errors import ConfigurationError
@@ -31,9 +31,11 @@ from gateway.ops.audit import Audit, judge, open_audit
 from gateway.ops.audit_table import AuditTable, Noted, after, month_of
 from gateway.ops.request_context import PROBLEM
 from gateway.text import escaped
+from tests.credentials import LINK_SECRET, new_key, new_link, send, shown_key
 from tests.harness import OUTSIDER, SCIENTIST, RunningGateway, bearer, config_for, principal, running_gateway
+from tests.harness import SECRET as TOKEN_SECRET
 
-NOW = datetime.datetime(2026, 11, 21, 12, tzinfo=datetime.UTC).timestamp()
+NOW = datetime.datetime(2024, 11, 21, 12, tzinfo=datetime.UTC).timestamp()
 SECRET = "a secret of addresses, 32 bytes and more"
 
 
@@ -46,8 +48,8 @@ def noted(number: int = 1, at: float = NOW, **other: Any) -> Noted:
         "method": "GET",
         "route": "/downloads/{aip_id}/files/{checksum}",
         "path": "/downloads/a/files/b",
-        "asked": ByChecksum("a", "b"),
-        "product": None,
+        "product": "a",
+        "file": "b",
         "file_id": None,
         "verdict": "whole",
         "reason": None,
@@ -135,6 +137,7 @@ async def test_each_download_and_each_refusal_leaves_a_record(gateway: RunningGa
         "email": "scientist@example.org",
         "role": "REGISTERED_USER",
         "credential": "token",
+        "credential_id": None,
         "address": "127.0.0.1",
         "method": "GET",
         "route": "/downloads/{aip_id}/files/{checksum}",
@@ -156,6 +159,25 @@ async def test_each_download_and_each_refusal_leaves_a_record(gateway: RunningGa
     assert (found["anonymous"]["tenant"], found["anonymous"]["credential"]) == ("esa", "none")
     assert (found["forbidden"]["product"], found["forbidden"]["file"]) == ("restricted/item", "data")
     assert (found["quota"]["product"], found["quota"]["storage"]) == (entry.product, "disk")
+
+
+@pytest.mark.usefixtures("soon")
+async def test_the_record_tells_by_which_key_or_link(database: str, redis_url: str, tmp_path: Path) -> None:
+    identity = {"jwt": [{"algorithms": ["HS256"], "secret": TOKEN_SECRET}], "links": {"secret": LINK_SECRET}}
+    async with running_gateway(config_for(database, redis_url, tmp_path, identity=identity), tmp_path) as gateway:
+        await gateway.catalogue.grant("restricted", await gateway.catalogue.group("science"))
+        entry = await gateway.catalogue.file(b"content")
+        keys = [await new_key(gateway, SCIENTIST) for _ in range(2)]
+        link = await new_link(gateway, SCIENTIST, collection="restricted", item="item", asset="data")
+        for key in keys:
+            assert (await send(gateway, "GET", entry.stac, shown_key(key["key"])))[0] == 200
+        assert (await send(gateway, "GET", link["url"]))[0] == 200
+        found = await records(gateway.catalogue.connection, 3)
+    assert [(row["credential"], row["credential_id"]) for row in found] == [
+        ("api key", keys[0]["id"]),
+        ("api key", keys[1]["id"]),
+        ("link", link["id"]),
+    ]
 
 
 @pytest.mark.usefixtures("soon")
@@ -242,6 +264,7 @@ class Memory:
         self.tried = asyncio.Event()
         self.closed = False
         self.upkeep_failure: BaseException | None = None
+        self.looked_after: list[float] = []
 
     async def write(self, records: Sequence[Noted], *, again: bool) -> int:
         self.attempts.append((len(records), again))
@@ -252,6 +275,7 @@ class Memory:
         return 0
 
     async def upkeep(self, now: float) -> None:
+        self.looked_after.append(now)
         if self.upkeep_failure is not None:
             raise self.upkeep_failure
 
@@ -259,11 +283,11 @@ class Memory:
         self.closed = True
 
 
-def note(audit: Audit, path: str = "/downloads/a/files/b") -> None:
+def note(audit: Audit, path: str = "/downloads/a/files/b", user_agent: str = "test", checksum: str = "b") -> None:
     """Take a record as of a request that was refused."""
-    request = make_mocked_request("GET", path)
+    request = make_mocked_request("GET", path, {"User-Agent": user_agent})
     request[PROBLEM] = "Forbidden"
-    audit.note(request, Asked(ByChecksum("a", "b")), 403, 0.001)
+    audit.note(request, Asked(ByChecksum("a", checksum)), 403, 0.001)
 
 
 @pytest.mark.usefixtures("soon")
@@ -308,15 +332,38 @@ async def test_beyond_the_bound_records_are_lost_and_that_is_said(
 
 
 @pytest.mark.usefixtures("soon")
+async def test_what_waits_is_small_whatever_was_sent() -> None:
+    table = Memory()
+    async with open_audit(table) as audit:
+        note(audit, "/" + "p" * 8000, "u" * 8000, "c" * 8000)
+    (record,) = table.written
+    assert max(len(part) for part in record if isinstance(part, str)) == 1024
+
+
+@pytest.mark.usefixtures("soon")
+async def test_a_clock_that_is_set_back_keeps_no_month_from_being_looked_after(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway.ops.audit, "UPKEEP_SECONDS", 0.0)
+    table = Memory()
+    times = iter([NOW + 10**9])
+    async with open_audit(table, lambda: next(times, NOW)):
+        async with asyncio.timeout(20):
+            while len(table.looked_after) < 2:
+                await asyncio.sleep(0.01)
+    assert table.looked_after[:2] == [NOW + 10**9, NOW]
+
+
+@pytest.mark.usefixtures("soon")
+@pytest.mark.parametrize("failure", [TimeoutError(), RuntimeError("a defect")], ids=repr)
 async def test_the_end_of_the_process_waits_for_the_last_records_but_not_for_ever(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    failure: Exception, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(gateway.ops.audit, "CLOSING_SECONDS", 0.1)
     table = Memory()
-    table.failure = TimeoutError()
+    table.failure = failure
     async with open_audit(table) as audit:
         note(audit)
     assert (audit.lost, table.closed) == (1, True)
+    assert len(table.attempts) < 100, "it does not spin"
     assert "1 records of downloads are lost" in caplog.text
 
 
@@ -383,6 +430,51 @@ async def test_a_record_that_cannot_be_written_keeps_no_other_from_it(
     assert caplog.text.count("a record of a download cannot be written") == 2
 
 
+async def test_a_batch_whose_first_record_cannot_be_written_is_known_again(
+    database: str, connection: asyncpg.Connection[Any]
+) -> None:
+    table = table_in(database)
+    batch = [noted(0, status=2**40), *(noted(number) for number in range(1, 4))]
+    assert await table.write(batch, again=False) == 1
+    assert await table.write(batch, again=True) == 0
+    await table.close()
+    assert [row["record"] for row in await records(connection)] == [1, 2, 3]
+
+
+async def test_a_batch_that_is_still_being_committed_is_written_once(
+    database: str, connection: asyncpg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL goes on with a commit whose client has gone: a disk that stalls is enough."""
+    table = table_in(database)
+    await table.write([noted(1)], again=False)
+    monkeypatch.setattr(gateway.ops.audit_table, "SECONDS", 0.3)
+    await connection.execute("""
+        CREATE FUNCTION stall() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN PERFORM pg_advisory_xact_lock(1); RETURN NULL; END $$;
+        CREATE CONSTRAINT TRIGGER stalling AFTER INSERT ON download_log_2024_11
+            DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION stall()""")
+    batch = [noted(number) for number in range(2, 5)]
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock(1)")
+        with pytest.raises(TimeoutError):
+            await table.write(batch, again=False)
+        with pytest.raises(TimeoutError):
+            await table.write(batch, again=True)
+    monkeypatch.setattr(gateway.ops.audit_table, "SECONDS", 10.0)
+    await table.write(batch, again=True)
+    await table.close()
+    assert [row["record"] for row in await records(connection)] == [1, 2, 3, 4]
+
+
+async def test_a_month_that_somebody_dropped_is_made_again(database: str, connection: asyncpg.Connection[Any]) -> None:
+    table = table_in(database)
+    await table.write([noted(1)], again=False)
+    await connection.execute("DROP TABLE download_log_2024_11")
+    assert await table.write([noted(2)], again=False) == 0
+    await table.close()
+    assert [row["record"] for row in await records(connection)] == [2]
+
+
 async def test_a_connection_that_is_lost_is_opened_anew(database: str, connection: asyncpg.Connection[Any]) -> None:
     table = table_in(database)
     await table.write([noted(1)], again=False)
@@ -390,7 +482,7 @@ async def test_a_connection_that_is_lost_is_opened_anew(database: str, connectio
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
         "WHERE datname = current_database() AND application_name = 'download-gateway audit'"
     )
-    with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+    with contextlib.suppress(*NEIGHBOUR_ERRORS):
         await table.write([noted(2)], again=False)
     await table.write([noted(2)], again=True)
     await table.close()
@@ -410,16 +502,25 @@ async def test_months_are_made_ahead_and_go_as_a_whole(database: str, connection
     # Of a download that began before the gateway did, and of one at the end of the year.
     await table.write([noted(1, at=NOW - 60 * day), noted(2, at=NOW)], again=False)
     await table.upkeep(NOW)
-    assert await months(connection) == ["2026_11", "2026_12"], "September has ended more than 30 days ago"
+    assert await months(connection) == ["2024_11", "2024_12"], "September has ended more than 30 days ago"
     await table.upkeep(NOW + 30 * day)
-    assert await months(connection) == ["2026_11", "2026_12", "2027_01"]
+    assert await months(connection) == ["2024_11", "2024_12", "2025_01"]
     # The 30th of December is the last day on which a record of the 30th of November is kept.
-    await table.upkeep(datetime.datetime(2026, 12, 30, 23, tzinfo=datetime.UTC).timestamp())
-    assert "2026_11" in await months(connection)
-    await table.upkeep(datetime.datetime(2026, 12, 31, tzinfo=datetime.UTC).timestamp())
-    assert await months(connection) == ["2026_12", "2027_01"]
+    await table.upkeep(datetime.datetime(2024, 12, 30, 23, tzinfo=datetime.UTC).timestamp())
+    assert "2024_11" in await months(connection)
+    await table.upkeep(datetime.datetime(2024, 12, 31, tzinfo=datetime.UTC).timestamp())
+    assert await months(connection) == ["2024_12", "2025_01"]
     assert await connection.fetchval("SELECT count(*) FROM download_log") == 0
     await table.close()
+
+
+async def test_a_clock_that_runs_ahead_drops_nothing(database: str, connection: asyncpg.Connection[Any]) -> None:
+    table = table_in(database, keep_days=30)
+    now = datetime.datetime.now(datetime.UTC).timestamp()
+    await table.write([noted(1, at=now)], again=False)
+    await table.upkeep(now + 10 * 365 * 86_400)
+    await table.close()
+    assert len(await records(connection)) == 1
 
 
 async def test_a_schema_that_is_applied_again_keeps_the_months(
@@ -430,7 +531,7 @@ async def test_a_schema_that_is_applied_again_keeps_the_months(
     await apply_schema(connection)
     await table.write([noted(2)], again=False)
     await table.close()
-    assert await months(connection) == ["2026_11"]
+    assert await months(connection) == ["2024_11"]
     assert len(await records(connection, 2)) == 2
 
 
@@ -440,7 +541,7 @@ async def test_many_processes_make_the_same_month(database: str, connection: asy
     await asyncio.gather(*(table.upkeep(NOW) for table in tables))
     for table in tables:
         await table.close()
-    assert await months(connection) == ["2026_11", "2026_12"]
+    assert await months(connection) == ["2024_11", "2024_12"]
     assert len(await records(connection)) == 5
 
 
@@ -466,10 +567,10 @@ async def test_an_old_month_that_is_being_read_is_dropped_later(
     async with connection.transaction():
         await connection.fetchval("SELECT count(*) FROM download_log")
         await table.upkeep(NOW)
-        assert "2026_09" in await months(connection)
+        assert "2024_09" in await months(connection)
     await table.upkeep(NOW)
     await table.close()
-    assert "2026_09" not in await months(connection)
+    assert "2024_09" not in await months(connection)
 
 
 @pytest.mark.parametrize("kind", ["plain", "hashed", "none"])
@@ -482,7 +583,7 @@ async def test_addresses_are_kept_as_the_setting_says(kind: str) -> None:
         "none": None,
     }
     row = table.row(noted())
-    assert row[7] == expected[kind]
+    assert row[8] == expected[kind]
     if kind != "plain":
         assert "192.0.2.1" not in str(row)
 
@@ -513,7 +614,8 @@ def test_what_is_recorded_is_cut_and_obeyed_by_nothing() -> None:
             user_agent=nasty,
             path=nasty,
             request_id=nasty,
-            asked=ByChecksum(nasty, nasty),
+            product=nasty,
+            file=nasty,
             principal=principal(nasty, tenant=nasty, email=nasty, role=nasty),
         )
     )

@@ -70,6 +70,10 @@ def test_a_line_tells_the_request_its_caller_and_what_became_of_it() -> None:
     assert line_of(request) == expected | {"promised": 100, "sent": 100, "outcome": "redirected"}
 
 
+def test_a_line_is_of_bounded_length_since_many_may_wait() -> None:
+    assert line_of(a_request("/" + "x" * 8000))["path"] == "/" + "x" * 2047
+
+
 def test_what_is_not_known_is_null() -> None:
     request = make_mocked_request("GET", "/")
     found = line_of(request)
@@ -176,7 +180,9 @@ def test_a_stuck_output_holds_up_nobody_and_lines_are_bounded(monkeypatch: pytes
             write(str(number))
         assert time.monotonic() - began < 5
         output.free.set()
-    assert output.text.splitlines() == ["first", *map(str, range(1000))]
+    *lines, last = output.text.splitlines()
+    assert lines == ["first", *map(str, range(1000))]
+    assert json.loads(last)["event"] == "4000 lines of the log are lost: the output takes them too slowly"
 
 
 def test_an_output_that_is_gone_is_no_error() -> None:
@@ -194,3 +200,18 @@ def test_an_output_that_is_gone_is_no_error() -> None:
         assert process.stdout is not None
         process.stderr.close()
         assert process.stdout.read() == "ended\n"
+
+
+def test_an_output_that_nobody_reads_does_not_keep_the_process_from_ending() -> None:
+    program = (
+        "from gateway.ops import logs\n"
+        "logs.STOP_SECONDS = 0.1\n"
+        "with logs.json_logs() as write:\n"
+        "    for _ in range(10_000):\n"
+        "        write('x' * 100)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE) as process:
+        try:
+            assert process.wait(20) == 0
+        finally:
+            process.kill()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -198,6 +199,29 @@ async def test_memory_is_bounded(agent: Agent, monkeypatch: pytest.MonkeyPatch) 
         assert len(policy._decisions) == 10
 
 
+async def test_what_is_kept_is_small_however_large_the_question(agent: Agent) -> None:
+    async with asking(agent) as policy:
+        await policy.decide([question("x" * 100_000)])
+        assert sum(map(sys.getsizeof, policy._decisions)) < 1000
+
+
+async def test_secrets_in_the_address_of_an_agent_are_not_told() -> None:
+    async def speak_nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"nonsense\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(speak_nonsense, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    policy = OpenPolicyAgent.from_options("opa", {"url": f"http://me:hunter2@127.0.0.1:{port}/x?key=hunter2"})
+    with pytest.raises(PolicyError, match="gives no answer") as raised:
+        await policy.decide([question()])
+    assert "hunter2" not in str(raised.value)
+    await policy.close()
+    server.close()
+    await server.wait_closed()
+
+
 async def test_a_batch_is_asked_over_a_bounded_number_of_connections(agent: Agent) -> None:
     async def slowly(_: dict[str, Any]) -> object:
         await asyncio.sleep(0.01)
@@ -217,6 +241,7 @@ async def test_a_batch_is_asked_over_a_bounded_number_of_connections(agent: Agen
         ({"url": "127.0.0.1:8181"}, "url: must be"),
         ({"url": "ftp://127.0.0.1/x"}, "url: must be"),
         ({"url": "http://[::1"}, "url: must be"),
+        ({"url": "http://me:hunter2@h:99999/x"}, "url: must be"),
         ({"url": "http://h/x", "cache_seconds": -1}, "cache_seconds: must be"),
         ({"url": "http://h/x", "cache_seconds": 61}, "cache_seconds: must be"),
         ({"url": "http://h/x", "cache_seconds": True}, "cache_seconds: must be"),

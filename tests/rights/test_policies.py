@@ -98,6 +98,12 @@ async def test_a_right_that_leaves_only_files_to_a_policy(gateway: RunningGatewa
     assert not policy.asked
 
 
+async def test_files_that_nobody_asked_about_are_not_granted() -> None:
+    policies = Policies({"s": (Scripted(), 1)})
+    leaves_both = row(("s", say(True), True, CUSTOM))
+    assert await policies.judge(SCIENTIST, [leaves_both], files=False) == [Verdict(True, False)]
+
+
 async def test_a_policy_that_takes_too_long_has_not_decided() -> None:
     policies = Policies({"s": (Scripted(seconds=60), 0.01)})
     assert await policies.judge(SCIENTIST, [row(("s", say(True), True, INHERITED))]) == [Verdict(None, None)]

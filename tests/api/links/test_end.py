@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import time
 
 from gateway.identity.principal import Principal
@@ -146,9 +147,16 @@ async def test_a_link_that_an_api_key_made_ends_with_the_key(gateway: RunningGat
 async def test_a_link_lives_no_longer_and_reaches_no_further_than_the_key_that_made_it(
     gateway: RunningGateway, entry: Entry
 ) -> None:
-    ending = await new_key(gateway, SCIENTIST, expires=in_hours(2 / 3600))
-    link = await new_link(gateway, shown_key(ending["key"]), **by_checksum(entry), expires=in_hours(1))
+    ending = await new_key(gateway, SCIENTIST, expires=in_hours(1))
+    beyond = {**by_checksum(entry), "expires": in_hours(2)}
+    status, _, told = await send(gateway, "POST", "/links", shown_key(ending["key"]), beyond)
+    assert (status, "no longer than the API key" in told["detail"]) == (403, True)
+    link = await new_link(gateway, shown_key(ending["key"]), **by_checksum(entry))
+    # The link is told in whole seconds.
+    key_ends, link_ends = (datetime.datetime.fromisoformat(one["expires"]) for one in (ending, link))
+    assert datetime.timedelta(0) <= key_ends - link_ends < datetime.timedelta(seconds=1)
     assert (await send(gateway, "HEAD", link["url"]))[0] == 200
+    await gateway.catalogue.connection.execute("UPDATE api_keys SET expires_at = now() WHERE key_id = $1", ending["id"])
     await seconds_until(401, lambda: send(gateway, "HEAD", link["url"]))
     bound = await new_key(gateway, SCIENTIST, networks=["127.0.0.1"])
     link = await new_link(gateway, shown_key(bound["key"]), **by_checksum(entry))
