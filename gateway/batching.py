@@ -29,6 +29,11 @@ class _Call(Generic[Q, A]):
     deadline: float
 
 
+def is_no_answer(error: Exception) -> bool:
+    """Whether ``error`` says that a neighbour cannot be reached, or gave no answer in time."""
+    return isinstance(error, OSError)
+
+
 class Batches(Generic[Q, A]):
     """Asks questions in batches. Made by `batching`, which ends it."""
 
@@ -38,6 +43,7 @@ class Batches(Generic[Q, A]):
         *,
         seconds: float,
         lanes: int,
+        of_all: Callable[[Exception], bool] = is_no_answer,
     ) -> None:
         """Prepare to ask.
 
@@ -47,10 +53,14 @@ class Batches(Generic[Q, A]):
             seconds: that a call may take, and that a round trip may take.
             lanes: most round trips at a time. There is more than one only while a full batch waits, or while the last
                 one takes long.
+            of_all: whether an error that was raised speaks of the neighbour: all callers get it at once. Any other may
+                be due to one question, so that each is asked again by itself; a neighbour that is down or just coming
+                back would have to bear that many times as many questions.
         """
         self._ask_all = ask_all
         self._seconds = seconds
         self._lanes = lanes
+        self._of_all = of_all
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[_Call[Q, A]] = deque()
         self._under_way: dict[asyncio.Task[None], list[_Call[Q, A]]] = {}
@@ -60,8 +70,9 @@ class Batches(Generic[Q, A]):
     def ask(self, question: Q) -> asyncio.Future[A]:
         """Ask with the next round trip; whoever awaits the answer may be cancelled, which touches no other call.
 
-        The answer raises TimeoutError when there is none in time or too many calls wait, else what went wrong with this
-        very question, if need be asked by itself: whatever is wrong with another one in the batch stays there.
+        The answer raises TimeoutError when there is none in time or too many calls wait, what went wrong with all of
+        the batch, or else with this very question, if need be asked by itself: whatever is wrong with another one in
+        the batch stays there.
         """
         now = self._loop.time()
         call = _Call(question, self._loop.create_future(), now + self._seconds)
@@ -119,8 +130,8 @@ class Batches(Generic[Q, A]):
             if len(answers) != len(batch):
                 raise ValueError(f"{len(batch)} questions got {len(answers)} answers")
         except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to whoever asked
-            if len(batch) == 1:
-                answers = [error]
+            if len(batch) == 1 or self._of_all(error):
+                answers = [error] * len(batch)
             else:
                 for call in batch:
                     await self._answer([] if call.answer.done() else [call])
@@ -151,10 +162,14 @@ class Batches(Generic[Q, A]):
 
 @contextlib.asynccontextmanager
 async def batching(
-    ask_all: Callable[[Sequence[Q]], Awaitable[Sequence[A | Exception]]], *, seconds: float, lanes: int
+    ask_all: Callable[[Sequence[Q]], Awaitable[Sequence[A | Exception]]],
+    *,
+    seconds: float,
+    lanes: int,
+    of_all: Callable[[Exception], bool] = is_no_answer,
 ) -> AsyncIterator[Batches[Q, A]]:
     """Batches that end with the block; see `Batches`."""
-    batches = Batches(ask_all, seconds=seconds, lanes=lanes)
+    batches = Batches(ask_all, seconds=seconds, lanes=lanes, of_all=of_all)
     try:
         yield batches
     finally:

@@ -31,6 +31,10 @@ NEIGHBOUR_ERRORS = (
 )
 """What a PostgreSQL that is gone, slow or stopping raises."""
 
+_CLASSES_OF_SERVER = frozenset({"08", "28", "3D", "42", "53", "55", "57"})
+"""Of SQLSTATE (PostgreSQL, Appendix A): no connection, not let in, no such database, no privilege or table, no
+resources, locked, stopping or cancelled. A statement fails with these whatever it is asked with."""
+
 
 class _Connection(asyncpg.Connection):
     def get_reset_query(self) -> str:
@@ -95,6 +99,14 @@ class Database:
 def no_answer() -> GatewayError:
     """503: PostgreSQL gave no answer, or not in time."""
     return unavailable("The catalogue does not answer at the moment; try again.", code="CatalogUnavailable")
+
+
+def is_of_server(error: Exception) -> bool:
+    """Whether what `Database.fetch` raised speaks of PostgreSQL, rather than of what the statement was asked with."""
+    cause = error.__cause__ if isinstance(error, GatewayError) else error
+    if isinstance(cause, asyncpg.PostgresError):
+        return str(cause.sqlstate)[:2] in _CLASSES_OF_SERVER
+    return isinstance(cause, NEIGHBOUR_ERRORS)
 
 
 @asynccontextmanager

@@ -16,11 +16,13 @@ class CountingProxy:
         self.round_trips = 0
         self.shut = False
         """Set to refuse new connections."""
+        self.refused = 0
         self._writers: set[asyncio.StreamWriter] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Relay one connection, or refuse it while the proxy is shut."""
         if self.shut:
+            self.refused += 1
             writer.transport.abort()
             return
         upstream = await asyncio.open_connection(self._parts.hostname, self._parts.port)

@@ -17,6 +17,10 @@ class PoisonError(Exception):
     pass
 
 
+class OverloadedError(Exception):
+    pass
+
+
 class Neighbour:
     """Doubles numbers; a round trip waits while ``open`` is not set."""
 
@@ -24,6 +28,7 @@ class Neighbour:
         self.round_trips: list[list[int]] = []
         self.poison: set[int] = set()
         self.refused: set[int] = set()
+        self.trouble: Exception | None = None
         self.open = asyncio.Event()
         self.open.set()
 
@@ -31,6 +36,8 @@ class Neighbour:
         self.round_trips.append(list(questions))
         await self.open.wait()
         await asyncio.sleep(0)
+        if self.trouble is not None:
+            raise self.trouble
         if self.poison.intersection(questions):
             raise PoisonError(*self.poison.intersection(questions))
         return [PoisonError(question) if question in self.refused else 2 * question for question in questions]
@@ -107,6 +114,20 @@ async def test_a_poison_and_ten_who_leave_harm_none_of_the_others() -> None:
                 assert result == 2 * number
         # Whoever has left is not asked for again.
         assert len(neighbour.round_trips) <= 1 + 64 - 10
+
+
+@pytest.mark.parametrize("trouble", [ConnectionRefusedError(), TimeoutError(), OverloadedError()])
+async def test_what_speaks_of_the_neighbour_goes_to_all_callers_at_once(trouble: Exception) -> None:
+    neighbour = Neighbour()
+    neighbour.trouble = trouble
+    async with batching(
+        neighbour.ask_all, seconds=30, lanes=1, of_all=lambda error: isinstance(error, OSError | OverloadedError)
+    ) as batches:
+        results = await asyncio.gather(*(batches.ask(number) for number in range(100)), return_exceptions=True)
+        assert results == [trouble] * 100
+        assert [len(batch) for batch in neighbour.round_trips] == [64, 36]
+        neighbour.trouble = None
+        assert await batches.ask(1) == 2
 
 
 async def test_an_error_for_one_question_is_its_own() -> None:

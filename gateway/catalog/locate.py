@@ -15,7 +15,7 @@ from gateway.batching import Batches, batching
 from gateway.catalog.model import Address, ByAsset, ByChecksum, Copy, File
 from gateway.catalog.statements import LOCATE_BY_ASSET, LOCATE_BY_CHECKSUM, RULES
 from gateway.config import Rights
-from gateway.db import Database, no_answer
+from gateway.db import Database, is_of_server, no_answer
 from gateway.errors import GatewayError, unavailable
 from gateway.identity.principal import Principal
 from gateway.quotas.limits import Limit, Rule, limits_of
@@ -117,8 +117,8 @@ async def catalog(
     """The catalogue in ``database``; downloads of files of the data types ``metered`` count in quotas."""
     by_checksum, by_asset = (_look_up(database, text, metered) for text in (LOCATE_BY_CHECKSUM, LOCATE_BY_ASSET))
     async with (
-        batching(by_checksum, seconds=database.timeout, lanes=database.most) as checksums,
-        batching(by_asset, seconds=database.timeout, lanes=database.most) as assets,
+        batching(by_checksum, seconds=database.timeout, lanes=database.most, of_all=is_of_server) as checksums,
+        batching(by_asset, seconds=database.timeout, lanes=database.most, of_all=is_of_server) as assets,
     ):
         yield Catalog(database, settings, policies, checksums, assets)
 

@@ -22,7 +22,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import asyncpg
 
 from gateway.batching import batching
-from gateway.db import Database
+from gateway.db import Database, is_of_server
 from gateway.delivery.policy import API_KEY
 from gateway.errors import GatewayError, unauthorized
 from gateway.http.forwarded import Network, is_listed
@@ -173,7 +173,7 @@ async def api_keys(
             found[row["number"] - 1] = _key(row)
         return found
 
-    async with batching(look_up, seconds=database.timeout, lanes=_LANES) as questions:
+    async with batching(look_up, seconds=database.timeout, lanes=_LANES, of_all=is_of_server) as questions:
         keys = ApiKeys(database, Remembered(questions.ask, notifications), clock)
         notifications.subscribe(keys)
         writing = asyncio.create_task(keys.keep_writing_uses(), name="API keys: last uses")

@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import Final
 
 from gateway.batching import batching
-from gateway.db import Database
+from gateway.db import Database, is_of_server
 from gateway.errors import GatewayError, unauthorized
 from gateway.identity.principal import Principal
 from gateway.identity.shown import Shown
@@ -168,7 +168,7 @@ async def open_sessions(
             found[row["number"] - 1] = _Session(principal, row["expires"])
         return found
 
-    async with batching(look_up, seconds=database.timeout, lanes=_LANES) as questions:
+    async with batching(look_up, seconds=database.timeout, lanes=_LANES, of_all=is_of_server) as questions:
         known = Remembered(questions.ask, notifications)
         sessions = Sessions(database, known, origins=origins, lifetime=lifetime, clock=clock)
         notifications.subscribe(sessions)

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from gateway.batching import batching
 from gateway.catalog.model import Address
-from gateway.db import Database
+from gateway.db import Database, is_of_server
 from gateway.errors import GatewayError, unauthorized
 from gateway.http.forwarded import Network, is_listed
 from gateway.identity.principal import Link, Principal, Scope
@@ -206,7 +206,7 @@ async def signed_links(
             found[row["number"] - 1] = _Owner(row["tenant"], row["email"], row["networks"], row["expires_at"])
         return found
 
-    async with batching(look_up, seconds=database.timeout, lanes=_LANES) as questions:
+    async with batching(look_up, seconds=database.timeout, lanes=_LANES, of_all=is_of_server) as questions:
         links = SignedLinks(signer, Remembered(questions.ask, notifications), clock)
         notifications.subscribe(links)
         yield links

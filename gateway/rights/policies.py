@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 ENTRY_POINT_GROUP = "gateway.policies"
 MOST_AT_ONCE = 100
 """Questions that a policy is asked in one call, for which it has its ``timeout``."""
+SECONDS = 5.0
+"""That a policy has for all calls that one answer takes, unless its ``timeout`` is longer."""
 
 _BUILT_IN: Mapping[str, type[Policy]] = {"opa": OpenPolicyAgent, "properties": Properties}
 _ALWAYS = PolicyTable(name="properties", plugin="properties")
@@ -74,6 +76,8 @@ class Policies:
     async def judge(self, principal: Principal, rows: Sequence[Row], *, files: bool = True) -> list[Verdict]:
         """What ``principal`` may with each product.
 
+        Where that takes many questions, the time for all of them is bounded, too: see `SECONDS`.
+
         Args:
             principal: the caller.
             rows: a product each.
@@ -101,9 +105,10 @@ class Policies:
         policy, seconds = self._policies[name]
         answers: list[bool | None] = []
         try:
-            for start in range(0, len(questions), MOST_AT_ONCE):
-                async with asyncio.timeout(seconds):
-                    answers += await _decisions(policy, questions[start : start + MOST_AT_ONCE])
+            async with asyncio.timeout(max(SECONDS, seconds)):
+                for start in range(0, len(questions), MOST_AT_ONCE):
+                    async with asyncio.timeout(seconds):
+                        answers += await _decisions(policy, questions[start : start + MOST_AT_ONCE])
         except Exception as error:  # noqa: BLE001 - whatever is wrong with a policy, it has not said yes
             log.warning("policy %r cannot decide: %s: %s", name, type(error).__name__, error)
         return answers + [None] * (len(questions) - len(answers))

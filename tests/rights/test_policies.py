@@ -12,6 +12,7 @@ import pytest
 
 from gateway.config import PolicyTable
 from gateway.errors import ConfigurationError
+from gateway.rights import policies as module
 from gateway.rights.policies import Policies, Verdict, load_plugin, open_policies
 from gateway.rights.policy import Caller, Policy, PolicyError, Product, Question
 from gateway.rights.properties import Properties
@@ -149,6 +150,15 @@ async def test_a_long_listing_is_asked_about_in_parts_until_one_fails() -> None:
     assert [len(questions) for questions in policy.asked] == [100, 100]
     assert [verdict.visible for verdict in verdicts[:100]] == [number % 3 == 0 for number in range(100)]
     assert {verdict.visible for verdict in verdicts[100:]} == {None}
+
+
+async def test_all_parts_of_a_long_listing_share_one_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SECONDS", 0.0)
+    policy = Scripted(seconds=0.05)
+    rows = [row(("s", say(True), True, NONE)) for _ in range(10_000)]
+    verdicts = await Policies({"s": (policy, 0.5)}).judge(SCIENTIST, rows)
+    assert len(policy.asked) <= 11
+    assert verdicts[-1].visible is None
 
 
 def question(options: Any, **properties: Any) -> Question:
