@@ -121,12 +121,21 @@ class Batches(Generic[Q, A]):
                 batch.append(call)
         return batch
 
+    async def _ask_in_time(self, questions: Sequence[Q]) -> Sequence[A | Exception]:
+        """The answers to a batch. A connection that is found to be dead is no reason to fail: it is asked once more."""
+        async with asyncio.timeout(self._seconds):
+            try:
+                return await self._ask_all(questions)
+            except Exception as error:
+                if not self._of_all(error) or isinstance(error, TimeoutError):
+                    raise
+            return await self._ask_all(questions)
+
     async def _answer(self, batch: list[_Call[Q, A]]) -> None:
         if not batch:
             return
         try:
-            async with asyncio.timeout(self._seconds):
-                answers = await self._ask_all([call.question for call in batch])
+            answers = await self._ask_in_time([call.question for call in batch])
             if len(answers) != len(batch):
                 raise ValueError(f"{len(batch)} questions got {len(answers)} answers")
         except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to whoever asked

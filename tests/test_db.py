@@ -55,6 +55,22 @@ def test_what_comes_from_elsewhere_speaks_of_the_server_if_there_is_none(error: 
     assert db.is_of_server(error) == expected
 
 
+async def test_a_connection_that_was_cut_is_no_reason_to_fail(database: str) -> None:
+    async with (
+        counting_proxy(database) as (postgres, dsn),
+        db.connect(Database(dsn=SecretStr(dsn)), []) as asked,
+        open_policies(()) as policies,
+        catalog(asked, (), Rights(), policies) as files,
+    ):
+        for _ in range(3):
+            postgres.cut()
+            results = await asyncio.gather(
+                *(files.locate(ByAsset("c", f"{number}", "a"), SCIENTIST) for number in range(60)),
+                return_exceptions=True,
+            )
+            assert {getattr(result, "status", None) for result in results} == {404}
+
+
 async def test_a_server_that_refuses_connections_is_not_asked_by_each_caller_alone(database: str) -> None:
     async with (
         counting_proxy(database) as (postgres, dsn),
@@ -72,7 +88,7 @@ async def test_a_server_that_refuses_connections_is_not_asked_by_each_caller_alo
             )
             assert {(type(result), getattr(result, "status", None)) for result in results} == {(GatewayError, 503)}
         # Each time with encryption, and without.
-        assert 1 <= postgres.refused <= 4
+        assert 1 <= postgres.refused <= 8
         postgres.shut = False
         with pytest.raises(GatewayError) as raised:
             await files.locate(ByAsset("c", "i", "a"), SCIENTIST)
