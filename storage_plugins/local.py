@@ -99,6 +99,10 @@ class LocalStorage:
 
     async def stat(self, location: str) -> Stat:
         """See `gateway.storage.CanStat`."""
+        found = self._open_from_memory(location, 0, 0)
+        if found is not None:
+            found.close()
+            return found.stat
         return await self._submit(self._stat, location)
 
     async def open(self, location: str, offset: int = 0, count: int = 0) -> OpenFile:
