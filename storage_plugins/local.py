@@ -24,6 +24,7 @@ from gateway.storage import (
     StorageError,
 )
 from gateway.text import is_storable
+from storage_plugins.cached_open import cached_open
 from storage_plugins.threads import DaemonThreads
 
 P = ParamSpec("P")
@@ -60,6 +61,7 @@ class LocalStorage:
         self._threads = DaemonThreads(threads, f"storage-{name}")
         # Apart, so that opening a small file does not wait its turn behind those who send large ones from a slow disk.
         self._senders = DaemonThreads(threads, f"storage-{name}-send")
+        self._cached_open = cached_open(root)
 
     @classmethod
     def from_options(cls, name: str, options: Mapping[str, object]) -> Self:
@@ -97,10 +99,17 @@ class LocalStorage:
 
     async def stat(self, location: str) -> Stat:
         """See `gateway.storage.CanStat`."""
+        found = self._open_from_memory(location, 0, 0)
+        if found is not None:
+            found.close()
+            return found.stat
         return await self._submit(self._stat, location)
 
     async def open(self, location: str, offset: int = 0, count: int = 0) -> OpenFile:
-        """See `gateway.storage.OnDisk`."""
+        """See `gateway.storage.OnDisk`. What is in memory is opened and read at once: a thread costs far more."""
+        found = self._open_from_memory(location, offset, count)
+        if found is not None:
+            return found
         future = self._submit(self._open, location, offset, count)
         try:
             number, stat, head = await asyncio.shield(future)
@@ -159,11 +168,33 @@ class LocalStorage:
                 raise
             return number, stat, head
 
+    def _open_from_memory(self, location: str, offset: int, count: int) -> OpenFile | None:
+        """As `open`; None if a disk might have to be asked, or there is anything to complain about."""
+        if self._cached_open is None or not _is_below(location):
+            return None
+        number = self._cached_open(location, _FILE_FLAGS)
+        if number is None:
+            return None
+        file = None
+        try:
+            found = os.fstat(number)
+            if stat_bits.S_ISREG(found.st_mode) and (head := _read_from_memory(number, offset, count)) is not None:
+                stat = _describe(found)
+                _check_unchanged(number, stat.version)
+                file = OpenFile(Descriptor(number), stat, head)
+        except (OSError, StorageError):
+            return None
+        else:
+            return file
+        finally:
+            if file is None:
+                os.close(number)
+
     def _descend(self, location: str) -> int:
         """Open each part of the path below its parent's descriptor, so that nothing can be swapped in between."""
-        parts = location.split("/")
-        if not is_storable(location) or any(part in ("", ".", "..") for part in parts):
+        if not _is_below(location):
             raise CopyNotFoundError(f"{location!r}: is no path below the root")
+        parts = location.split("/")
         directory = os.open(self.root, _DIRECTORY_FLAGS & ~os.O_NOFOLLOW)
         try:
             for part in parts[:-1]:
@@ -173,6 +204,21 @@ class LocalStorage:
             return os.open(parts[-1], _FILE_FLAGS, dir_fd=directory)
         finally:
             os.close(directory)
+
+
+def _is_below(location: str) -> bool:
+    return is_storable(location) and {"", ".", ".."}.isdisjoint(location.split("/"))
+
+
+def _read_from_memory(number: int, offset: int, count: int) -> bytes | None:
+    """Bytes that are in memory; None if not all are: those behind the end of the file never are."""
+    if not count:
+        return b""
+    flag = getattr(os, "RWF_NOWAIT", None)
+    if flag is None:
+        return None
+    buffer = bytearray(count)
+    return bytes(buffer) if os.preadv(number, [buffer], offset, flag) == count else None
 
 
 def _describe(found: os.stat_result) -> Stat:

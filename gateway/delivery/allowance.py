@@ -41,6 +41,8 @@ async def granted_beyond(sent: int, allowance: Allowance, transport: asyncio.Bas
         AllowanceEndedError: see there.
         ConnectionError: the client is gone: nobody else would notice while nothing is sent.
     """
+    if allowance.granted() > sent:
+        return
     loop = asyncio.get_running_loop()
     timer: asyncio.TimerHandle
 

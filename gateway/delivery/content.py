@@ -156,8 +156,9 @@ class Content:
         source = self._waiting[0]
         opened = await open_source(source, span, size=self._size, at_once=at_once, storage_timeout=self._timeout)
         self._opened = opened
-        # What was found first is what the rest must come from, even of a copy that nobody described.
-        self._waiting[0] = dataclasses.replace(source, expected=opened.stat)
+        if source.expected is None:
+            # What was found first is what the rest must come from, even of a copy that nobody described.
+            self._waiting[0] = dataclasses.replace(source, expected=opened.stat)
         proves = source.prove and (source.prove_large or self._size <= AT_ONCE_BYTES)
         if proves and self._begin_proof is not None and (span.start, span.stop) == (0, self._size):
             self._proof = self._begin_proof()

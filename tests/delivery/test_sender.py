@@ -153,6 +153,7 @@ async def test_an_unreadable_disk_before_the_first_byte_is_503_and_costs_nothing
         raise CopyUnavailableError("Input/output error on /secret/mount")
 
     monkeypatch.setattr(local, "_read", broken)
+    monkeypatch.setattr(local, "_read_from_memory", lambda *_: None)
     response, body = await gateway.get(entry.stac, SCIENTIST)
     assert response.status == 503
     assert int(response.headers["Retry-After"]) > 0

@@ -20,6 +20,9 @@ class HangingStorage(LocalStorage):
         self._pass_gate()
         return super()._open(location, offset, count)
 
+    def _open_from_memory(self, location: str, offset: int, count: int) -> OpenFile | None:
+        return None
+
     def bytes_in_memory(self, file: OpenFile, offset: int, count: int) -> int:
         return 0
 

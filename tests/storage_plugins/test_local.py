@@ -272,6 +272,7 @@ class TestOpen:
     async def test_a_disk_that_fails_is_not_a_file_that_is_missing(
         self, storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr(storage, "_cached_open", None)
         for number in (errno.EIO, errno.ESTALE, errno.EACCES, errno.EMFILE, errno.ETIMEDOUT):
 
             def fail(*_: object, number: int = number, **__: object) -> int:

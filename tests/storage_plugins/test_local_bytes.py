@@ -247,6 +247,7 @@ class TestCancellation:
     async def test_an_open_that_is_cancelled_leaks_no_descriptor(
         self, storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr(storage, "_cached_open", None)
         before = descriptors()
         started, proceed, ended = threading.Event(), threading.Event(), threading.Event()
         really = storage._open
@@ -272,7 +273,10 @@ class TestCancellation:
             await asyncio.to_thread(ended.wait, 5)
             await until(lambda: descriptors() == before)
 
-    async def test_opens_that_are_cancelled_at_any_moment_leak_no_descriptor(self, storage: LocalStorage) -> None:
+    async def test_opens_that_are_cancelled_at_any_moment_leak_no_descriptor(
+        self, storage: LocalStorage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(storage, "_cached_open", None)
         opened = await storage.open("top")
         opened.close()
         before = descriptors()
