@@ -102,6 +102,8 @@ async def connect(
         # A batch is planned once: else PostgreSQL takes a plan made for one question only to be cheaper, and makes it
         # anew each time, which costs far more than the look-up.
         await connection.execute("SET plan_cache_mode = force_generic_plan")
+        # To compile a look-up takes longer than to run it a thousand times.
+        await connection.execute("SET jit = off")
         for statement, parameters in warm_up:
             await connection.fetch(statement, *parameters)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
+from json.encoder import encode_basestring_ascii
 
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
@@ -13,7 +13,9 @@ from gateway.downloads import PRINCIPAL, TRANSFER
 from gateway.links import CLIENT
 from gateway.ops.request_context import REQUEST_ID
 
-_json = json.JSONEncoder().encode
+
+def _json(text: str | None) -> str:
+    return "null" if text is None else encode_basestring_ascii(text)
 
 
 def access_logger(write: Callable[[str], None], clock: Callable[[], float] = time.time) -> type[AbstractAccessLogger]:

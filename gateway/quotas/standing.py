@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -44,14 +45,13 @@ class Standing:
 
 def read(limits: Sequence[Limit], values: Sequence[bytes | int]) -> tuple[Standing, ...]:
     """Standings from what ``reserve.lua`` tells of the limits, three values for each."""
+    numbers = map(int, values)
+    triples = zip(limits, numbers, numbers, numbers, strict=False)
     return tuple(
-        Standing(
-            limit,
-            _STATES[int(values[3 * number])],
-            int(values[3 * number + 1]),
-            None if int(values[3 * number + 2]) == _NEVER else int(values[3 * number + 2]) / 1e6,
-        )
-        for number, limit in enumerate(limits)
+        [
+            Standing(limit, _STATES[state], used, None if reset == _NEVER else reset / 1e6)
+            for limit, state, used, reset in triples
+        ]
     )
 
 
@@ -64,8 +64,8 @@ def fields(standings: Sequence[Standing]) -> dict[str, str]:
         return {}
     policies, limits = [], []
     for standing in standings:
-        name, partition = f'"{_name(standing.limit)}"', _partition(standing.limit)
-        policies.append(f"{name}{_quota(standing.limit)}{partition}")
+        name, quota, partition = _policy(standing.limit)
+        policies.append(f"{name}{quota}{partition}")
         reset = "" if standing.reset is None else f";t={math.ceil(standing.reset)}"
         limits.append(f"{name};r={min(standing.remaining, _MOST)}{reset}{partition}")
     return {"RateLimit-Policy": ", ".join(policies), "RateLimit": ", ".join(limits)}
@@ -134,6 +134,12 @@ def _refused(standings: Sequence[Standing]) -> list[Standing]:
 def _name(limit: Limit) -> str:
     """Like ``user-bytes-day``: no account, which may be an e-mail address."""
     return f"{limit.account.partition(':')[0]}-{limit.metric}-{limit.period}"
+
+
+@functools.lru_cache(maxsize=4096)
+def _policy(limit: Limit) -> tuple[str, str, str]:
+    """Its name, parameters and partition key."""
+    return f'"{_name(limit)}"', _quota(limit), _partition(limit)
 
 
 def _quota(limit: Limit) -> str:
