@@ -15,6 +15,7 @@ import gateway.db
 from gateway.api import (
     access,
     admin_routes,
+    companion,
     keys_admin,
     licences,
     link_routes,
@@ -31,6 +32,8 @@ from gateway.api.bodies import MOST_BYTES
 from gateway.api.keys import DATABASE, DOWNLOADS, HEALTH, LOGINS
 from gateway.catalog.locate import catalog
 from gateway.catalog.statements import WARM_UP
+from gateway.companion.opening import following
+from gateway.companion.passing import PassingOn
 from gateway.config import Config
 from gateway.db import Database
 from gateway.delivery.pace import Pace
@@ -80,6 +83,8 @@ def create_app(config: Config) -> web.Application:
     app.add_routes(admin_routes.routes())
     app.add_routes(ops.routes())
     app.add_routes(openapi.routes())
+    if config.companion is not None:
+        app.add_routes(companion.routes(stac))
     app.on_startup.append(openapi.describing(config.api))
     app.cleanup_ctx.append(auditing(config.database, config.audit))
     app.cleanup_ctx.append(_neighbours(config, identities(config)))
@@ -91,6 +96,8 @@ def _neighbours(config: Config, identity: OpenIdentities) -> Callable[[web.Appli
         async with neighbours(config, identity) as found:
             app[DOWNLOADS], app[HEALTH], app[DATABASE] = found.downloads, found.health, found.database
             app[LOGINS] = found.logins
+            if found.passing_on is not None:
+                app[companion.PASSING_ON] = found.passing_on
             yield
 
     return opened
@@ -104,6 +111,7 @@ class Neighbours:
     health: Health
     database: Database
     logins: Logins | None
+    passing_on: PassingOn | None
 
 
 @contextlib.asynccontextmanager
@@ -123,6 +131,7 @@ async def neighbours(config: Config, identity: OpenIdentities) -> AsyncIterator[
         verifying(database, delivery.storage_timeout) as verifier,
         listening(config.database) as notifications,
         identity(database, notifications) as callers,
+        following(config.companion, config.api, database, locations) as companionship,
     ):
         downloads = Downloads(
             identity=callers.chain,
@@ -136,10 +145,11 @@ async def neighbours(config: Config, identity: OpenIdentities) -> AsyncIterator[
             stac_prefix=config.api.stac_prefix,
             clock=lambda: datetime.datetime.now(datetime.UTC),
             resting=Resting(),
+            upstream=companionship.items,
         )
         checks = {"postgresql": database.ping, "redis": quotas.ping}
         health = Health(checks, alarms=lambda: {"broken_copies": verifier.broken}, notifications=notifications)
-        yield Neighbours(downloads, health, database, callers.logins)
+        yield Neighbours(downloads, health, database, callers.logins, companionship.passing_on)
         await downloads.close()
 
 

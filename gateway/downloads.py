@@ -34,7 +34,8 @@ from multidict import CIMultiDict, MultiMapping
 
 from gateway import preview
 from gateway.catalog.locate import Catalog
-from gateway.catalog.model import Address, File
+from gateway.catalog.model import Address, ByAsset, File
+from gateway.companion.items import Items
 from gateway.delivery.allowance import Allowance, AllowanceEndedError
 from gateway.delivery.content import Content
 from gateway.delivery.pace import Pace
@@ -145,6 +146,8 @@ class Downloads:
     clock: Callable[[], datetime.datetime]
     resting: Resting
     """The storage locations that failed a moment ago."""
+    upstream: Items | None = None
+    """The catalogue that the one here follows, if it does."""
     running: set[asyncio.Task[object]] = dataclasses.field(default_factory=set)
     """Requests that hold a lease."""
 
@@ -281,10 +284,18 @@ class Downloads:
     async def _locate(self, request: web.Request, address: Address, principal: Principal) -> File:
         if accepts_licence(request) and not _is_dry_run(request):
             await self.catalog.accept_licence(address, principal, request[CLIENT].address)
+        hindrance = None
+        if self.upstream is not None and isinstance(address, ByAsset) and principal.tenant == self.upstream.tenant:
+            hindrance = await self.upstream.ensure(address.collection, address.item)
         try:
             return await self.catalog.locate(address, principal)
         except NotAcceptedError as error:
             show_way_to_accept(error, request, principal, self.public_url, self.stac_prefix)
+            raise
+        except GatewayError as error:
+            if hindrance is not None and error.status == HTTPStatus.NOT_FOUND:
+                # It may well be there: nobody could be asked.
+                raise hindrance from error
             raise
 
     async def _dry_run(self, plan: Plan, principal: Principal) -> web.Response:

@@ -405,8 +405,8 @@ def test_the_guard_of_the_documentation_bites() -> None:
 
 def settings_by_table() -> dict[str, set[str]]:
     """The settings of each table: ``[server]``, ``[[identity.jwt]]``."""
-    lists = ("policies", "storage")
-    tables = {name: field.annotation for name, field in Config.model_fields.items() if name not in lists}
+    others = ("policies", "storage", "companion")
+    tables = {name: field.annotation for name, field in Config.model_fields.items() if name not in others}
     found = {name: set(section.model_fields) for name, section in tables.items() if section is not None}
     found["identity"] -= {"jwt", "issuers", "links", "login", "api_keys"}
     found["identity.jwt"] = set(gateway.config.JwtKey.model_fields)
@@ -415,6 +415,7 @@ def settings_by_table() -> dict[str, set[str]]:
     found["identity.api_keys"] = set(gateway.config.ApiKeys.model_fields)
     found["identity.login"] = set(gateway.config.Login.model_fields)
     found["identity.links"] = set(gateway.config.Links.model_fields)
+    found["companion"] = set(gateway.config.Companion.model_fields)
     found["policies"] = set(gateway.config.PolicyTable.model_fields)
     found["storage"] = set(gateway.config.StorageLocation.model_fields)
     return found
@@ -428,7 +429,7 @@ def shown_by_table(text: str) -> dict[str, set[str]]:
     shown: dict[str, set[str]] = {}
     table = ""
     for line in text.splitlines():
-        if header := re.fullmatch(r"(?:# (?=\[\[?(?:identity|policies)))?\[\[?([\w.]+)\]\]?", line.strip()):
+        if header := re.fullmatch(r"(?:# (?=\[\[?(?:identity|policies|companion)))?\[\[?([\w.]+)\]\]?", line.strip()):
             table = header[1]
         elif setting := re.match(r"(?:# ?)?(\w+) = \S", line):
             shown.setdefault(table, set()).add(setting[1])

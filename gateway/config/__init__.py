@@ -7,6 +7,7 @@ An environment variable is named ``GATEWAY_`` and the path to the setting with `
 from __future__ import annotations
 
 from gateway.config.audit import Audit
+from gateway.config.companion import Companion
 from gateway.config.identity import ApiKeys, ClaimNames, Identity, Issuer, JwtKey, Links, Login
 from gateway.config.loading import Config, from_values, load
 from gateway.config.neighbours import Database, Redis
@@ -20,6 +21,7 @@ __all__ = [
     "ApiKeys",
     "Audit",
     "ClaimNames",
+    "Companion",
     "Config",
     "Database",
     "Delivery",

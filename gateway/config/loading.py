@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 from gateway.config.audit import Audit
+from gateway.config.companion import Companion
 from gateway.config.identity import Identity
 from gateway.config.neighbours import Database, Redis
 from gateway.config.quotas import Quotas
@@ -43,6 +44,7 @@ class Config(BaseSettings):
     audit: Audit = Audit()
     rights: Rights = Rights()
     policies: list[PolicyTable] = []
+    companion: Companion | None = None
     storage: Annotated[list[StorageLocation], Field(min_length=1)]
 
     @classmethod
