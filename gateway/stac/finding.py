@@ -37,8 +37,12 @@ _WITHIN = f"""p.south <= :north AND p.north >= :south AND (
     OR (p.west <= :east + 360 AND {_EAST} >= :west + 360)
     OR (p.west <= :east - 360 AND {_EAST} >= :west - 360)
 )"""
-_EARLY = "coalesce(:since - interval '24 hours', '-infinity')"
-_RANGE = f"p.sorted_at > '-infinity' AND p.sorted_at >= {_EARLY} AND p.sorted_at <= coalesce(:until, 'infinity')"
+# OFFSET 0 behind such a query has it answered by the one index that it is made for, and the rest looked at afterwards:
+# what else is asked for would lead the planner to others, as it does not know how rare things are.
+_COLUMNS = "p.product_id, p.sorted_at, p.end_datetime, p.west, p.south, p.east, p.north"
+_EARLY = "coalesce(:early, '-infinity')"
+_NOT_BEFORE = f"p.sorted_at >= {_EARLY} AND p.sorted_at > '-infinity'"
+_NOT_BEHIND = "p.sorted_at <= coalesce(:until, 'infinity')"
 _LASTS = "p.end_datetime >= coalesce(:since, '-infinity')"
 
 
@@ -78,22 +82,29 @@ def _order(shape: Shape) -> str:
     return f"p.sorted_at {way}, p.product_id {way}"
 
 
-def _after(shape: Shape) -> str:
-    return f"(p.sorted_at, p.product_id) {'<' if shape.down else '>'} (coalesce(:start, '-infinity'), :product)"
+def _after(shape: Shape, start: str = ":start", product: str = ":product") -> str:
+    return f"(p.sorted_at, p.product_id) {'<' if shape.down else '>'} (coalesce({start}, '-infinity'), {product})"
 
 
 def _next(shape: Shape, of: str, rows: str) -> str:
-    """The next items ``of`` a dataset or tenant in order, read by its index; ``rows`` ends it."""
+    """The next items ``of`` a dataset or tenant in order, read by its index; ``rows`` ends it.
+
+    An interval of time is where the reading begins, and where it ends: with two conditions on either end, PostgreSQL
+    may take the wrong one to begin with.
+    """
     columns = "p.product_id, p.sorted_at, p.dataset_id, p.end_datetime"
     if shape.box:
         columns += ", p.west, p.south, p.east, p.north"
+    conditions = [of, _after(shape)]
+    if shape.time:
+        conditions = [of, _after(shape, ":begin", ":begin_product"), _NOT_BEFORE if shape.down else _NOT_BEHIND]
     return f"""
-SELECT {columns} FROM products p WHERE {of} AND {_after(shape)}{f" AND {_RANGE}" if shape.time else ""}
+SELECT {columns} FROM products p WHERE {" AND ".join(conditions)}
 ORDER BY {_order(shape)} {rows}"""  # noqa: S608 - as above
 
 
-def _walk(shape: Shape, of: str, kept: str) -> str:
-    """Parts of a WITH that walk ``of`` a dataset or tenant.
+def _walk(shape: Shape, of: str, kept: str, steps: str) -> str:
+    """Parts of a WITH that walk ``of`` a dataset or tenant, at most ``steps`` items.
 
     ``hits`` are the next items that are asked for, and ``scarce`` says whether there may be more behind the bound.
     """
@@ -101,14 +112,15 @@ def _walk(shape: Shape, of: str, kept: str) -> str:
     return f"""
 hits AS MATERIALIZED (
     SELECT p.product_id, p.sorted_at
-    FROM ({_next(shape, of, "LIMIT :walk")}) p WHERE {" AND ".join(conditions)} LIMIT :most
+    FROM ({_next(shape, of, f"LIMIT {steps}")}) p WHERE {" AND ".join(conditions)} LIMIT :most
 ), scarce AS MATERIALIZED (
     SELECT CASE WHEN (SELECT count(*) FROM hits) < :most
-           THEN EXISTS ({_next(shape, of, "OFFSET :walk LIMIT 1")}) ELSE false END AS scarce
+           THEN EXISTS ({_next(shape, of, f"OFFSET {steps} LIMIT 1")}) ELSE false END AS scarce
 )"""  # noqa: S608 - as above
 
 
 _IS_FEW = "(SELECT count(*) FROM wanted) <= :few"
+_SHARE = ":walk / (SELECT greatest(count(*), 1) FROM wanted)"
 _OF_DATASET = "p.dataset_id = d.dataset_id"
 # Of many: for few there is no walk, and nothing is scarce.
 _OF_TENANT = f"p.tenant_id = (SELECT tenant_id FROM who WHERE NOT {_IS_FEW})"  # noqa: S608 - as above
@@ -116,14 +128,14 @@ _OF_WANTED = "(p.dataset_id IN (SELECT dataset_id FROM wanted)) IS TRUE"
 
 
 def _walked_tenant(shape: Shape) -> str:
-    return f"{_walk(shape, _OF_TENANT, _OF_WANTED)}, "
+    return f"{_walk(shape, _OF_TENANT, _OF_WANTED, ':walk')}, "
 
 
 def _of_few(shape: Shape) -> str:
     if not shape.box:
         return _each(_in_order(shape), _IS_FEW)
     walked = f"""
-WITH {_walk(shape, _OF_DATASET, "true")}
+WITH {_walk(shape, _OF_DATASET, "true", _SHARE)}
 SELECT product_id, sorted_at FROM hits WHERE NOT (SELECT scarce FROM scarce)
 UNION ALL
 (SELECT product_id, sorted_at FROM ({_by_place(shape)}) p WHERE (SELECT scarce FROM scarce))"""  # noqa: S608 - as above
@@ -149,26 +161,36 @@ def _in_order(shape: Shape) -> str:
 
 def _by_place(shape: Shape) -> str:
     """All items of the dataset ``d`` that lie in the box, once each, sorted; long ones are left to `_of_long`."""
-    times = ""
+    times, kept = "", [_after(shape), _WITHIN]
     if shape.time:
         interval = "tstzrange(coalesce(:since, '-infinity'), coalesce(:until, 'infinity'), '[]')"
-        times = f" AND {TIME} && {interval} AND {_RANGE} AND {_LASTS}"
+        times = f" AND {TIME} && {interval}"
+        kept += [_NOT_BEFORE, _NOT_BEHIND, _LASTS]
     return f"""
 SELECT p.product_id, p.sorted_at
 FROM unnest(:wests, :easts) WITH ORDINALITY AS asked(west, east, number)
-JOIN products p ON {DATASET} @> d.dataset_id AND {BOX} && box(point(asked.west, :south), point(asked.east, :north))
-    AND (asked.number = 1 OR NOT {BOX} && box(point((:wests)[1], :south), point((:easts)[1], :north)))
-    AND {_after(shape)} AND {_WITHIN}{times}
+CROSS JOIN LATERAL (
+    SELECT {_COLUMNS} FROM products p
+    WHERE {DATASET} @> d.dataset_id AND {BOX} && box(point(asked.west, :south), point(asked.east, :north)){times}
+    OFFSET 0
+) p
+WHERE (asked.number = 1 OR NOT {BOX} && box(point((:wests)[1], :south), point((:easts)[1], :north)))
+  AND {" AND ".join(kept)}
 ORDER BY {_order(shape)} LIMIT :most"""  # noqa: S608 - as above
 
 
 def _of_long(shape: Shape) -> str:
     """What began more than a day before the interval, and lasts until then."""
-    within = f" AND {_WITHIN}" if shape.box else ""
+    kept = [f"p.sorted_at < {_EARLY}", _after(shape), *([_WITHIN] if shape.box else [])]
     return _each(
         f"""
-SELECT p.product_id, p.sorted_at FROM products p
-WHERE {LONG} AND {DATASET} @> d.dataset_id AND {TIME} @> :since AND p.sorted_at < {_EARLY} AND {_after(shape)}{within}
+SELECT p.product_id, p.sorted_at
+FROM (
+    SELECT {_COLUMNS} FROM products p
+    WHERE {LONG} AND {DATASET} @> d.dataset_id AND {TIME} @> :since
+    OFFSET 0
+) p
+WHERE {" AND ".join(kept)}
 ORDER BY {_order(shape)} LIMIT :most""",  # noqa: S608 - as above
         "true",
     )
@@ -177,7 +199,7 @@ ORDER BY {_order(shape)} LIMIT :most""",  # noqa: S608 - as above
 def _by_ids(shape: Shape) -> str:
     conditions = [_after(shape)]
     if shape.time:
-        conditions.append(f"p.sorted_at > '-infinity' AND p.sorted_at <= coalesce(:until, 'infinity') AND {_LASTS}")
+        conditions += [_NOT_BEHIND, _LASTS]
     if shape.box:
         conditions.append(_WITHIN)
     return f"""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import datetime
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -20,15 +19,12 @@ from gateway.errors import GatewayError, unavailable
 from gateway.identity.principal import Principal
 from gateway.rights.policies import Policies
 from gateway.rights.predicate import caller_columns
-from gateway.stac import geometry
-from gateway.stac.finding import Shape
 from gateway.stac.matching import Matching, matching
 from gateway.stac.model import CollectionRow, Direction, FileRow, ItemRow, Page, Search
-from gateway.stac.statements import COLLECTION, COLLECTIONS, ITEM, PAGE_SECRET, Statement, page
+from gateway.stac.question import Question, outermost, question
+from gateway.stac.statements import COLLECTION, COLLECTIONS, ITEM, PAGE_SECRET, Statement
 from gateway.stac.tokens import OLDEST, Place, Tokens
 from gateway.text import is_storable
-
-_NEWEST = datetime.datetime.max.replace(tzinfo=datetime.UTC)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,7 +38,9 @@ class Bounds:
     few: int = 16
     """Datasets that are read one by one, where more are read as one."""
     walk: int = 2000
-    """Items that are read in order, beyond four for each that is wanted, before they are looked for otherwise."""
+    """Items that are read in order before they are looked for otherwise,"""
+    walk_each: int = 4
+    """and how many more for each that is wanted."""
 
 
 class Searching:
@@ -118,26 +116,29 @@ class Searching:
         from_token = self._tokens.read(principal.tenant, search)
         direction: Direction = from_token[0] if from_token else "next"
         down = search.newest_first == (direction == "next")
-        place = from_token[1] if from_token else _outermost(down=down)
-        found, on = await self._from(place, principal, search, down=down)
+        place = from_token[1] if from_token else outermost(down=down)
+        found, on = await self._from(place, principal, search, question(search, down=down))
         return self._page(principal, search, direction, found, on)
 
     async def _from(
-        self, place: Place, principal: Principal, search: Search, *, down: bool
+        self, place: Place, principal: Principal, search: Search, asked: Question
     ) -> tuple[list[ItemRow], Place | None]:
-        """The next items from ``place`` on, as many as a page has, and where to go on; None if there are no more."""
-        statement, values = _question(search, down=down)
+        """The next items after ``place``, as many as a page has, and where to go on; None if there are no more."""
         bounds = self._bounds
-        values |= {"open_types": self._settings.open_data_types, "few": bounds.few}
-        until = self._clock() + self._bounds.seconds
+        until = self._clock() + bounds.seconds
         found: list[tuple[Place, ItemRow]] = []
         # One more tells whether there is another page.
         batch = search.limit + 1
         while True:
             most = min(batch, bounds.rows)
-            start = None if place.start == OLDEST else place.start
-            values |= {"start": start, "product": place.product_id, "most": most, "walk": bounds.walk + 4 * most}
-            rows = await self._fetch(statement, principal, values)
+            values = {
+                **asked.after(place),
+                "most": most,
+                "walk": bounds.walk + bounds.walk_each * most,
+                "few": bounds.few,
+                "open_types": self._settings.open_data_types,
+            }
+            rows = await self._fetch(asked.statement, principal, values)
             kept = await self._for_caller(principal, search, rows)
             found += [(_place(row), _item(row)) for row in kept]
             if len(found) > search.limit:
@@ -234,42 +235,6 @@ async def searching(
     with matching() as threads:
         tokens = Tokens(row["secret"])
         yield Searching(database, policies, settings, tokens, threads, bounds=bounds, clock=clock)
-
-
-def _question(search: Search, *, down: bool) -> tuple[Statement, dict[str, object]]:
-    """The statement of ``search``, and its parameters as far as ``search`` says them."""
-    box = geometry.bounds(json.loads(search.intersects)) if search.intersects is not None else search.bbox
-    values: dict[str, object] = {"collections": _storable(search.collections), "ids": _storable(search.ids)}
-    if search.datetime is not None:
-        values |= {"since": search.datetime.start, "until": search.datetime.end}
-    if box is not None:
-        west, south, east, north = box
-        crossing = west > east
-        values |= {
-            "west": west,
-            "south": south,
-            "east": east + 360 if crossing else east,
-            "north": north,
-            "wests": [west, -180.0] if crossing else [west],
-            "easts": [180.0, east] if crossing else [east],
-        }
-    shape = Shape(
-        down=down,
-        collections=search.collections is not None,
-        ids=search.ids is not None,
-        box=box is not None,
-        time=search.datetime is not None,
-    )
-    return page(shape), values
-
-
-def _storable(names: Sequence[str] | None) -> list[str]:
-    """Those of ``names`` that anything can have."""
-    return [name for name in names or () if is_storable(name)]
-
-
-def _outermost(*, down: bool) -> Place:
-    return Place(_NEWEST, 2**63 - 1) if down else Place(OLDEST, 0)
 
 
 def _place(row: asyncpg.Record) -> Place:

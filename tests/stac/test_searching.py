@@ -265,8 +265,8 @@ async def test_what_goes_over_180_is_found_from_both_sides_and_once(database: st
     for name, box in boxes.items():
         await item(catalogue, "open", name, box=box)
     # As much is walked as is there, and nothing: then the index of places is asked.
-    for walked in (2000, -44):
-        async with opened(database, bounds=Bounds(walk=walked)) as search:
+    for walked in (2000, 0):
+        async with opened(database, bounds=Bounds(walk=walked, walk_each=0)) as search:
             for asked, expected in (
                 ((171, 0, 172, 1), {"over", "around"}),
                 ((-180, 0, -175, 1), {"over", "around", "at", "west", "beyond"}),
