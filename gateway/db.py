@@ -122,9 +122,8 @@ async def connect(
     async def prepare(connection: asyncpg.Connection[Any]) -> None:
         # A batch is planned once: else PostgreSQL takes a plan made for one question only to be cheaper, and makes it
         # anew each time, which costs far more than the look-up.
-        await connection.execute("SET plan_cache_mode = force_generic_plan")
-        # To compile a look-up takes longer than to run it a thousand times.
-        await connection.execute("SET jit = off")
+        # Statements that look costly to the planner take milliseconds, of which compiling them would make hundreds.
+        await connection.execute("SET plan_cache_mode = force_generic_plan; SET jit = off")
         for statement, parameters in warm_up:
             await connection.fetch(statement, *parameters)
 
@@ -136,6 +135,7 @@ async def connect(
         max_size=settings.pool_size,
         max_inactive_connection_lifetime=0,
         max_cached_statement_lifetime=0,
+        max_cacheable_statement_size=0,  # any: the longest take longest to plan
         connection_class=_Connection,
         init=prepare,
         timeout=settings.timeout,
