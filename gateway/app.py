@@ -24,6 +24,7 @@ from gateway.api import (
     quota_rules,
     regards_downloads,
     regards_quota,
+    stac_batch,
     stac_downloads,
     usage,
 )
@@ -36,12 +37,15 @@ from gateway.db import Database
 from gateway.delivery.pace import Pace
 from gateway.downloads import Downloads
 from gateway.errors import ConfigurationError, Family
+from gateway.http.cors import CrossOrigin
 from gateway.identity.opening import Logins, OpenIdentities, identities
 from gateway.locations import storage_locations
 from gateway.notifications import listening
+from gateway.ops import cross_origin
 from gateway.ops.audit import audited, auditing
+from gateway.ops.error_page import Site
 from gateway.ops.health import Health
-from gateway.ops.request_context import FAMILIES, PROXIES, mark_answer, request_context
+from gateway.ops.request_context import FAMILIES, PROXIES, SITE, mark_answer, request_context
 from gateway.quotas.upkeep import open_quotas
 from gateway.rights.policies import open_policies
 from gateway.sources import Resting
@@ -61,11 +65,15 @@ def create_app(config: Config) -> web.Application:
     check_extensions()
     app = web.Application(middlewares=[audited, request_context], client_max_size=MOST_BYTES)
     app.on_response_prepare.append(mark_answer)
+    if config.api.cors_origins:
+        cross_origin.set_up(app, CrossOrigin(frozenset(config.api.cors_origins)))
     app[PROXIES] = tuple(config.server.trusted_proxies)
+    app[SITE] = Site(config.api.public_url, has_login=config.identity.login is not None)
     regards, stac = config.api.regards_prefix, config.api.stac_prefix
     app[FAMILIES] = {
         **{f"{regards}/{name}": Family.REGARDS for name in _REGARDS},
         f"{stac}/collections": Family.STAC,
+        f"{stac}/download": Family.STAC,
     }
     app.add_routes(regards_downloads.routes(regards))
     app.add_routes(quota_rules.routes(regards))
@@ -73,13 +81,14 @@ def create_app(config: Config) -> web.Application:
     app.add_routes(access.routes(regards))
     app.add_routes(licences.routes(regards, stac))
     app.add_routes(stac_downloads.routes(stac))
+    stac_batch.set_up(app, regards, stac)
     app.add_routes(usage.routes())
     app.add_routes(login.routes())
     app.add_routes(keys_admin.routes())
     link_routes.set_up(app, config)
     app.add_routes(admin_routes.routes())
     app.add_routes(ops.routes())
-    app.add_routes(openapi.routes())
+    app.add_routes(openapi.routes(stac))
     app.on_startup.append(openapi.describing(config.api))
     app.cleanup_ctx.append(auditing(config.database, config.audit))
     app.cleanup_ctx.append(_neighbours(config, identities(config)))

@@ -28,7 +28,8 @@ _PHRASES = {413: "Content Too Large", 414: "URI Too Long", 416: "Range Not Satis
 """Names of RFC 9110 that Python took up in 3.13 only: codes must not depend on the version of Python."""
 
 
-def _phrase(status: HTTPStatus) -> str:
+def phrase(status: HTTPStatus) -> str:
+    """Its name in RFC 9110."""
     return _PHRASES.get(status, status.phrase)
 
 
@@ -54,7 +55,7 @@ class GatewayError(Exception):
     def __post_init__(self) -> None:
         super().__init__(self.detail)
         if not self.code:
-            self.code = _phrase(self.status).title().replace(" ", "")
+            self.code = phrase(self.status).title().replace(" ", "")
 
 
 def unauthorized(detail: str, *, error: str = "") -> GatewayError:
@@ -79,7 +80,7 @@ def render(error: GatewayError, family: Family, *, request_id: str) -> tuple[str
         return "application/json", _json({"code": error.code, "description": error.detail, **members})
     problem = {
         "type": "about:blank",
-        "title": _phrase(error.status),
+        "title": phrase(error.status),
         "status": int(error.status),
         "detail": error.detail,
         "code": error.code,

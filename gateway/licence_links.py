@@ -34,11 +34,24 @@ def show_way_to_accept(
     By REGARDS' link, which is the download itself with ``acceptLicense=true``. Where the caller is known by a browser
     session a download accepts nothing, so that the link is to the licence of the collection, which takes a PUT.
     """
+    download = absolute_url(request, public_url, "dryRun", acceptLicense="true")
+    show_way(error, principal, download, f"{base_url(request, public_url)}{stac_prefix}")
+
+
+def show_way(error: NotAcceptedError, principal: Principal, download: str, root: str) -> None:
+    """As `show_way_to_accept`, for any file.
+
+    Args:
+        error: is given its links.
+        principal: the caller.
+        download: URL of the file with ``acceptLicense=true``.
+        root: what ``/collections`` follows in absolute links.
+    """
     method = "PUT" if principal.credential in ACCEPT_BY_PUT - ACCEPT_BY_DOWNLOAD else "GET"
     if method == "PUT":
-        accept = f"{base_url(request, public_url)}{stac_prefix}/collections/{quote(error.collection, safe='')}/license"
+        accept = f"{root}/collections/{quote(error.collection, safe='')}/license"
     else:
-        accept = _readable(absolute_url(request, public_url, "dryRun", acceptLicense="true"))
+        accept = _readable(download)
     error.headers = licence_field(error.url)
     error.body = {"license": error.url, "accept": accept}
     error.links = (

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+from urllib.parse import quote
+
 from aiohttp import web
 from yarl import URL
 
-from gateway.catalog.model import Address
+from gateway.catalog.model import Address, ByChecksum
 from gateway.http.forwarded import Client
 from gateway.identity.shown import Shown
 
@@ -13,6 +16,21 @@ CLIENT = web.RequestKey("client", Client)
 """Where the request comes from and how it was addressed."""
 LINK = "link"
 """The parameter of a query that holds the token of a signed link."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Paths:
+    """Where files are downloaded from."""
+
+    regards_prefix: str
+    stac_prefix: str
+
+    def of(self, address: Address) -> str:
+        """The path of the file at ``address``."""
+        parts = [quote(part, safe="") for part in dataclasses.astuple(address)]
+        if isinstance(address, ByChecksum):
+            return "{}/downloads/{}/files/{}".format(self.regards_prefix, *parts)
+        return "{}/collections/{}/items/{}/download/{}".format(self.stac_prefix, *parts)
 
 
 def base_url(request: web.Request, public_url: str | None) -> str:

@@ -7,12 +7,13 @@ from http import HTTPStatus
 from aiohttp import web
 
 from gateway.administration.changes import Actor
-from gateway.api.bodies import answer
+from gateway.api.bodies import answer, bad, read_form
 from gateway.api.callers import caller, forbidden, with_role
 from gateway.api.keys import DATABASE, DOWNLOADS
 from gateway.errors import unauthorized
+from gateway.identity.login import is_own_path
 from gateway.identity.principal import Principal
-from gateway.links import CLIENT
+from gateway.links import CLIENT, base_url, is_by_another_site
 from gateway.ops.request_context import REQUEST_ID
 from gateway.rights import licences
 from gateway.rights.licences import Acceptance, Licence, is_accepted
@@ -58,6 +59,21 @@ async def put_collection_license(request: web.Request) -> web.Response:
     return _told(licence, principal)
 
 
+async def post_collection_license(request: web.Request) -> web.Response:
+    """``POST /collections/{collectionId}/license``, by a form on a page: accept it, and go on to ``next`` (303)."""
+    if is_by_another_site(request):
+        raise forbidden("A page of another site accepts no licence.")
+    principal = await _acceptant(request)
+    then = (await read_form(request)).get("next", request.rel_url.raw_path)
+    if not is_own_path(then):
+        raise bad("'next' must be a path of this site.")
+    licence = await _of_collection(request, principal)
+    if licence is not None:
+        await _accept(request, principal, licence)
+    location = f"{base_url(request, request.app[DOWNLOADS].public_url)}{then}"
+    return web.Response(status=HTTPStatus.SEE_OTHER, headers={"Cache-Control": "no-store", "Location": location})
+
+
 def routes(regards_prefix: str, stac_prefix: str) -> list[web.RouteDef]:
     """The routes of both families."""
     of_tenant = f"{regards_prefix}/license"
@@ -68,6 +84,7 @@ def routes(regards_prefix: str, stac_prefix: str) -> list[web.RouteDef]:
         web.put(f"{of_tenant}/reset", reset_license),
         web.get(of_collection, get_collection_license),
         web.put(of_collection, put_collection_license),
+        web.post(of_collection, post_collection_license),
     ]
 
 

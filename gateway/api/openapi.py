@@ -1,4 +1,6 @@
-"""The description of this API: ``GET /api``, OpenAPI 3.1, made from the routes that there are.
+"""The description of this API: ``GET /api``, OpenAPI 3.1, made from the routes that there are; and ``/api.html``.
+
+Where the STAC API has a prefix both are there, too: that is where its landing page leads (``service-desc``).
 
 `gateway.api.openapi_operations` says of each route what its table of routes does not: a route without such words is
 described by its path alone, and a test fails.
@@ -15,17 +17,19 @@ from typing import Any, NamedTuple
 from aiohttp import web
 
 from gateway import __version__
-from gateway.api.openapi_operation import Operation
+from gateway.api import openapi_page
+from gateway.api.openapi_operation import FORM, Operation
 from gateway.api.openapi_operations import OPERATIONS
-from gateway.api.openapi_schemas import PARAMETERS, PATH_PARAMETERS, SCHEMAS, SECURITY_SCHEMES
+from gateway.api.openapi_schemas import LOCATION, PARAMETERS, PATH_PARAMETERS, SCHEMAS, SECURITY_SCHEMES, TAGS
 from gateway.config import Api
 from gateway.errors import Family
 
 MEDIA_TYPE = "application/vnd.oai.openapi+json;version=3.1"
 DOCUMENT = web.AppKey("openapi", bytes)
+PAGE = web.AppKey("openapi_page", bytes)
 
 _PARAMETER = re.compile(r"\{(\w+)\}")
-_ERRORS = {Family.REGARDS: "RegardsError", Family.STAC: "StacError", Family.PROBLEM: "Problem"}
+_ERRORS = {Family.REGARDS: "RegardsError", Family.STAC: "exception", Family.PROBLEM: "Problem"}
 _ERROR_TYPES = {Family.PROBLEM: "application/problem+json"}
 _PHRASES = {413: "Content Too Large", 416: "Range Not Satisfiable"}
 _ROLES = {
@@ -52,9 +56,19 @@ async def get_api(request: web.Request) -> web.Response:
     return web.Response(body=request.app[DOCUMENT], headers=headers)
 
 
-def routes() -> list[web.RouteDef]:
-    """The route."""
-    return [web.get("/api", get_api)]
+async def get_page(request: web.Request) -> web.Response:
+    """``GET /api.html``."""
+    headers = {"Cache-Control": "public, max-age=300", **openapi_page.FIELDS}
+    return web.Response(body=request.app[PAGE], content_type="text/html", charset="utf-8", headers=headers)
+
+
+def routes(stac_prefix: str) -> list[web.RouteDef]:
+    """The routes."""
+    return [
+        route
+        for prefix in dict.fromkeys(("", stac_prefix))
+        for route in (web.get(f"{prefix}/api", get_api), web.get(f"{prefix}/api.html", get_page))
+    ]
 
 
 def routes_of(app: web.Application) -> list[Route]:
@@ -70,7 +84,9 @@ def describing(api: Api) -> Callable[[web.Application], Awaitable[None]]:
     """What makes the document once the application starts: nothing is added to it any more."""
 
     async def describe(app: web.Application) -> None:
-        app[DOCUMENT] = json.dumps(document(routes_of(app), api), separators=(",", ":")).encode("ascii")
+        described = document(routes_of(app), api)
+        app[DOCUMENT] = json.dumps(described, separators=(",", ":")).encode("ascii")
+        app[PAGE] = openapi_page.page(described)
 
     return describe
 
@@ -93,6 +109,7 @@ def document(routes: Iterable[Route], api: Api) -> Json:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": api.public_url or "/"}],
+        "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
         "paths": paths,
         "components": {
             "schemas": SCHEMAS,
@@ -120,7 +137,7 @@ def _operation(route: Route, family: Family, operation: Operation) -> Json:
     told: Json = {
         "operationId": operation.identifier if operation.identifier and route.method == "GET" else _identifier(route),
         "summary": operation.summary,
-        "tags": [family.value if family is not Family.PROBLEM else "gateway"],
+        "tags": [operation.tag or (family.value if family is not Family.PROBLEM else "gateway")],
         "security": _security(operation),
         "responses": _responses(route, family, operation),
     }
@@ -131,7 +148,7 @@ def _operation(route: Route, family: Family, operation: Operation) -> Json:
     if operation.body is not None:
         told["requestBody"] = {
             "required": True,
-            "content": {"application/json": _content("application/json", operation.body)},
+            "content": {operation.body_type: _content(operation.body_type, operation.body)},
         }
     return told
 
@@ -158,6 +175,8 @@ def _responses(route: Route, family: Family, operation: Operation) -> Json:
         types = operation.types or (("application/json",) if operation.answer else ())
         if route.method != "HEAD" and types and status not in (204, 304, 307):
             answer["content"] = {one: _content(one, operation.answer) for one in types}
+        if status in (303, 307):
+            answer["headers"] = {"Location": LOCATION}
         responses[str(status)] = answer
     refusals = set(operation.refusals)
     if operation.access != "public":
@@ -175,8 +194,8 @@ def _responses(route: Route, family: Family, operation: Operation) -> Json:
 
 
 def _content(media_type: str, schema: str | None) -> Json:
-    """What a body of a media type looks like; only JSON has a schema."""
-    if media_type not in ("application/json", "application/problem+json"):
+    """What a body of a media type looks like; only JSON and forms have a schema."""
+    if media_type not in ("application/json", "application/problem+json", FORM):
         return {}
     return {"schema": {"$ref": f"#/components/schemas/{schema}"}}
 

@@ -47,6 +47,7 @@ BODIES: Mapping[tuple[str, str], object] = {
     ("PUT", "/quota/rules"): RULE,
     ("PUT", "/settings/{name}"): {"value": 7},
     ("POST", "/entities/access"): ["{urn}"],
+    ("POST", "/download"): [{"collection": "{collectionId}", "item": "{itemId}", "asset": "{assetId}"}],
     ("POST", "/links"): {"product": "{aip_id}", "checksum": "{checksum}"},
     ("POST", "/me/keys"): {"label": "made"},
     ("POST", "/admin/keys"): {"label": "made", "email": "a@example.org"},
