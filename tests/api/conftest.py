@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness import FAR, SCIENCE, RunningGateway, config_for, running_gateway
+from tests.stac.support import Doors
 
 
 @pytest.fixture
@@ -25,3 +26,8 @@ async def every_way(database: str, redis_url: str, tmp_path: Path) -> AsyncItera
     async with running_gateway(config, tmp_path) as running:
         await running.catalogue.grant("restricted", await running.catalogue.group(SCIENCE))
         yield running
+
+
+@pytest.fixture
+def doors(database: str, redis_url: str, tmp_path: Path) -> Doors:
+    return Doors(database, redis_url, tmp_path)
