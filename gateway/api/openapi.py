@@ -18,8 +18,12 @@ from gateway import __version__
 from gateway.api.openapi_operation import Operation
 from gateway.api.openapi_operations import OPERATIONS
 from gateway.api.openapi_schemas import PARAMETERS, PATH_PARAMETERS, SCHEMAS, SECURITY_SCHEMES
+from gateway.api.openapi_stac import STAC_PARAMETERS, STAC_SCHEMAS, WITHOUT_SLASH
 from gateway.config import Api
 from gateway.errors import Family
+from gateway.links import TENANT
+from gateway.stac.links import GEOJSON
+from gateway.stac.roots import roots
 
 MEDIA_TYPE = "application/vnd.oai.openapi+json;version=3.1"
 DOCUMENT = web.AppKey("openapi", bytes)
@@ -95,8 +99,8 @@ def document(routes: Iterable[Route], api: Api) -> Json:
         "servers": [{"url": api.public_url or "/"}],
         "paths": paths,
         "components": {
-            "schemas": SCHEMAS,
-            "parameters": PARAMETERS,
+            "schemas": {**SCHEMAS, **STAC_SCHEMAS},
+            "parameters": {**PARAMETERS, **STAC_PARAMETERS},
             "securitySchemes": SECURITY_SCHEMES,
         },
     }
@@ -104,13 +108,12 @@ def document(routes: Iterable[Route], api: Api) -> Json:
 
 def described(route: Route, api: Api) -> tuple[Family, Operation | None]:
     """The API family of a route, and the words on it; those of GET for a HEAD that has none."""
-    prefixes = {Family.REGARDS: api.regards_prefix, Family.STAC: api.stac_prefix, Family.PROBLEM: ""}
-    for family, prefix in prefixes.items():
-        if not route.path.startswith(f"{prefix}/"):
+    for family, prefix in _places(api):
+        if not f"{route.path}/".startswith(f"{prefix}/"):
             continue
         path = route.path.removeprefix(prefix)
         for method in (route.method, "GET") if route.method == "HEAD" else (route.method,):
-            if operation := OPERATIONS[family].get((method, path)):
+            if operation := _operations(family, prefix).get((method, path)):
                 return family, operation
     return Family.PROBLEM, None
 
@@ -118,7 +121,7 @@ def described(route: Route, api: Api) -> tuple[Family, Operation | None]:
 def _operation(route: Route, family: Family, operation: Operation) -> Json:
     role = _ROLES.get(operation.access)
     told: Json = {
-        "operationId": operation.identifier if operation.identifier and route.method == "GET" else _identifier(route),
+        "operationId": _standard_identifier(route, operation) or _identifier(route),
         "summary": operation.summary,
         "tags": [family.value if family is not Family.PROBLEM else "gateway"],
         "security": _security(operation),
@@ -176,7 +179,7 @@ def _responses(route: Route, family: Family, operation: Operation) -> Json:
 
 def _content(media_type: str, schema: str | None) -> Json:
     """What a body of a media type looks like; only JSON has a schema."""
-    if media_type not in ("application/json", "application/problem+json"):
+    if media_type not in ("application/json", "application/problem+json", GEOJSON):
         return {}
     return {"schema": {"$ref": f"#/components/schemas/{schema}"}}
 
@@ -191,6 +194,11 @@ def _path_parameter(name: str) -> Json:
     }
 
 
+def _standard_identifier(route: Route, operation: Operation) -> str:
+    """The one that a standard names, of which there can be one: not HEAD's, and not at the roots of tenants."""
+    return "" if route.method == "HEAD" or f"{{{TENANT}}}" in route.path else operation.identifier
+
+
 def _identifier(route: Route) -> str:
     name = route.handler.rpartition("api.")[2].replace(".", "_")
     return f"{name}_{re.sub(r'[^a-z0-9]+', '_', route.path.lower()).strip('_')}_{route.method.lower()}"
@@ -198,9 +206,18 @@ def _identifier(route: Route) -> str:
 
 def described_routes(api: Api) -> Mapping[tuple[str, str], Operation]:
     """Everything there are words for, by method and path."""
-    prefixes = {Family.REGARDS: api.regards_prefix, Family.STAC: api.stac_prefix, Family.PROBLEM: ""}
     return {
-        (method, f"{prefixes[family]}{path}"): operation
-        for family, operations in OPERATIONS.items()
-        for (method, path), operation in operations.items()
+        (method, f"{prefix}{path}"): operation
+        for family, prefix in _places(api)
+        for (method, path), operation in _operations(family, prefix).items()
     }
+
+
+def _operations(family: Family, prefix: str) -> Mapping[tuple[str, str], Operation]:
+    return {**OPERATIONS[family], **WITHOUT_SLASH} if family is Family.STAC and prefix else OPERATIONS[family]
+
+
+def _places(api: Api) -> list[tuple[Family, str]]:
+    """Where each family stands."""
+    stac = [(Family.STAC, root) for root in roots(api.stac_prefix)]
+    return [(Family.REGARDS, api.regards_prefix), *stac, (Family.PROBLEM, "")]

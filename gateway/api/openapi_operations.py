@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from gateway.api.openapi_administration import ADMINISTRATION
 from gateway.api.openapi_operation import CHANGED, GONE, SEEN, Operation
+from gateway.api.openapi_stac import CATALOGUE
 from gateway.errors import Family
 
 _DOWNLOAD = Operation(
@@ -105,6 +106,7 @@ OPERATIONS: Mapping[Family, Mapping[tuple[str, str], Operation]] = {
         ),
     },
     Family.STAC: {
+        **CATALOGUE,
         ("GET", "/collections/{collectionId}/items/{itemId}/download/{assetId}"): dataclasses.replace(
             _DOWNLOAD, identifier="getDownload"
         ),

@@ -47,6 +47,8 @@ BODIES: Mapping[tuple[str, str], object] = {
     ("PUT", "/quota/rules"): RULE,
     ("PUT", "/settings/{name}"): {"value": 7},
     ("POST", "/entities/access"): ["{urn}"],
+    ("POST", "/search"): {},
+    ("POST", "/tenants/{tenant}/search"): {},
     ("POST", "/links"): {"product": "{aip_id}", "checksum": "{checksum}"},
     ("POST", "/me/keys"): {"label": "made"},
     ("POST", "/admin/keys"): {"label": "made", "email": "a@example.org"},
@@ -104,6 +106,7 @@ PRESENT = {
     "group": "doomed",
     "licence": "doomed",
     "role": "doomed",
+    "tenant": "esa",
 }
 """What `RESTORE` makes, by the names of parameters."""
 
