@@ -399,4 +399,18 @@ CREATE OR REPLACE TRIGGER sessions_changed AFTER DELETE OR UPDATE ON sessions
 -- What every decision on a download looks for: the public groups of a tenant.
 CREATE INDEX IF NOT EXISTS groups_public ON groups (tenant_id, group_id) WHERE is_public;
 
+-- Searches of the catalogue. Items are listed in the order of (sorted_at, product_id), of which a page is a range;
+-- those without a datetime count as the oldest.
+ALTER TABLE products ADD COLUMN IF NOT EXISTS
+    sorted_at timestamptz NOT NULL GENERATED ALWAYS AS (coalesce(start_datetime, '-infinity')) STORED;
+CREATE INDEX IF NOT EXISTS products_by_time ON products (dataset_id, sorted_at, product_id) INCLUDE (end_datetime);
+CREATE INDEX IF NOT EXISTS access_rights_by_group ON access_rights (group_id, dataset_id);
+
+-- What tokens of pages are sealed with: random, and the same in all processes.
+CREATE TABLE IF NOT EXISTS page_secret (
+    secret  bytea NOT NULL CHECK (length(secret) = 32)
+);
+INSERT INTO page_secret
+SELECT uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) WHERE NOT EXISTS (SELECT FROM page_secret);
+
 INSERT INTO schema_version (version) VALUES (4) ON CONFLICT DO NOTHING;

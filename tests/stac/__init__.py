@@ -1,0 +1,1 @@
+"""Searching the catalogue as STAC clients do."""
