@@ -49,8 +49,8 @@ from gateway.ops.request_context import PROXIES, mark_answer, request_context
 from gateway.quotas.upkeep import open_quotas
 from gateway.rights.policies import open_policies
 from gateway.sources import Resting
-from gateway.stac.searching import searching
 from gateway.stac.roots import places, roots
+from gateway.stac.searching import searching
 from gateway.verification import verifying
 
 _REGARDS = ("downloads", "entities", "license", "quota", "quotas", "settings")
@@ -135,9 +135,8 @@ async def neighbours(config: Config, identity: OpenIdentities) -> AsyncIterator[
         verifying(database, delivery.storage_timeout) as verifier,
         listening(config.database) as notifications,
         identity(database, notifications) as callers,
-        catalogue(
-            searching(database, policies, config.rights), showing(locations, config.api.asset_href)
-        ) as products,
+        searching(database, policies, config.rights) as found,
+        catalogue(found, showing(locations, config.api.asset_href)) as products,
     ):
         downloads = Downloads(
             identity=callers.chain,

@@ -201,7 +201,9 @@ def _standard_identifier(route: Route, operation: Operation) -> str:
 
 def _identifier(route: Route) -> str:
     name = route.handler.rpartition("api.")[2].replace(".", "_")
-    return f"{name}_{re.sub(r'[^a-z0-9]+', '_', route.path.lower()).strip('_')}_{route.method.lower()}"
+    path = re.sub(r"[^a-z0-9]+", "_", route.path.lower()).strip("_")
+    slash = "_slash" if route.path.endswith("/") else ""
+    return f"{name}_{path}{slash}_{route.method.lower()}"
 
 
 def described_routes(api: Api) -> Mapping[tuple[str, str], Operation]:

@@ -11,7 +11,7 @@ import contextlib
 import dataclasses
 from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from typing import Literal, Protocol
+from typing import Literal
 
 from aiohttp import web
 from multidict import MultiDict
@@ -29,9 +29,10 @@ from gateway.stac import documents
 from gateway.stac.assets import Showing
 from gateway.stac.documents import Service
 from gateway.stac.links import GEOJSON, JSON, JsonObject, Urls, is_for_all, link, scheme_of
-from gateway.stac.model import CollectionRow, ItemRow, Page, Search
+from gateway.stac.model import CollectionRow, ItemRow, Search
 from gateway.stac.roots import root_url
 from gateway.stac.search import from_body, from_query
+from gateway.stac.searching import Searching
 from gateway.storage import can_sign
 
 API_TYPE = "application/vnd.oai.openapi+json;version=3.1"
@@ -43,27 +44,11 @@ _THREADS = 2
 _HEADERS = {"Cache-Control": "private, no-cache", "Vary": "Authorization", "X-Content-Type-Options": "nosniff"}
 
 
-class Searches(Protocol):
-    """What finds rows for callers. All of it raises GatewayError 503 when PostgreSQL does not answer."""
-
-    async def collections(self, principal: Principal) -> tuple[CollectionRow, ...]:
-        """Those that ``principal`` may see."""
-
-    async def collection(self, principal: Principal, collection_id: str) -> CollectionRow:
-        """One that ``principal`` may see; 404, 403."""
-
-    async def item(self, principal: Principal, collection_id: str, item_id: str) -> ItemRow:
-        """One that ``principal`` may see; 404, 403."""
-
-    async def search(self, principal: Principal, search: Search) -> Page:
-        """A page of those that ``principal`` may see; 400 a token of another search."""
-
-
 @dataclasses.dataclass(frozen=True, slots=True)
 class Catalogue:
     """What the handlers ask, and how they show it."""
 
-    searching: Searches
+    searching: Searching
     showing: Showing
     threads: Executor
 
@@ -81,7 +66,7 @@ CATALOGUE = web.AppKey("catalogue", Catalogue)
 
 
 @contextlib.asynccontextmanager
-async def catalogue(searching: Searches, assets: Showing) -> AsyncIterator[Catalogue]:
+async def catalogue(searching: Searching, assets: Showing) -> AsyncIterator[Catalogue]:
     """What the handlers need, for as long as they answer."""
     threads = ThreadPoolExecutor(_THREADS, "stac")
     try:

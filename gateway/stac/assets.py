@@ -104,7 +104,8 @@ def asset(file: FileRow, download: str, showing: Showing) -> Shown:
 def _of_regards(file: FileRow) -> JsonObject:
     """The members of a file of REGARDS, which is described otherwise."""
     role = _ROLES.get(file.data_type)
-    return {"title": file.file_name} | ({} if role is None else {"roles": [role]})
+    roles: list[Json] = [] if role is None else [role]
+    return {"title": file.file_name, "roles": roles}
 
 
 def _describe(document: JsonObject, file: FileRow) -> set[str]:

@@ -105,8 +105,9 @@ def collection(row: CollectionRow, urls: Urls, showing: Showing, items: Sequence
         "extent": came.get("extent") or _EVERYWHERE,
         "links": _links_of_collection(row, came, urls, items),
     }
-    if isinstance(came.get("assets"), dict):
-        document["assets"] = _told_assets(came["assets"], showing)
+    assets = came.get("assets")
+    if isinstance(assets, dict):
+        document["assets"] = _told_assets(assets, showing)
     return document
 
 
