@@ -1,0 +1,133 @@
+"""Schemas of STAC without a network: the core's, which pystac has, and of extensions what the gateway writes."""
+
+from __future__ import annotations
+
+import re
+import socket
+from typing import Any
+
+import pystac.validation
+import pytest
+import stac_validator.utilities
+from pystac.validation.local_validator import get_local_schema_cache
+from pystac.validation.stac_validator import JsonSchemaSTACValidator
+
+from gateway.stac.assets import ALTERNATE, AUTHENTICATION, FILE, ORDER
+
+Schema = dict[str, Any]
+
+_HREF: Schema = {"type": "string", "minLength": 1}
+_REFS: Schema = {"type": "array", "items": {"type": "string"}, "minItems": 1, "uniqueItems": True}
+
+
+def _of_assets(asset: Schema, properties: Schema | None = None) -> Schema:
+    """Of items, whose assets are ``asset``."""
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "properties": {
+            "assets": {"additionalProperties": {"properties": asset}},
+            **({} if properties is None else {"properties": properties}),
+        },
+    }
+
+
+OF_EXTENSIONS: dict[str, Schema] = {
+    ALTERNATE: _of_assets(
+        {
+            "alternate": {
+                "type": "object",
+                "minProperties": 1,
+                "additionalProperties": {"required": ["href"], "properties": {"href": _HREF, "auth:refs": _REFS}},
+            }
+        }
+    ),
+    FILE: _of_assets(
+        {
+            "file:size": {"type": "integer", "minimum": 0},
+            "file:checksum": {"type": "string", "pattern": "^[a-f0-9]+$"},
+            "file:local_path": {"type": "string", "pattern": "^[^\\r\\n\\t\\\\:'\"/]+(/[^\\r\\n\\t\\\\:'\"/]+)*$"},
+        }
+    ),
+    AUTHENTICATION: _of_assets(
+        {"auth:refs": _REFS},
+        {
+            "required": ["auth:schemes"],
+            "properties": {
+                "auth:schemes": {
+                    "type": "object",
+                    "additionalProperties": {
+                        "required": ["type"],
+                        "properties": {
+                            "type": {"enum": ["http", "s3", "signedUrl", "oauth2", "apiKey", "openIdConnect"]},
+                            "in": {"enum": ["query", "header", "cookie"]},
+                        },
+                        "allOf": [
+                            {
+                                "if": {"properties": {"type": {"const": "http"}}},
+                                "then": {"required": ["scheme"]},
+                            },
+                            {
+                                "if": {"properties": {"type": {"const": "apiKey"}}},
+                                "then": {"required": ["name", "in"]},
+                            },
+                        ],
+                    },
+                }
+            },
+        },
+    ),
+    ORDER: _of_assets(
+        {"order:status": {"enum": ["orderable", "ordered", "pending", "shipping", "succeeded", "failed", "canceled"]}},
+        {"required": ["order:status"]},
+    ),
+}
+"""What each extension asks of the members that the gateway writes."""
+
+_CORE = get_local_schema_cache()
+_EXTENSION = re.compile(r"https://stac-extensions\.github\.io/.+/schema\.json#?")
+
+
+def schema(uri: str) -> Schema:
+    """The schema at ``uri``; of what the gateway does not write, one that takes everything."""
+    found = _CORE.get(uri) or OF_EXTENSIONS.get(uri)
+    if found is None and _EXTENSION.fullmatch(uri) is None:
+        raise AssertionError(f"{uri} is not at hand")
+    return found or {}
+
+
+class _Validator(JsonSchemaSTACValidator):
+    """Pystac's, with the schemas above."""
+
+    def _get_schema(self, schema_uri: str) -> Schema:
+        return schema(schema_uri)
+
+
+def validate(document: dict[str, Any]) -> None:
+    """Hold a document against the schemas of its ``stac_version`` and extensions, as pystac does, after it has brought
+    it to its own version.
+
+    Raises:
+        STACValidationError: it is not valid.
+    """
+    validator = _Validator()
+    found: pystac.STACObject
+    kinds: dict[str, type[pystac.STACObject]] = {
+        "Feature": pystac.Item,
+        "Collection": pystac.Collection,
+        "Catalog": pystac.Catalog,
+    }
+    found = kinds[document["type"]].from_dict(document, migrate=True, preserve_dict=True)
+    found.validate(validator=validator)
+
+
+def go_offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have stac-validator use the schemas above, and nobody reach anything but this machine."""
+    monkeypatch.setattr(stac_validator.utilities, "_schema_cache", schema)
+    look_up = socket.getaddrinfo
+
+    def local(host: Any, *parts: Any, **more: Any) -> Any:
+        if host not in ("127.0.0.1", "localhost", b"127.0.0.1"):
+            raise socket.gaierror(f"{host!r} is not this machine")
+        return look_up(host, *parts, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", local)
