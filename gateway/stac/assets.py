@@ -68,37 +68,42 @@ class Shown:
 def asset(file: FileRow, download: str, showing: Showing) -> Shown:
     """The Asset Object of ``file``, which is downloaded from ``download``."""
     came: JsonObject = json.loads(file.body)
-    original = came.get("href")
-    document = came if isinstance(original, str) else _of_regards(file)
+    source = came.get("href")
+    document = came
+    if not isinstance(source, str):
+        source, document = came.get("uri"), _of_regards(file)
     document.pop("href", None)
     refs = document.pop("auth:refs", None)
+    alternates = _told(document.pop("alternate", None), showing)
     if file.mime_type is not None:
         document.setdefault("type", file.mime_type)
     if not _is_relative(document.get("file:local_path", "")):
         del document["file:local_path"]
     extensions = _describe(document, file)
 
-    ours: JsonObject = {"href": download} | ({"auth:refs": list(SCHEMES)} if file.needs_login else {})
-    theirs: JsonObject | None = None
-    source = original if isinstance(original, str) else came.get("uri")
+    ours: JsonObject = {"href": download}
+    if file.needs_login:
+        ours["auth:refs"] = list(SCHEMES)
+        extensions.add(AUTHENTICATION)
+    first = ours
     if isinstance(source, str) and showing.tells(source):
-        theirs = {"href": source} | ({} if refs is None else {"auth:refs": refs})
-    alternates = _told(document.pop("alternate", None), showing)
-    if theirs is not None and showing.href == "origin":
-        if "https" in alternates:
-            alternates["origin"] = alternates.pop("https")
-        alternates["https"] = ours
-        first = theirs
-    else:
-        if theirs is not None:
-            _add(alternates, theirs)
-        first = ours
+        theirs: JsonObject = {"href": source} if refs is None else {"href": source, "auth:refs": refs}
+        first = _arrange(alternates, ours, theirs, showing)
     if alternates:
         document["alternate"] = alternates
         extensions.add(ALTERNATE)
-    if file.needs_login:
-        extensions.add(AUTHENTICATION)
     return Shown({**first, **document}, frozenset(extensions))
+
+
+def _arrange(alternates: JsonObject, ours: JsonObject, theirs: JsonObject, showing: Showing) -> JsonObject:
+    """Add one of the two places of a file to its ``alternates``; the other one, which goes first."""
+    if showing.href == "gateway":
+        _add(alternates, theirs)
+        return ours
+    if "https" in alternates:
+        alternates["origin"] = alternates.pop("https")
+    alternates["https"] = ours
+    return theirs
 
 
 def _of_regards(file: FileRow) -> JsonObject:

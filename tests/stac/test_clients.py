@@ -71,7 +71,7 @@ async def test_pystac_client_walks_and_searches(archive: Archive, who: Principal
         client = pystac_client.Client.open(f"{archive.gateway.url}/", headers={} if who is None else bearer(who))
         seen = ["scenes", DATASET] if who is None else ["restricted", "scenes", DATASET]
         assert sorted(one.id for one in client.get_collections()) == sorted(seen)
-        scenes = client.get_collection("scenes")
+        scenes: Any = client.get_collection("scenes")
         assert [one.id for one in scenes.get_items()] == ["far", "near"]
         near = scenes.get_item("near")
         assert near is not None
