@@ -2,44 +2,72 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import dataclasses
 import datetime
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
 import asyncpg
 
 from gateway.config import Rights
-from gateway.db import Database
+from gateway.db import Database, no_answer
 from gateway.errors import GatewayError, unavailable
 from gateway.identity.principal import Principal
 from gateway.rights.policies import Policies
 from gateway.rights.predicate import caller_columns
 from gateway.stac import geometry
+from gateway.stac.finding import Shape
 from gateway.stac.matching import Matching, matching
 from gateway.stac.model import CollectionRow, Direction, FileRow, ItemRow, Page, Search
-from gateway.stac.statements import COLLECTION, COLLECTIONS, ITEM, PAGE_SECRET, Shape, Statement, page
+from gateway.stac.statements import COLLECTION, COLLECTIONS, ITEM, PAGE_SECRET, Statement, page
 from gateway.stac.tokens import OLDEST, Place, Tokens
 from gateway.text import is_storable
 
-MOST_ROWS = 500
-"""Items that one statement gives: making them takes the loop some milliseconds."""
 _NEWEST = datetime.datetime.max.replace(tzinfo=datetime.UTC)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much is done for a page."""
+
+    rows: int = 500
+    """Items that one statement gives: making them takes the loop some milliseconds."""
+    seconds: float = 10
+    """After which a page is given that is not full, as long as there is something on it."""
+    few: int = 16
+    """Datasets that are read one by one, where more are read as one."""
+    walk: int = 2000
+    """Items that are read in order, beyond four for each that is wanted, before they are looked for otherwise."""
 
 
 class Searching:
     """Walks and searches the catalogue. Made by `searching`."""
 
     def __init__(
-        self, database: Database, policies: Policies, settings: Rights, tokens: Tokens, matching: Matching
+        self,
+        database: Database,
+        policies: Policies,
+        settings: Rights,
+        tokens: Tokens,
+        matching: Matching,
+        *,
+        bounds: Bounds,
+        clock: Callable[[], float],
     ) -> None:
         self._database = database
         self._policies = policies
         self._settings = settings
         self._tokens = tokens
         self._matching = matching
+        self._bounds = bounds
+        self._clock = clock
+        # Downloads are looked up by the same connections, and must not wait for long searches.
+        self._turns = asyncio.Semaphore(max(1, database.most // 2))
 
     async def collections(self, principal: Principal) -> tuple[CollectionRow, ...]:
         """The collections that ``principal`` may see, by id.
@@ -91,36 +119,59 @@ class Searching:
         direction: Direction = from_token[0] if from_token else "next"
         down = search.newest_first == (direction == "next")
         place = from_token[1] if from_token else _outermost(down=down)
-        statement, values = _question(search, down=down)
-        values["open_types"] = self._settings.open_data_types
-        found: list[ItemRow] = []
-        ended = not all(map(is_storable, (*(search.ids or ()), *(search.collections or ()))))
-        while not ended and len(found) <= search.limit:
-            most = min(search.limit + 1 - len(found), MOST_ROWS)
-            values |= {"start": None if place.start == OLDEST else place.start, "product": place.product_id}
-            rows = await self._fetch(statement, principal, {**values, "most": most})
-            found += map(_item, await self._for_caller(principal, search, rows))
-            ended = len(rows) < most
-            if rows:
-                place = _place(rows[-1])
-        return self._page(principal, search, direction, found)
+        if not all(map(is_storable, (*(search.ids or ()), *(search.collections or ())))):
+            return Page((), None, None)
+        found, on = await self._from(place, principal, search, down=down)
+        return self._page(principal, search, direction, found, on)
 
-    def _page(self, principal: Principal, search: Search, direction: Direction, found: list[ItemRow]) -> Page:
-        more = len(found) > search.limit
-        items = found[: search.limit]
+    async def _from(
+        self, place: Place, principal: Principal, search: Search, *, down: bool
+    ) -> tuple[list[ItemRow], Place | None]:
+        """The next items from ``place`` on, as many as a page has, and where to go on; None if there are no more."""
+        statement, values = _question(search, down=down)
+        bounds = self._bounds
+        values |= {"open_types": self._settings.open_data_types, "few": bounds.few}
+        until = self._clock() + self._bounds.seconds
+        found: list[tuple[Place, ItemRow]] = []
+        # One more tells whether there is another page.
+        batch = search.limit + 1
+        while True:
+            most = min(batch, bounds.rows)
+            start = None if place.start == OLDEST else place.start
+            values |= {"start": start, "product": place.product_id, "most": most, "walk": bounds.walk + 4 * most}
+            rows = await self._fetch(statement, principal, values)
+            kept = await self._for_caller(principal, search, rows)
+            found += [(_place(row), _item(row)) for row in kept]
+            if len(found) > search.limit:
+                return [item for _, item in found[: search.limit]], found[search.limit - 1][0]
+            if len(rows) < most:
+                return [item for _, item in found], None
+            place = _place(rows[-1])
+            if self._clock() > until:
+                if not found:
+                    raise unavailable(
+                        "Nothing was found in the time that a search may take; ask for less.", code="SearchTooWide"
+                    )
+                return [item for _, item in found], place
+            batch = search.limit + 1 - len(found)
+            if len(kept) < len(rows):
+                # A right or the exact test says no to some: perhaps to many.
+                batch = max(batch, 4 * most)
+
+    def _page(
+        self, principal: Principal, search: Search, direction: Direction, items: list[ItemRow], on: Place | None
+    ) -> Page:
+        """The page of ``items``, which came in ``direction``, and go ``on`` in it."""
+        back = Place(items[0].start or OLDEST, items[0].product_id) if items and search.token is not None else None
+        places: dict[Direction, Place | None] = {"next": on, "previous": back}
         if direction == "previous":
             items.reverse()
-
-        def token(to: Direction, item: ItemRow) -> str:
-            return self._tokens.make(principal.tenant, search, to, _place_of(item))
-
-        came = search.token is not None
-        after, before = (more, came) if direction == "next" else (came, more)
-        return Page(
-            tuple(items),
-            next=token("next", items[-1]) if items and after else None,
-            previous=token("previous", items[0]) if items and before else None,
+            places = {"next": back, "previous": on}
+        following, preceding = (
+            None if place is None else self._tokens.make(principal.tenant, search, to, place)
+            for to, place in places.items()
         )
+        return Page(tuple(items), following, preceding)
 
     async def _for_caller(
         self, principal: Principal, search: Search, rows: Sequence[asyncpg.Record]
@@ -150,7 +201,16 @@ class Searching:
         self, statement: Statement, principal: Principal, values: Mapping[str, object]
     ) -> Sequence[asyncpg.Record]:
         columns = ([value] for value in caller_columns(principal))
-        return await self._database.fetch(statement.text, *columns, *(values[name] for name in statement.parameters))
+        others = (values[name] for name in statement.parameters)
+        try:
+            async with asyncio.timeout(self._database.timeout):
+                await self._turns.acquire()
+        except TimeoutError as error:
+            raise no_answer() from error
+        try:
+            return await self._database.fetch(statement.text, *columns, *others)
+        finally:
+            self._turns.release()
 
     def _forbidden(self, what: str, missing: GatewayError) -> GatewayError:
         if self._settings.hide_forbidden:
@@ -159,15 +219,23 @@ class Searching:
 
 
 @contextlib.asynccontextmanager
-async def searching(database: Database, policies: Policies, settings: Rights) -> AsyncIterator[Searching]:
-    """Searches the catalogue in ``database``.
+async def searching(
+    database: Database,
+    policies: Policies,
+    settings: Rights,
+    *,
+    bounds: Bounds = Bounds(),
+    clock: Callable[[], float] = time.monotonic,
+) -> AsyncIterator[Searching]:
+    """Searches the catalogue in ``database``; ``clock`` gives seconds.
 
     Raises:
         GatewayError: 503 PostgreSQL does not answer.
     """
     (row,) = await database.fetch(PAGE_SECRET)
     with matching() as threads:
-        yield Searching(database, policies, settings, Tokens(row["secret"]), threads)
+        tokens = Tokens(row["secret"])
+        yield Searching(database, policies, settings, tokens, threads, bounds=bounds, clock=clock)
 
 
 def _question(search: Search, *, down: bool) -> tuple[Statement, dict[str, object]]:
@@ -203,10 +271,6 @@ def _outermost(*, down: bool) -> Place:
 
 def _place(row: asyncpg.Record) -> Place:
     return Place(row["start_datetime"] or OLDEST, row["product_id"])
-
-
-def _place_of(item: ItemRow) -> Place:
-    return Place(item.start or OLDEST, item.product_id)
 
 
 def _collection(row: asyncpg.Record) -> CollectionRow:

@@ -3,18 +3,6 @@
 Items are in the order of (``sorted_at``, ``product_id``), which is read upwards or downwards from a place on: pages
 cost the same wherever they are. Which datasets the caller has any right to is looked up first; a right to the very
 item is judged with each row.
-
-How rows are found depends on what only the run shows, so that a statement holds several ways, of which the gates let
-one be taken:
-
-- Of few datasets each is read in order by an index of its own, and what they give is merged.
-- Of many datasets all items of the tenant are read in order, up to a bound, and those that are wanted are kept. Where
-  wanted ones are so rare that the bound is reached, each dataset is read by itself after all.
-- Within a box the same is done, up to the bound, as nothing is faster where most items lie in the box. Where the bound
-  is reached before there are enough, the index of places finds them all, and they are sorted.
-
-An interval of time is a range of the order: items that begin within it, and those that began at most a day before. The
-few that last longer have an index of their own.
 """
 
 from __future__ import annotations
@@ -24,9 +12,7 @@ import functools
 import re
 
 from gateway.rights.predicate import CALLER, DATASET_RIGHTS, FACTS, PRODUCT_COLUMNS, RIGHTS, asked
-
-FEW = 16
-"""Datasets that are read one by one."""
+from gateway.stac.finding import Shape, finding
 
 _PARAMETER = re.compile(r"(?<!:):([a-z_]+)\b")
 _TYPES = {
@@ -36,6 +22,7 @@ _TYPES = {
     "product": "bigint",
     "most": "bigint",
     "walk": "bigint",
+    "few": "bigint",
     "since": "timestamptz",
     "until": "timestamptz",
     "west": "float8",
@@ -57,18 +44,6 @@ class Statement:
     text: str
     parameters: tuple[str, ...]
     """The others, in their order."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Shape:
-    """What a search is made of: each has a statement of its own, planned once."""
-
-    down: bool
-    """Whether the order is read downwards: from the newest to the oldest."""
-    collections: bool
-    ids: bool
-    box: bool
-    time: bool
 
 
 _WHO = f"who AS MATERIALIZED (SELECT caller.* FROM {asked()} CROSS JOIN {CALLER} caller)"  # noqa: S608 - made of constants; values are bound
@@ -155,18 +130,9 @@ def page(shape: Shape) -> Statement:
     Of each: its place, ``visible``, ``downloadable``, ``questions`` and ``facts`` of the rights, and, unless it is
     certainly not for the caller, what documents show.
     """
-    order = f"sorted_at {_way(shape)}, product_id {_way(shape)}"
+    way = "DESC" if shape.down else "ASC"
     return _numbered(f"""
-WITH {_WHO}, {_WANTED_OF_THESE if shape.collections else _WANTED_OF_ALL},
-found AS MATERIALIZED (
-    SELECT p.product_id, p.sorted_at
-    FROM wanted d CROSS JOIN LATERAL (
-        SELECT p.product_id, p.sorted_at FROM products p
-        WHERE p.dataset_id = d.dataset_id AND {_after(shape)}{_filters(shape)}
-        ORDER BY {order} LIMIT :most
-    ) p
-    ORDER BY {order} LIMIT :most
-)
+WITH {_WHO}, {_WANTED_OF_THESE if shape.collections else _WANTED_OF_ALL}, {finding(shape)}
 SELECT {_ROW}
 FROM found CROSS JOIN who caller
 CROSS JOIN LATERAL (
@@ -174,38 +140,8 @@ CROSS JOIN LATERAL (
 ) product
 CROSS JOIN {RIGHTS} rights
 {_SHOWN}
-ORDER BY found.sorted_at {_way(shape)}, found.product_id {_way(shape)}""")  # noqa: S608 - as above
+ORDER BY found.sorted_at {way}, found.product_id {way}""")  # noqa: S608 - as above
 
-
-def _way(shape: Shape) -> str:
-    return "DESC" if shape.down else "ASC"
-
-
-def _after(shape: Shape) -> str:
-    return f"(p.sorted_at, p.product_id) {'<' if shape.down else '>'} (coalesce(:start, '-infinity'), :product)"
-
-
-def _filters(shape: Shape) -> str:
-    parts = []
-    if shape.ids:
-        parts.append("p.provider_id = ANY (:ids)")
-    if shape.time:
-        parts.append("p.sorted_at > '-infinity' AND p.sorted_at <= coalesce(:until, 'infinity')")
-        parts.append("p.end_datetime >= coalesce(:since, '-infinity')")
-    if shape.box:
-        parts.append(_WITHIN)
-    return "".join(f" AND {part}" for part in parts)
-
-
-# Where the box of an item crosses 180°, its east lies beyond; so does that of the box that is asked for. What is apart
-# by whole turns is the same.
-_EAST = "p.east + CASE WHEN p.west > p.east THEN 360 ELSE 0 END"
-_WITHIN = f"""
-p.south <= :north AND p.north >= :south AND (
-    (p.west <= :east AND {_EAST} >= :west)
-    OR (p.west <= :east + 360 AND {_EAST} >= :west + 360)
-    OR (p.west <= :east - 360 AND {_EAST} >= :west - 360)
-)"""
 
 ITEM = _numbered(f"""
 WITH {_WHO}

@@ -10,6 +10,7 @@ import datetime
 import hashlib
 import json
 import time
+from collections.abc import Callable
 from http import HTTPStatus
 
 from gateway.errors import GatewayError
@@ -36,9 +37,12 @@ class Place:
 class Tokens:
     """Makes and reads tokens."""
 
-    def __init__(self, secret: bytes) -> None:
-        """Seal with ``secret``, of at least 32 bytes, which all processes of a gateway share."""
-        self._seal = Seal(secret, "page", time.time)
+    def __init__(self, secret: bytes, clock: Callable[[], float] = time.time) -> None:
+        """Seal with ``secret``, of at least 32 bytes, which all processes of a gateway share.
+
+        ``clock`` gives seconds since the epoch.
+        """
+        self._seal = Seal(secret, "page", clock)
 
     def make(self, tenant: str, search: Search, direction: Direction, place: Place) -> str:
         """The token of the page of ``search`` that begins after ``place``, or ends before it."""
