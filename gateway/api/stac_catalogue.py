@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Mapping, Sequence
+import datetime
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Literal
 
@@ -36,7 +37,7 @@ from gateway.stac.searching import Searching
 from gateway.storage import can_sign
 
 API_TYPE = "application/vnd.oai.openapi+json;version=3.1"
-MOST_ITEM_LINKS = 100
+MOST_ITEM_LINKS = 50
 """A collection with more items has no links to each of them; its ``items`` are read page by page."""
 SMALL = 64 * 1024
 """Characters of rows that are made into documents at once, which takes some milliseconds; more of them in a thread."""
@@ -52,14 +53,11 @@ class Catalogue:
     showing: Showing
     threads: Executor
 
-    async def items(self, rows: Sequence[ItemRow], urls: Urls) -> list[str]:
-        """The documents of ``rows``."""
-        if sum(map(_length, rows)) <= SMALL:
-            return self._items(rows, urls)
-        return await asyncio.get_running_loop().run_in_executor(self.threads, self._items, rows, urls)
-
-    def _items(self, rows: Sequence[ItemRow], urls: Urls) -> list[str]:
-        return [documents.item(row, urls, self.showing) for row in rows]
+    async def written(self, characters: int, make: Callable[[], str]) -> bytes:
+        """What ``make`` gives, which it makes of so many ``characters`` of rows."""
+        if characters <= SMALL:
+            return make().encode()
+        return await asyncio.get_running_loop().run_in_executor(self.threads, lambda: make().encode())
 
 
 CATALOGUE = web.AppKey("catalogue", Catalogue)
@@ -97,21 +95,25 @@ async def get_landing(request: web.Request) -> web.Response:
     urls, principal = await _asked(request)
     rows = await _seen(request, principal)
     service = Service(principal.tenant, f"{base_url(request, request.app[API].public_url)}/api", API_TYPE)
-    return _answer(documents.landing(service, rows, urls))
+    return _answer(documents.to_text(documents.landing(service, rows, urls)).encode(), JSON)
 
 
 async def get_conformance(request: web.Request) -> web.Response:
     """``GET /conformance``."""
     await _asked(request)
-    return _answer(documents.conformance())
+    return _answer(documents.to_text(documents.conformance()).encode(), JSON)
 
 
 async def get_collections(request: web.Request) -> web.Response:
     """``GET /collections``."""
     urls, principal = await _asked(request)
-    assets = request.app[CATALOGUE].showing
-    found = [documents.collection(row, urls, assets) for row in await _seen(request, principal)]
-    return _answer(documents.collections(found, urls))
+    made = request.app[CATALOGUE]
+    rows = await _seen(request, principal)
+    body = await made.written(
+        sum(len(row.body) for row in rows),
+        lambda: documents.to_text(documents.collections(rows, urls, made.showing)),
+    )
+    return _answer(body, JSON)
 
 
 async def get_collection(request: web.Request) -> web.Response:
@@ -121,7 +123,7 @@ async def get_collection(request: web.Request) -> web.Response:
     row = await made.searching.collection(principal, request.match_info["collectionId"])
     page = await made.searching.search(principal, Search(collections=(row.collection_id,), limit=MOST_ITEM_LINKS))
     items = [one.item_id for one in page.items] if page.next is None else []
-    return _answer(documents.collection(row, urls, made.showing, items))
+    return _answer(documents.to_text(documents.collection(row, urls, made.showing, items)).encode(), JSON)
 
 
 async def get_items(request: web.Request) -> web.Response:
@@ -141,8 +143,7 @@ async def get_item(request: web.Request) -> web.Response:
     made = request.app[CATALOGUE]
     parts = request.match_info
     row = await made.searching.item(principal, parts["collectionId"], parts["itemId"])
-    (text,) = await made.items([row], urls)
-    return _text(text, GEOJSON)
+    return _answer(await made.written(_length(row), lambda: documents.item(row, urls, made.showing)), GEOJSON)
 
 
 async def get_search(request: web.Request) -> web.Response:
@@ -156,14 +157,12 @@ async def post_search(request: web.Request) -> web.Response:
     urls, principal = await _asked(request)
     body = await read_json(request)
     search = from_body(body)
-    made = request.app[CATALOGUE]
-    page = await made.searching.search(principal, search)
+    page = await request.app[CATALOGUE].searching.search(principal, search)
     links = [link("root", urls.landing)]
     for rel, token in (("next", page.next), ("prev", page.previous)):
         if token is not None:
             links.append(link(rel, urls.search, GEOJSON, method="POST", body={**body, "token": token}))
-    texts = await made.items(page.items, urls)
-    return _text(documents.item_collection(texts, links, len(texts)), GEOJSON)
+    return await _page(request, page.items, urls, links)
 
 
 def routes(root: str) -> list[web.RouteDef]:
@@ -219,8 +218,7 @@ async def _found(
     more: Sequence[JsonObject] = (),
 ) -> web.Response:
     """A page of what a GET of ``address`` asks for."""
-    made = request.app[CATALOGUE]
-    page = await made.searching.search(principal, search)
+    page = await request.app[CATALOGUE].searching.search(principal, search)
     query = MultiDict(request.query)
     for name in ("scope", LINK):
         query.popall(name, None)
@@ -229,8 +227,16 @@ async def _found(
         if token is not None:
             query["token"] = token
             links.append(link(rel, str(URL(address).with_query(query)), GEOJSON, method="GET"))
-    texts = await made.items(page.items, urls)
-    return _text(documents.item_collection(texts, links, len(texts)), GEOJSON)
+    return await _page(request, page.items, urls, links)
+
+
+async def _page(request: web.Request, rows: Sequence[ItemRow], urls: Urls, links: Sequence[JsonObject]) -> web.Response:
+    made = request.app[CATALOGUE]
+    now = datetime.datetime.now(datetime.UTC)
+    body = await made.written(
+        sum(map(_length, rows)), lambda: documents.item_collection(rows, urls, made.showing, links=links, now=now)
+    )
+    return _answer(body, GEOJSON)
 
 
 def _length(row: ItemRow) -> int:
@@ -238,10 +244,6 @@ def _length(row: ItemRow) -> int:
     return own + sum(len(file.body) + 500 for file in row.files)
 
 
-def _answer(document: JsonObject) -> web.Response:
-    return _text(documents.to_text(document), JSON)
-
-
-def _text(text: str, media_type: str) -> web.Response:
+def _answer(body: bytes, media_type: str) -> web.Response:
     # Without a charset, which these types do not have (RFC 8259 §8.1).
-    return web.Response(body=text.encode(), headers={**_HEADERS, "Content-Type": media_type})
+    return web.Response(body=body, headers={**_HEADERS, "Content-Type": media_type})

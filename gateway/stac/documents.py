@@ -30,6 +30,9 @@ CONFORMANCE = (
 )
 """Classes that the gateway conforms to. OGC's of OpenAPI is that of 3.0; ours is 3.1."""
 
+MOST_CHILDREN = 1000
+"""Links to collections on the landing page, which everybody reads first."""
+
 _REPLACED = frozenset(
     (
         "type", "stac_version", "stac_extensions", "id", "collection", "geometry", "bbox", "properties", "links",
@@ -78,14 +81,16 @@ def item(row: ItemRow, urls: Urls, showing: Showing) -> str:
     return _object(members)
 
 
-def item_collection(items: Iterable[str], links: Sequence[JsonObject], number: int) -> str:
-    """A page of ``number`` items, as JSON."""
+def item_collection(
+    rows: Sequence[ItemRow], urls: Urls, showing: Showing, *, links: Sequence[JsonObject], now: datetime.datetime
+) -> str:
+    """A page of items, as JSON."""
     members = {
         "type": _text("FeatureCollection"),
-        "features": f"[{','.join(items)}]",
+        "features": f"[{','.join(item(row, urls, showing) for row in rows)}]",
         "links": _text(list(links)),
-        "numberReturned": str(number),
-        "timeStamp": _text(time_of(datetime.datetime.now(datetime.UTC))),
+        "numberReturned": str(len(rows)),
+        "timeStamp": _text(time_of(now)),
     }
     return _object(members)
 
@@ -111,10 +116,10 @@ def collection(row: CollectionRow, urls: Urls, showing: Showing, items: Sequence
     return document
 
 
-def collections(documents: Sequence[JsonObject], urls: Urls) -> JsonObject:
+def collections(rows: Iterable[CollectionRow], urls: Urls, showing: Showing) -> JsonObject:
     """All collections."""
     links: list[Json] = [link("self", urls.collections), link("root", urls.landing), link("parent", urls.landing)]
-    return {"collections": list(documents), "links": links}
+    return {"collections": [collection(row, urls, showing) for row in rows], "links": links}
 
 
 def conformance() -> JsonObject:
@@ -123,7 +128,7 @@ def conformance() -> JsonObject:
 
 
 def landing(service: Service, rows: Sequence[CollectionRow], urls: Urls) -> JsonObject:
-    """The landing page, which is a STAC Catalog. Its children are ``rows``."""
+    """The landing page, which is a STAC Catalog. ``rows`` are its children, each with a link unless they are many."""
     links = [
         link("self", urls.landing),
         link("root", urls.landing),
@@ -133,7 +138,10 @@ def landing(service: Service, rows: Sequence[CollectionRow], urls: Urls) -> Json
         link("search", urls.search, GEOJSON, method="GET", title="Search"),
         link("search", urls.search, GEOJSON, method="POST", title="Search"),
     ]
-    links += [link("child", urls.collection(row.collection_id), title=row.title or row.collection_id) for row in rows]
+    if len(rows) <= MOST_CHILDREN:
+        links += [
+            link("child", urls.collection(row.collection_id), title=row.title or row.collection_id) for row in rows
+        ]
     return {
         "type": "Catalog",
         "stac_version": STAC_VERSION,
