@@ -399,4 +399,34 @@ CREATE OR REPLACE TRIGGER sessions_changed AFTER DELETE OR UPDATE ON sessions
 -- What every decision on a download looks for: the public groups of a tenant.
 CREATE INDEX IF NOT EXISTS groups_public ON groups (tenant_id, group_id) WHERE is_public;
 
+-- Searches of the catalogue. Items are listed in the order of (sorted_at, product_id), of which a page is a range;
+-- those without a datetime count as the oldest.
+ALTER TABLE products ADD COLUMN IF NOT EXISTS
+    sorted_at timestamptz NOT NULL GENERATED ALWAYS AS (coalesce(start_datetime, '-infinity')) STORED;
+CREATE INDEX IF NOT EXISTS products_by_time ON products (dataset_id, sorted_at, product_id) INCLUDE (end_datetime);
+CREATE INDEX IF NOT EXISTS products_of_tenant_by_time
+    ON products (tenant_id, sorted_at, product_id) INCLUDE (dataset_id, end_datetime);
+CREATE INDEX IF NOT EXISTS products_by_item ON products (tenant_id, provider_id);
+-- Where and when: box is a built-in type, and GiST knows numbers only as ranges. An item that touches 180° goes all
+-- around the Earth here; the columns tell then.
+CREATE INDEX IF NOT EXISTS products_by_place ON products USING gist (
+    int8range(dataset_id, dataset_id, '[]'),
+    box(point(CASE WHEN west <= east AND west > -180 AND east < 180 THEN west ELSE -180 END, south),
+        point(CASE WHEN west <= east AND west > -180 AND east < 180 THEN east ELSE 180 END, north)),
+    (CASE WHEN start_datetime <= end_datetime THEN tstzrange(start_datetime, end_datetime, '[]') END)
+);
+-- What lasts so long that its start does not tell when it was.
+CREATE INDEX IF NOT EXISTS products_long ON products USING gist (
+    int8range(dataset_id, dataset_id, '[]'),
+    (CASE WHEN start_datetime <= end_datetime THEN tstzrange(start_datetime, end_datetime, '[]') END)
+) WHERE end_datetime - start_datetime > interval '24 hours';
+CREATE INDEX IF NOT EXISTS access_rights_by_group ON access_rights (group_id, dataset_id);
+
+-- What tokens of pages are sealed with: random, and the same in all processes.
+CREATE TABLE IF NOT EXISTS page_secret (
+    secret  bytea NOT NULL CHECK (length(secret) = 32)
+);
+INSERT INTO page_secret
+SELECT uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) WHERE NOT EXISTS (SELECT FROM page_secret);
+
 INSERT INTO schema_version (version) VALUES (4) ON CONFLICT DO NOTHING;

@@ -74,17 +74,23 @@ async def post_collection_license(request: web.Request) -> web.Response:
     return web.Response(status=HTTPStatus.SEE_OTHER, headers={"Cache-Control": "no-store", "Location": location})
 
 
-def routes(regards_prefix: str, stac_prefix: str) -> list[web.RouteDef]:
-    """The routes of both families."""
-    of_tenant = f"{regards_prefix}/license"
-    of_collection = f"{stac_prefix}/collections/{{collectionId}}/license"
+def routes(prefix: str) -> list[web.RouteDef]:
+    """REGARDS' routes below ``prefix``."""
+    path = f"{prefix}/license"
     return [
-        web.get(of_tenant, get_license),
-        web.put(of_tenant, put_license),
-        web.put(f"{of_tenant}/reset", reset_license),
-        web.get(of_collection, get_collection_license),
-        web.put(of_collection, put_collection_license),
-        web.post(of_collection, post_collection_license),
+        web.get(path, get_license),
+        web.put(path, put_license),
+        web.put(f"{path}/reset", reset_license),
+    ]
+
+
+def stac_routes(root: str) -> list[web.RouteDef]:
+    """Those of collections below the path of a root of the STAC API."""
+    path = f"{root}/collections/{{collectionId}}/license"
+    return [
+        web.get(path, get_collection_license),
+        web.put(path, put_collection_license),
+        web.post(path, post_collection_license),
     ]
 
 

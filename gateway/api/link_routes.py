@@ -24,7 +24,7 @@ from gateway.errors import GatewayError, unauthorized
 from gateway.identity.api_keys import new_id
 from gateway.identity.principal import Principal
 from gateway.identity.signed_links import LONGEST_TOKEN, Grant, Signer
-from gateway.links import LINK, Paths, base_url
+from gateway.links import API, LINK, FileUrls, base_url
 from gateway.quotas.limits import MOST
 
 _OPTIONAL = ("expires", "downloads", "bytes", "network")
@@ -36,8 +36,6 @@ class Making:
 
     signer: Signer
     settings: LinkSettings
-    public_url: str | None
-    paths: Paths
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -49,8 +47,7 @@ class Maker:
     """Without the id of a link."""
     key_id: str
     """Of the key that they are signed with."""
-    base: str
-    """What paths follow in absolute links."""
+    urls: FileUrls
 
     @property
     def expires(self) -> str | None:
@@ -67,7 +64,7 @@ class Maker:
         token = self.made_with.signer.sign(grant, address)
         if len(token) > LONGEST_TOKEN:
             raise bad("You have too many groups for a link: they do not fit into a URL.")
-        return grant.link_id, f"{self.base}{self.made_with.paths.of(address)}?{LINK}={token}"
+        return grant.link_id, f"{self.urls.of(address)}?{LINK}={token}"
 
 
 LINKS = web.AppKey("links", Making)
@@ -77,10 +74,9 @@ LINKS = web.AppKey("links", Making)
 def set_up(app: web.Application, config: Config) -> None:
     """Have ``app`` make links."""
     app.add_routes(routes())
-    settings, api = config.identity.links, config.api
+    settings = config.identity.links
     if settings is not None:
-        signer = Signer(settings.secret.get_secret_value().encode())
-        app[LINKS] = Making(signer, settings, api.public_url, Paths(api.regards_prefix, api.stac_prefix))
+        app[LINKS] = Making(Signer(settings.secret.get_secret_value().encode()), settings)
 
 
 async def post_link(request: web.Request) -> web.Response:
@@ -100,7 +96,8 @@ async def post_link(request: web.Request) -> web.Response:
     if not file.is_metered and (grant.downloads, grant.octets) != (None, None):
         raise bad("Downloads of this file are not counted, so that 'downloads' and 'bytes' cannot bound them.")
     key_id = await links.key_for(request.app[DATABASE], actor_of(request, principal), principal.tenant, grant.email)
-    maker = Maker(made_with, grant, key_id, base_url(request, made_with.public_url))
+    base, api = base_url(request, request.app[API].public_url), request.app[API]
+    maker = Maker(made_with, grant, key_id, FileUrls(f"{base}{api.regards_prefix}", f"{base}{api.stac_prefix}"))
     identifier, url = maker.link(address)
     return answer({"url": url, "expires": maker.expires, "id": identifier}, status=HTTPStatus.CREATED)
 
@@ -115,7 +112,7 @@ async def delete_link(request: web.Request) -> web.Response:
     return web.Response(status=HTTPStatus.NO_CONTENT, headers={"Cache-Control": "no-store"})
 
 
-async def maker_for(request: web.Request, principal: Principal, body: dict[str, Any]) -> Maker | None:
+async def maker_for(request: web.Request, principal: Principal, body: dict[str, Any], urls: FileUrls) -> Maker | None:
     """What makes links of ``principal``, as ``body`` (``expires``, ``network``) wants them; None if there are none.
 
     Raises:
@@ -126,7 +123,7 @@ async def maker_for(request: web.Request, principal: Principal, body: dict[str, 
         return None
     grant = _grant(body, principal, made_with.settings)
     key_id = await links.key_for(request.app[DATABASE], actor_of(request, principal), principal.tenant, grant.email)
-    return Maker(made_with, grant, key_id, base_url(request, made_with.public_url))
+    return Maker(made_with, grant, key_id, urls)
 
 
 def routes() -> list[web.RouteDef]:

@@ -1,6 +1,6 @@
 """The description of this API: ``GET /api``, OpenAPI 3.1, made from the routes that there are; and ``/api.html``.
 
-Where the STAC API has a prefix both are there, too: that is where its landing page leads (``service-desc``).
+Both stand at the roots of the STAC API, too.
 
 `gateway.api.openapi_operations` says of each route what its table of routes does not: a route without such words is
 described by its path alone, and a test fails.
@@ -21,8 +21,12 @@ from gateway.api import openapi_page
 from gateway.api.openapi_operation import FORM, Operation
 from gateway.api.openapi_operations import OPERATIONS
 from gateway.api.openapi_schemas import LOCATION, PARAMETERS, PATH_PARAMETERS, SCHEMAS, SECURITY_SCHEMES, TAGS
+from gateway.api.openapi_stac import STAC_PARAMETERS, STAC_SCHEMAS, WITHOUT_SLASH
 from gateway.config import Api
 from gateway.errors import Family
+from gateway.links import TENANT
+from gateway.stac.links import GEOJSON
+from gateway.stac.roots import roots
 
 MEDIA_TYPE = "application/vnd.oai.openapi+json;version=3.1"
 DOCUMENT = web.AppKey("openapi", bytes)
@@ -66,7 +70,7 @@ def routes(stac_prefix: str) -> list[web.RouteDef]:
     """The routes."""
     return [
         route
-        for prefix in dict.fromkeys(("", stac_prefix))
+        for prefix in dict.fromkeys(("", *roots(stac_prefix)))
         for route in (web.get(f"{prefix}/api", get_api), web.get(f"{prefix}/api.html", get_page))
     ]
 
@@ -112,8 +116,8 @@ def document(routes: Iterable[Route], api: Api) -> Json:
         "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
         "paths": paths,
         "components": {
-            "schemas": SCHEMAS,
-            "parameters": PARAMETERS,
+            "schemas": {**SCHEMAS, **STAC_SCHEMAS},
+            "parameters": {**PARAMETERS, **STAC_PARAMETERS},
             "securitySchemes": SECURITY_SCHEMES,
         },
     }
@@ -121,13 +125,12 @@ def document(routes: Iterable[Route], api: Api) -> Json:
 
 def described(route: Route, api: Api) -> tuple[Family, Operation | None]:
     """The API family of a route, and the words on it; those of GET for a HEAD that has none."""
-    prefixes = {Family.REGARDS: api.regards_prefix, Family.STAC: api.stac_prefix, Family.PROBLEM: ""}
-    for family, prefix in prefixes.items():
-        if not route.path.startswith(f"{prefix}/"):
+    for family, prefix in _places(api):
+        if not f"{route.path}/".startswith(f"{prefix}/"):
             continue
         path = route.path.removeprefix(prefix)
         for method in (route.method, "GET") if route.method == "HEAD" else (route.method,):
-            if operation := OPERATIONS[family].get((method, path)):
+            if operation := _operations(family, prefix).get((method, path)):
                 return family, operation
     return Family.PROBLEM, None
 
@@ -135,7 +138,7 @@ def described(route: Route, api: Api) -> tuple[Family, Operation | None]:
 def _operation(route: Route, family: Family, operation: Operation) -> Json:
     role = _ROLES.get(operation.access)
     told: Json = {
-        "operationId": operation.identifier if operation.identifier and route.method == "GET" else _identifier(route),
+        "operationId": _standard_identifier(route, operation) or _identifier(route),
         "summary": operation.summary,
         "tags": [operation.tag or (family.value if family is not Family.PROBLEM else "gateway")],
         "security": _security(operation),
@@ -195,7 +198,7 @@ def _responses(route: Route, family: Family, operation: Operation) -> Json:
 
 def _content(media_type: str, schema: str | None) -> Json:
     """What a body of a media type looks like; only JSON and forms have a schema."""
-    if media_type not in ("application/json", "application/problem+json", FORM):
+    if media_type not in ("application/json", "application/problem+json", GEOJSON, FORM):
         return {}
     return {"schema": {"$ref": f"#/components/schemas/{schema}"}}
 
@@ -210,16 +213,32 @@ def _path_parameter(name: str) -> Json:
     }
 
 
+def _standard_identifier(route: Route, operation: Operation) -> str:
+    """The one that a standard names, of which there can be one: not HEAD's, and not at the roots of tenants."""
+    return "" if route.method == "HEAD" or f"{{{TENANT}}}" in route.path else operation.identifier
+
+
 def _identifier(route: Route) -> str:
     name = route.handler.rpartition("api.")[2].replace(".", "_")
-    return f"{name}_{re.sub(r'[^a-z0-9]+', '_', route.path.lower()).strip('_')}_{route.method.lower()}"
+    path = re.sub(r"[^a-z0-9]+", "_", route.path.lower()).strip("_")
+    slash = "_slash" if route.path.endswith("/") else ""
+    return f"{name}_{path}{slash}_{route.method.lower()}"
 
 
 def described_routes(api: Api) -> Mapping[tuple[str, str], Operation]:
     """Everything there are words for, by method and path."""
-    prefixes = {Family.REGARDS: api.regards_prefix, Family.STAC: api.stac_prefix, Family.PROBLEM: ""}
     return {
-        (method, f"{prefixes[family]}{path}"): operation
-        for family, operations in OPERATIONS.items()
-        for (method, path), operation in operations.items()
+        (method, f"{prefix}{path}"): operation
+        for family, prefix in _places(api)
+        for (method, path), operation in _operations(family, prefix).items()
     }
+
+
+def _operations(family: Family, prefix: str) -> Mapping[tuple[str, str], Operation]:
+    return {**OPERATIONS[family], **WITHOUT_SLASH} if family is Family.STAC and prefix else OPERATIONS[family]
+
+
+def _places(api: Api) -> list[tuple[Family, str]]:
+    """Where each family stands."""
+    stac = [(Family.STAC, root) for root in roots(api.stac_prefix)]
+    return [(Family.REGARDS, api.regards_prefix), *stac, (Family.PROBLEM, "")]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from gateway.api.openapi_administration import ADMINISTRATION
 from gateway.api.openapi_operation import CHANGED, FORM, GONE, SEEN, Operation
+from gateway.api.openapi_stac import CATALOGUE
 from gateway.errors import Family
 from gateway.stac.metalink import MEDIA_TYPE as METALINK
 
@@ -111,6 +112,7 @@ OPERATIONS: Mapping[Family, Mapping[tuple[str, str], Operation]] = {
         ),
     },
     Family.STAC: {
+        **CATALOGUE,
         ("GET", "/collections/{collectionId}/items/{itemId}/download/{assetId}"): dataclasses.replace(
             _OF_ASSET, identifier="getDownload"
         ),

@@ -402,4 +402,5 @@ PATH_PARAMETERS = {
     "licence": "Name of a licence.",
     "role": "Name of a role.",
     "name": "Its name.",
+    "tenant": "Name of the tenant.",
 }

@@ -15,23 +15,23 @@ from gateway.api.callers import caller
 from gateway.api.keys import DOWNLOADS
 from gateway.api.link_routes import Maker, maker_for
 from gateway.catalog.model import Address, ByAsset, ByChecksum, File
+from gateway.downloads import Downloads
 from gateway.errors import GatewayError
 from gateway.hashing import HASHES
 from gateway.http.accept import prefers
 from gateway.identity.principal import Principal
 from gateway.licence_links import show_way
-from gateway.links import Paths, base_url
+from gateway.links import API, FileUrls, base_url
 from gateway.rights.licences import NotAcceptedError
 from gateway.sources import choose
 from gateway.stac.metalink import MEDIA_TYPE, Entry, metalink
+from gateway.stac.roots import root_url
 
 MOST_FILES = 500
 """In one request."""
 _AT_A_TIME = 50
 """Links that are signed before others have their turn."""
 _OPTIONS = ("expires", "network")
-
-PATHS = web.AppKey("paths", Paths)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -68,17 +68,18 @@ async def post_download(request: web.Request) -> web.Response:
     """
     principal = await caller(request, "download")
     addresses, options = _asked(await read_json(request))
-    maker = await maker_for(request, principal, options)
-    found = await _find(request, principal, list(dict.fromkeys(addresses)), maker)
+    api = request.app[API]
+    urls = FileUrls(f"{base_url(request, api.public_url)}{api.regards_prefix}", root_url(request, principal))
+    maker = await maker_for(request, principal, options, urls)
+    found = await _find(request.app[DOWNLOADS], principal, list(dict.fromkeys(addresses)), urls, maker)
     if prefers(request.headers, MEDIA_TYPE, "application/json"):
         return _as_metalink(request, found)
     return answer({"files": [_told(one, found[one]) for one in addresses]})
 
 
-def set_up(app: web.Application, regards_prefix: str, stac_prefix: str) -> None:
-    """Have ``app`` give links to many files."""
-    app[PATHS] = Paths(regards_prefix, stac_prefix)
-    app.add_routes([web.post(f"{stac_prefix}/download", post_download)])
+def routes(root: str) -> list[web.RouteDef]:
+    """The route below the path of a root."""
+    return [web.post(f"{root}/download", post_download)]
 
 
 def _asked(body: Any) -> tuple[list[Address], dict[str, Any]]:
@@ -101,35 +102,33 @@ def _address(value: Any) -> Address:
 
 
 async def _find(
-    request: web.Request, principal: Principal, addresses: Sequence[Address], maker: Maker | None
+    downloads: Downloads, principal: Principal, addresses: Sequence[Address], urls: FileUrls, maker: Maker | None
 ) -> dict[Address, _Found | GatewayError]:
-    downloads, paths = request.app[DOWNLOADS], request.app[PATHS]
-    base = base_url(request, downloads.public_url)
     located = await downloads.catalog.locate_all(addresses, principal)
     found: dict[Address, _Found | GatewayError] = {}
     for number, (address, file) in enumerate(located.items()):
         if number % _AT_A_TIME == 0:
             await asyncio.sleep(0)
-        plain = f"{base}{paths.of(address)}"
         try:
             if isinstance(file, GatewayError):
                 raise file
             choose(file, downloads.locations, principal.tenant, resting=downloads.resting)
-            found[address] = _made(file, address, plain, principal, maker)
+            found[address] = _made(file, address, urls, principal, maker)
         except NotAcceptedError as error:
-            show_way(error, principal, f"{plain}?acceptLicense=true", f"{base}{downloads.stac_prefix}")
+            show_way(error, principal, f"{urls.of(address)}?acceptLicense=true", urls.stac)
             found[address] = error
         except GatewayError as error:
             found[address] = error
     return found
 
 
-def _made(file: File, address: Address, plain: str, principal: Principal, maker: Maker | None) -> _Found:
+def _made(file: File, address: Address, urls: FileUrls, principal: Principal, maker: Maker | None) -> _Found:
     if maker is not None:
         return _Found(file, maker.link(address)[1], maker.expires)
-    if principal.is_anonymous:
-        return _Found(file, f"{plain}?scope={quote(principal.tenant, safe='')}", None)
-    return _Found(file, plain, None)
+    # The root of the STAC API that he is led to tells his tenant, REGARDS' paths do not.
+    names = principal.is_anonymous and isinstance(address, ByChecksum)
+    query = f"?scope={quote(principal.tenant, safe='')}" if names else ""
+    return _Found(file, f"{urls.of(address)}{query}", None)
 
 
 def _told(address: Address, found: _Found | GatewayError) -> Mapping[str, object]:

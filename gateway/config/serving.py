@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator
@@ -80,7 +80,12 @@ class Api(Section):
     regards_prefix: Prefix = ""
     """Before ``/downloads/…``; REGARDS itself has ``/api/v1/rs-catalog``."""
     stac_prefix: Prefix = ""
-    """Before ``/collections/…``."""
+    """Before the STAC API: ``/collections/…`` and, for each tenant, ``/tenants/{tenant}/collections/…``."""
+    default_tenant: Text | None = None
+    """Tenant of those who show no credential to the STAC API and name no tenant; absent, they are refused."""
+    asset_href: Literal["gateway", "origin"] = "gateway"
+    """Where the ``href`` of STAC Assets leads: to downloads by the gateway, or where the catalogue has it. The other
+    one is an alternate."""
     cors_origins: Annotated[list[Annotated[str, AfterValidator(_origin)]], BeforeValidator(_listed)] = []  # noqa: RUF012 - pydantic copies it
     """Origins whose pages may read answers in browsers; ``*`` for all, without cookies."""
 

@@ -12,7 +12,8 @@ import structlog
 from aiohttp import HttpVersion11, web
 
 from gateway.downloads import PRINCIPAL
-from gateway.errors import Family, GatewayError, render
+from gateway.errors import GatewayError, render
+from gateway.families import family_of
 from gateway.http.accept import is_navigation
 from gateway.http.forwarded import Client, Network, find_client, is_host
 from gateway.links import CLIENT, base_url, without_link
@@ -22,9 +23,6 @@ from gateway.ops.error_page import Site
 log = logging.getLogger(__name__)
 
 REQUEST_ID = web.RequestKey("request_id", str)
-FAMILIES = web.AppKey("families", dict[str, Family])
-"""API family by path prefix, the longest that fits."""
-
 SITE = web.AppKey("site", Site)
 """For pages that people see."""
 PROXIES = web.AppKey("proxies", Sequence[Network])
@@ -90,13 +88,6 @@ async def mark_answer(request: web.Request, response: web.StreamResponse) -> Non
     if REQUEST_ID in request:
         request[_STARTED] = True
         response.headers["X-Request-ID"] = request[REQUEST_ID]
-
-
-def family_of(request: web.Request) -> Family:
-    """The API family that the path lies in."""
-    path = request.path
-    fitting = [prefix for prefix in request.app[FAMILIES] if path == prefix or path.startswith(f"{prefix}/")]
-    return request.app[FAMILIES][max(fitting, key=len)] if fitting else Family.PROBLEM
 
 
 def _from_framework(error: web.HTTPException) -> GatewayError:

@@ -30,7 +30,8 @@ class Search:
     """A GeoJSON geometry, checked, as text."""
     limit: int = 10
     newest_first: bool = True
-    """Sorted by datetime (of an interval its start), then by an order that never changes; items without come last."""
+    """Sorted by datetime (of an interval its start; items without count as the oldest), then by an order that never
+    changes."""
     token: str | None = None
     """Of a page of the same search, as it was given with another page."""
 

@@ -1,1 +1,1 @@
-"""The STAC API."""
+"""Searching the catalogue as STAC clients do."""

@@ -124,13 +124,34 @@ async def test_an_anonymous_caller_gets_addresses_that_work_for_him(linking: Run
     await gateway.catalogue.limit("anonymous")
     entry = await gateway.catalogue.file(b"open", collection="open")
     restricted = await gateway.catalogue.file(b"closed")
-    status, _, told = await ask(gateway, [by_asset(entry), by_asset(restricted)], {}, "?scope=esa")
-    assert status == 200
-    one, other = told["files"]
-    assert (one["href"], one["expires"]) == (f"{gateway.url}{entry.stac}?scope=esa", None)
-    assert (await send(gateway, "GET", one["href"]))[2] == b"open"
-    assert other["error"]["status"] == 403
+    asked = [by_asset(entry), by_checksum(entry), by_asset(restricted)]
+    for root, query in (("", "?scope=esa"), ("/tenants/esa", "")):
+        status, _, told = await send(gateway, "POST", f"{root}/download{query}", {}, asked)
+        assert status == 200
+        by_stac, by_regards, other = told["files"]
+        assert (by_stac["href"], by_stac["expires"]) == (f"{gateway.url}/tenants/esa{entry.stac}", None)
+        assert by_regards["href"] == f"{gateway.url}{entry.regards}?scope=esa"
+        for one in (by_stac, by_regards):
+            assert (await send(gateway, "GET", one["href"]))[2] == b"open"
+        assert other["error"]["status"] == 403
     assert (await ask(gateway, [by_asset(entry)], {}))[0] == 401
+
+
+async def test_links_keep_to_the_root_by_which_one_came(linking: RunningGateway) -> None:
+    entry = await linking.catalogue.file(b"content")
+    await linking.catalogue.licence("restricted")
+    fields = bearer(SCIENTIST)
+    _, _, told = await send(linking, "POST", "/tenants/esa/download", fields, [by_asset(entry)])
+    accept = {link["rel"]: link["href"] for link in told["files"][0]["error"]["links"]}["accept"]
+    assert accept == f"{linking.url}/tenants/esa{entry.stac}?acceptLicense=true"
+    assert (await send(linking, "GET", accept, fields))[0] == 200
+    _, _, told = await send(linking, "POST", "/tenants/esa/download", fields, [by_asset(entry)])
+    href = told["files"][0]["href"]
+    CANARIES.hide("token of a link", href.rpartition(".")[2])
+    assert href.startswith(f"{linking.url}/tenants/esa{entry.stac}?link=")
+    assert (await send(linking, "GET", href))[2] == b"content"
+    status, _, told = await send(linking, "POST", "/tenants/other/download", fields, [by_asset(entry)])
+    assert (status, told["code"]) == (404, "NotFound")
 
 
 async def test_without_links_users_get_addresses(gateway: RunningGateway) -> None:
