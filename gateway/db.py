@@ -101,7 +101,8 @@ async def connect(
     async def prepare(connection: asyncpg.Connection[Any]) -> None:
         # A batch is planned once: else PostgreSQL takes a plan made for one question only to be cheaper, and makes it
         # anew each time, which costs far more than the look-up.
-        await connection.execute("SET plan_cache_mode = force_generic_plan")
+        # Statements that look costly to the planner take milliseconds, of which compiling them would make hundreds.
+        await connection.execute("SET plan_cache_mode = force_generic_plan; SET jit = off")
         for statement, parameters in warm_up:
             await connection.fetch(statement, *parameters)
 

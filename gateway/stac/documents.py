@@ -57,14 +57,15 @@ class Service:
 def item(row: ItemRow, urls: Urls, showing: Showing) -> str:
     """A STAC Item, as JSON."""
     came: JsonObject = json.loads(row.body)
+    if _is_of_regards(came):
+        # Members with a name of STAC's are something else there; groups are nothing for those who are in none of them.
+        came = {name: value for name, value in came.items() if name not in _REPLACED and name != "groups"}
     shown = {
         file.asset_key: asset(file, urls.download(row.collection_id, row.item_id, file.asset_key), showing)
         for file in row.files
     }
     is_placed = row.geometry is not None and row.bbox is not None
     box = (_box(came.get("bbox")) or list(row.bbox or ())) if is_placed else None
-    # REGARDS names the access groups that see a feature: nothing for those who are in none of them.
-    without = _REPLACED | {"groups"} if _is_of_regards(came) else _REPLACED
     members = {
         "type": _text("Feature"),
         "stac_version": _text(_version(came)),
@@ -76,7 +77,7 @@ def item(row: ItemRow, urls: Urls, showing: Showing) -> str:
         "properties": _properties(row, came, shown.values()),
         "links": _text(_links_of_item(row, came, urls)),
         "assets": _text({key: one.document for key, one in shown.items()}),
-        **{name: _text(value) for name, value in came.items() if name not in without},
+        **{name: _text(value) for name, value in came.items() if name not in _REPLACED},
     }
     return _object(members)
 
@@ -172,7 +173,7 @@ def _version(came: JsonObject) -> str:
 def _extensions(came: JsonObject, shown: Iterable[Shown]) -> list[Json]:
     """Those that the item came with, and those of what the gateway wrote, unless it has another version of them."""
     listed = came.get("stac_extensions")
-    found: list[Json] = list(listed) if isinstance(listed, list) else []
+    found: list[Json] = [one for one in listed if isinstance(one, str)] if isinstance(listed, list) else []
     known = {_extension(one) for one in found}
     ours = sorted({schema for one in shown for schema in one.extensions})
     return [*found, *(schema for schema in ours if _extension(schema) not in known)]
@@ -229,7 +230,7 @@ def _links_of_item(row: ItemRow, came: JsonObject, urls: Urls) -> list[Json]:
         link("root", urls.landing),
         link("parent", of_collection),
         link("collection", of_collection),
-        *([] if _is_of_regards(came) else kept(came.get("links"))),
+        *kept(came.get("links")),
     ]
 
 

@@ -119,8 +119,6 @@ class Searching:
         direction: Direction = from_token[0] if from_token else "next"
         down = search.newest_first == (direction == "next")
         place = from_token[1] if from_token else _outermost(down=down)
-        if not all(map(is_storable, (*(search.ids or ()), *(search.collections or ())))):
-            return Page((), None, None)
         found, on = await self._from(place, principal, search, down=down)
         return self._page(principal, search, direction, found, on)
 
@@ -241,7 +239,7 @@ async def searching(
 def _question(search: Search, *, down: bool) -> tuple[Statement, dict[str, object]]:
     """The statement of ``search``, and its parameters as far as ``search`` says them."""
     box = geometry.bounds(json.loads(search.intersects)) if search.intersects is not None else search.bbox
-    values: dict[str, object] = {"collections": search.collections, "ids": search.ids}
+    values: dict[str, object] = {"collections": _storable(search.collections), "ids": _storable(search.ids)}
     if search.datetime is not None:
         values |= {"since": search.datetime.start, "until": search.datetime.end}
     if box is not None:
@@ -263,6 +261,11 @@ def _question(search: Search, *, down: bool) -> tuple[Statement, dict[str, objec
         time=search.datetime is not None,
     )
     return page(shape), values
+
+
+def _storable(names: Sequence[str] | None) -> list[str]:
+    """Those of ``names`` that anything can have."""
+    return [name for name in names or () if is_storable(name)]
 
 
 def _outermost(*, down: bool) -> Place:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness import FAR, SCIENCE, RunningGateway, config_for, running_gateway
-from tests.stac.support import Doors
+from tests.stac.doors import Doors
 
 
 @pytest.fixture

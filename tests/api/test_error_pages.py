@@ -22,7 +22,7 @@ from tests.harness import OUTSIDER, SCIENCE, SCIENTIST, RunningGateway, bearer, 
 from tests.identity.login_provider import LoginProvider, login_provider
 from tests.identity.test_sessions import ORIGIN, USER, Browser, settings
 from tests.proxy import counting_proxy
-from tests.stac.support import Doors, fresh
+from tests.stac.doors import Doors, fresh
 
 NAVIGATES = {
     "Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",

@@ -11,7 +11,7 @@ import pytest
 from tests.commands.support import Stand
 from tests.harness import SCIENCE, Catalogue
 from tests.s3.strict import StrictS3, strict_s3
-from tests.stac.support import Doors
+from tests.stac.doors import Doors
 
 
 @pytest.fixture

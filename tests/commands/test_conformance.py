@@ -16,7 +16,7 @@ from tests.commands.stac_server import stac_server
 from tests.commands.support import BUCKET, outcomes, run, s3_storage
 from tests.harness import SCIENTIST, Entry, token
 from tests.s3.strict import StrictS3
-from tests.stac.support import Doors, fresh
+from tests.stac.doors import Doors, fresh
 
 
 @pytest.mark.parametrize("delivery", ["stream", "redirect"])

@@ -1,36 +1,68 @@
-"""What the tests of the STAC API stand on."""
+"""Searching a real PostgreSQL, without a server before it."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-from collections.abc import AsyncIterator
-from pathlib import Path
+import datetime
+import json
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
-from gateway.storage import Stat
-from tests.harness import SCIENCE, Entry, RunningGateway, config_for, running_gateway
+from gateway.config import Database, Rights
+from gateway.db import connect
+from gateway.rights.policies import Policies, open_policies
+from gateway.stac.model import Box
+from gateway.stac.searching import Bounds, Searching, searching
+from tests.harness import TENANT, Catalogue
 
-
-@dataclasses.dataclass(frozen=True)
-class Doors:
-    """Where a gateway of one's own finds its neighbours."""
-
-    database: str
-    redis_url: str
-    root: Path
+BEGIN = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
 
 
 @contextlib.asynccontextmanager
-async def fresh(doors: Doors, dsn: str | None = None, **sections: object) -> AsyncIterator[RunningGateway]:
-    """A gateway with these settings; group ``science`` may download the collection ``restricted``."""
-    config = config_for(dsn or doors.database, doors.redis_url, doors.root, **sections)
-    async with running_gateway(config, doors.root) as running:
-        await running.catalogue.grant("restricted", await running.catalogue.group(SCIENCE))
-        yield running
+async def opened(
+    dsn: str,
+    rights: Rights | None = None,
+    policies: Policies | None = None,
+    *,
+    bounds: Bounds | None = None,
+    timeout: float = 10,
+    pool_size: int = 4,
+) -> AsyncIterator[Searching]:
+    settings = Database.model_validate({"dsn": dsn, "timeout": timeout, "pool_size": pool_size})
+    async with (
+        connect(settings, ()) as database,
+        open_policies([]) as built_in,
+        searching(database, policies or built_in, rights or Rights(), bounds=bounds or Bounds()) as found,
+    ):
+        yield found
 
 
-async def far_file(gateway: RunningGateway, content: bytes, item: str = "far", asset: str = "data") -> Entry:
-    """A file at the storage ``far``, which is redirected to."""
-    entry = await gateway.catalogue.described(content, item=item, asset=asset)
-    await gateway.catalogue.copy(entry, "far", f"esa/{item}/{asset}", Stat(len(content), None, "v"))
-    return entry
+async def item(
+    made: Catalogue,
+    collection: str,
+    name: str,
+    *,
+    hour: float | None = 0,
+    box: Box | None = None,
+    geometry: Mapping[str, Any] | None = None,
+    properties: Mapping[str, Any] | None = None,
+    score: float | None = None,
+    tenant: str = TENANT,
+) -> int:
+    """Write an item without files; gives its number."""
+    start = None if hour is None else BEGIN + datetime.timedelta(hours=hour)
+    number: int = await made.connection.fetchval(
+        "INSERT INTO products (tenant_id, dataset_id, urn, provider_id, properties, geometry, west, south, east, "
+        "north, start_datetime, end_datetime, body, quality_score) "
+        "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $11, '{}', $12) RETURNING product_id",
+        await made.tenant(tenant),
+        await made.dataset(collection, tenant=tenant),
+        f"URN:FEATURE:DATA:{tenant}:{collection}-{name}:V1",
+        name,
+        json.dumps(properties or {}),
+        None if geometry is None else json.dumps(geometry),
+        *(box or (None,) * 4),
+        start,
+        score,
+    )
+    return number

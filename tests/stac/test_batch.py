@@ -17,7 +17,7 @@ from tests.canaries import CANARIES
 from tests.credentials import LINK_SECRET, Answer, send
 from tests.harness import FAR, SCIENTIST, SECRET, Entry, RunningGateway, bearer
 from tests.proxy import counting_proxy
-from tests.stac.support import Doors, far_file, fresh
+from tests.stac.doors import Doors, far_file, fresh
 
 LINKS = {"jwt": [{"algorithms": ["HS256"], "secret": SECRET}], "links": {"secret": LINK_SECRET, "lifetime": 600}}
 METALINK = "application/metalink4+xml"

@@ -30,8 +30,7 @@ GEOMETRY = '{"type": "Polygon", "coordinates": [[[9, 39], [12, 39], [12, 42], [9
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-@pytest.mark.parametrize("logged_in", [False, True])
-@pytest.mark.parametrize("root", ["/", "/tenants/esa"])
+@pytest.mark.parametrize(("root", "logged_in"), [("/", False), ("/", True), ("/tenants/esa", False)])
 async def test_the_validator_finds_no_error(
     archive: Archive, root: str, logged_in: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

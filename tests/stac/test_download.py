@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 from gateway.identity.principal import Principal
 from tests.harness import OUTSIDER, SCIENTIST, RunningGateway
 from tests.proxy import counting_proxy
-from tests.stac.support import Doors, far_file, fresh
+from tests.stac.doors import Doors, far_file, fresh
 
 CONTENT = b"0123456789" * 1000
 EXCEPTION = Draft202012Validator(

@@ -56,6 +56,7 @@ boxes: st.SearchStrategy[Box] = st.builds(
     latitudes,
     SOME(LONGITUDES),
 )
+crossing = SOME([(179.0, -45.0, -179.0, 45.0), (10.0, 0.0, 0.0, 90.0), (180.0, -90.0, -90.0, 0.0)])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +111,7 @@ searches = st.lists(
         Search,
         collections=st.none() | st.lists(SOME([*DATASETS, "unheard of"]), max_size=2).map(tuple),
         ids=st.none() | st.none() | st.lists(SOME(["p1", "p2", "p3", "px"]), max_size=3).map(tuple),
-        bbox=st.none() | boxes,
+        bbox=st.none() | boxes | crossing,
         datetime=st.none() | spans,
         limit=SOME([1, 2, 3, 10]),
         newest_first=st.booleans(),
@@ -118,7 +119,7 @@ searches = st.lists(
     min_size=2,
     max_size=4,
 )
-ways = st.builds(Bounds, rows=SOME([2, 500]), few=SOME([0, 16]), walk=SOME([-8, -4, 0, 2000]))
+ways = st.builds(Bounds, rows=SOME([2, 500]), few=SOME([0, 16]), walk=SOME([-8, -8, -4, 2000]))
 """Bounds that have every way of finding taken also in small catalogues; of a walk by nothing at all, too."""
 
 

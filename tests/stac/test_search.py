@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from multidict import MultiDict
 
 from gateway.errors import GatewayError
-from gateway.stac.model import Interval, Search
+from gateway.stac.model import Box, Interval, Search
 from gateway.stac.search import MOST, from_body, from_query
 
 NOON = datetime.datetime(2023, 4, 13, 12, tzinfo=datetime.UTC)
@@ -101,12 +101,13 @@ def test_what_is_no_time_is_refused(text: str) -> None:
 
 
 def test_boxes_may_have_heights_touch_the_poles_and_cross_180() -> None:
-    for numbers, box in (
+    cases: list[tuple[list[float], Box]] = [
         ([0, 1, 2, 3], (0, 1, 2, 3)),
         ([0, 1, -5, 2, 3, 5], (0, 1, 2, 3)),
         ([-180, -90, 180, 90], (-180, -90, 180, 90)),
         ([170, 90, -170, 90], (170, 90, -170, 90)),
-    ):
+    ]
+    for numbers, box in cases:
         assert from_body({"bbox": numbers}).bbox == box
         assert from_query(MultiDict(bbox=",".join(map(str, numbers)))).bbox == box
     assert from_query(MultiDict(bbox="1e1,-.5,+10.,5E-1")).bbox == (10, -0.5, 10, 0.5)
@@ -174,13 +175,14 @@ def test_items_are_sorted_by_nothing_else(value: str) -> None:
 
 
 def test_the_order_of_a_body_is_an_array_of_one_field() -> None:
-    for value in (
+    values: list[object] = [
         {"field": "datetime"},
         [],
         [{"field": "datetime", "direction": "up"}],
         [{}],
         [{"field": "datetime"}] * 2,
-    ):
+    ]
+    for value in values:
         with pytest.raises(GatewayError, match="sortby"):
             from_body({"sortby": value})
 
@@ -253,7 +255,8 @@ def test_a_parameter_that_is_there_twice_is_refused() -> None:
 
 
 def test_a_body_is_an_object() -> None:
-    for body in (None, [], "x", 1):
+    bodies: list[object] = [None, [], "x", 1]
+    for body in bodies:
         with pytest.raises(GatewayError, match="JSON object"):
             from_body(body)
 

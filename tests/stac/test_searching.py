@@ -1,55 +1,364 @@
-"""Searches against a real PostgreSQL, through the same objects as the API."""
+"""Searches against a real PostgreSQL: what is found, what is refused, and pages that hold together."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import dataclasses
+import datetime
+import json
+import random
+from collections.abc import AsyncIterator, Mapping, Sequence
+from http import HTTPStatus
 from pathlib import Path
+from typing import Any, Self, cast
 
 import asyncpg
 import pytest
 
-from gateway.config import Database, Rights
-from gateway.db import connect
-from gateway.identity.principal import anonymous
-from gateway.rights.policies import open_policies
-from gateway.stac.model import Search
-from gateway.stac.searching import Searching, searching
-from tests.harness import SCIENCE, SCIENTIST, TENANT, Catalogue
+from gateway.config import Rights
+from gateway.errors import GatewayError
+from gateway.identity.principal import Principal, anonymous
+from gateway.rights.policies import Policies
+from gateway.rights.policy import Policy, PolicyError, Question
+from gateway.stac.model import Box, FileRow, ItemRow, Search
+from gateway.stac.searching import Bounds, Searching
+from tests.harness import ADMIN, OUTSIDER, SCIENCE, SCIENTIST, TENANT, Catalogue, principal
+from tests.proxy import counting_proxy
+from tests.rights.support import grant
+from tests.stac.support import BEGIN, item, opened
 
-
-@contextlib.asynccontextmanager
-async def opened(dsn: str) -> AsyncIterator[Searching]:
-    async with (
-        connect(Database.model_validate({"dsn": dsn}), ()) as database,
-        open_policies([]) as policies,
-        searching(database, policies, Rights()) as found,
-    ):
-        yield found
+PUBLIC = anonymous(TENANT)
 
 
 @pytest.fixture
 async def catalogue(database: str, tmp_path: Path) -> AsyncIterator[Catalogue]:
     connection = await asyncpg.connect(database)
-    yield Catalogue(connection, tmp_path)
+    made = Catalogue(connection, tmp_path)
+    await made.grant("restricted", await made.group(SCIENCE))
+    await made.grant("open", await made.group("everyone", public=True))
+    yield made
     await connection.close()
 
 
-async def test_what_a_caller_may_see_is_found_and_nothing_else(database: str, catalogue: Catalogue) -> None:
-    await catalogue.grant("restricted", await catalogue.group(SCIENCE))
-    await catalogue.grant("open", await catalogue.group("everyone", public=True))
-    await catalogue.file(b"1", collection="restricted", item="a")
-    await catalogue.file(b"2", collection="open", item="b")
+def names(items: Sequence[ItemRow]) -> list[str]:
+    return [one.item_id for one in items]
+
+
+async def refusal(work: Any) -> tuple[HTTPStatus, str]:
+    with pytest.raises(GatewayError) as error:
+        await work
+    return error.value.status, error.value.detail
+
+
+async def walk(catalogue: Searching, who: Principal, search: Search) -> list[list[str]]:
+    """The names on every page."""
+    pages = [await catalogue.search(who, search)]
+    while pages[-1].next is not None:
+        pages.append(await catalogue.search(who, dataclasses.replace(search, token=pages[-1].next)))
+    return [names(page.items) for page in pages]
+
+
+async def test_an_item_has_all_that_documents_show(database: str, catalogue: Catalogue) -> None:
+    entry = await catalogue.file(b"data", collection="open", item="a", asset="data")
+    await catalogue.copy(entry, "tape", "x", None, state="NEARLINE")
+    shape = {"type": "Point", "coordinates": [1, 2]}
+    await catalogue.connection.execute(
+        "UPDATE products SET properties = '{\"gsd\": 10}', geometry = $1, west = 1, south = 2, east = 1, north = 2, "
+        'start_datetime = $2, end_datetime = $3, body = \'{"id": "a"}\'',
+        json.dumps(shape),
+        BEGIN,
+        BEGIN + datetime.timedelta(hours=1),
+    )
+    await catalogue.connection.execute('UPDATE files SET body = \'{"href": "a.tif"}\'')
     async with opened(database) as search:
-        page = await search.search(SCIENTIST, Search())
-        assert [item.item_id for item in page.items] == ["b", "a"]
-        assert [[file.needs_login for file in item.files] for item in page.items] == [[False], [True]]
-        page = await search.search(anonymous(TENANT), Search())
-        assert [item.item_id for item in page.items] == ["b"]
-        assert (page.next, page.previous) == (None, None)
-        assert [one.collection_id for one in await search.collections(SCIENTIST)] == ["open", "restricted"]
-        assert (await search.collection(SCIENTIST, "restricted")).collection_id == "restricted"
-        first = await search.search(SCIENTIST, Search(limit=1))
-        second = await search.search(SCIENTIST, Search(limit=1, token=first.next))
-        assert [item.item_id for item in second.items] == ["a"]
-        assert (await search.item(SCIENTIST, "restricted", "a")).files[0].states == ("ONLINE",)
+        one = await search.item(PUBLIC, "open", "a")
+        assert (await search.search(PUBLIC, Search())).items == (one,)
+    assert (one.collection_id, one.item_id, one.urn, one.bbox) == ("open", "a", entry.product, (1, 2, 1, 2))
+    assert (json.loads(one.properties), json.loads(one.geometry or "")) == ({"gsd": 10}, shape)
+    assert json.loads(one.body) == {"id": "a"}
+    assert (one.start, one.end) == (BEGIN, BEGIN + datetime.timedelta(hours=1))
+    assert one.files == (
+        FileRow("data", "RAWDATA", '{"href": "a.tif"}', entry.checksum, "SHA-256", 4, "image/tiff", "a.tif",
+                reference=False, states=("NEARLINE", "ONLINE"), needs_login=False),
+    )  # fmt: skip
+
+
+async def test_collections_that_one_has_any_right_to_are_listed(database: str, catalogue: Catalogue) -> None:
+    await catalogue.grant("teaser", await catalogue.group("everyone", public=True), metadata="RESTRICTED_ACCESS")
+    await catalogue.dataset("hidden")
+    await item(catalogue, "teaser", "t")
+    async with opened(database) as search:
+        seen = {who.subject: [one.collection_id for one in await search.collections(who)]
+                for who in (PUBLIC, SCIENTIST, ADMIN)}  # fmt: skip
+        assert seen == {
+            "public": ["open", "teaser"],
+            "scientist": ["open", "restricted", "teaser"],
+            "admin": ["hidden", "open", "restricted", "teaser"],
+        }
+        assert (await search.collection(PUBLIC, "teaser")).urn == "URN:AIP:DATASET:esa:teaser:V1"
+        # Who may know of a collection may not therefore see what is in it.
+        assert (await search.search(PUBLIC, Search(collections=("teaser",)))).items == ()
+
+
+async def test_a_collection_names_the_licence_that_applies(database: str, catalogue: Catalogue) -> None:
+    await catalogue.licence("open", "https://example.org/own")
+    await catalogue.connection.execute(
+        "WITH l AS (INSERT INTO licences (tenant_id, name, url) SELECT tenant_id, 'all', 'https://example.org/all' "
+        "FROM tenants RETURNING licence_id) UPDATE tenants SET licence_id = (SELECT licence_id FROM l)"
+    )
+    async with opened(database) as search:
+        assert [one.licence_url for one in await search.collections(SCIENTIST)] == [
+            "https://example.org/own", "https://example.org/all",
+        ]  # fmt: skip
+
+
+async def test_what_one_may_not_see_is_refused_as_a_download_is(database: str, catalogue: Catalogue) -> None:
+    await item(catalogue, "restricted", "a")
+    await item(catalogue, "restricted", "a", tenant="cnes")
+    for hide, status in ((False, HTTPStatus.FORBIDDEN), (True, HTTPStatus.NOT_FOUND)):
+        async with opened(database, Rights(hide_forbidden=hide)) as search:
+            assert (await refusal(search.item(OUTSIDER, "restricted", "a")))[0] is status
+            assert (await refusal(search.collection(OUTSIDER, "restricted")))[0] is status
+            for missing in (search.item(SCIENTIST, "restricted", "b"), search.item(SCIENTIST, "x", "a"),
+                            search.item(SCIENTIST, "restricted", "\0"), search.item(SCIENTIST, "\ud800", "a"),
+                            search.item(principal("x", tenant="nowhere"), "restricted", "a"),
+                            search.collection(SCIENTIST, "x"), search.collection(SCIENTIST, "\0")):  # fmt: skip
+                assert (await refusal(missing))[0] is HTTPStatus.NOT_FOUND
+            assert (await search.item(SCIENTIST, "restricted", "a")).item_id == "a"
+            _, hidden = await refusal(search.item(OUTSIDER, "restricted", "a"))
+            _, absent = await refusal(search.item(OUTSIDER, "restricted", "b"))
+            assert (hidden.replace("'a'", "'b'") == absent) is hide
+
+
+async def test_what_cannot_be_stored_is_not_found(database: str, catalogue: Catalogue) -> None:
+    await item(catalogue, "open", "a")
+    async with opened(database) as search:
+        for asked in (Search(ids=("\0", "a")), Search(collections=("\udfff",)), Search(collections=("open", "\0"))):
+            found = await search.search(PUBLIC, asked)
+            assert names(found.items) == (["a"] if len(asked.ids or asked.collections or ()) == 2 else [])
+
+
+@pytest.mark.parametrize(
+    ("metadata", "files", "licence", "data_type", "needed"),
+    [
+        ("FULL_ACCESS", "INHERITED_ACCESS", None, "RAWDATA", False),
+        ("FULL_ACCESS", "NO_ACCESS", None, "RAWDATA", True),
+        ("FULL_ACCESS", "NO_ACCESS", None, "THUMBNAIL", False),
+        ("FULL_ACCESS", "INHERITED_ACCESS", "asked for", "RAWDATA", True),
+        ("FULL_ACCESS", "INHERITED_ACCESS", "asked for", "THUMBNAIL", False),
+        ("FULL_ACCESS", "INHERITED_ACCESS", "public", "RAWDATA", False),
+        ("FULL_ACCESS", "CUSTOM_ACCESS", None, "RAWDATA", True),
+        ("CUSTOM_ACCESS", "INHERITED_ACCESS", None, "THUMBNAIL", True),
+        ("NO_ACCESS", "NO_ACCESS", None, "RAWDATA", True),
+        ("NO_ACCESS", "NO_ACCESS", None, "THUMBNAIL", True),
+    ],
+)
+async def test_a_file_needs_a_login_where_everyone_would_be_refused_it(
+    database: str, catalogue: Catalogue, metadata: str, files: str, licence: str | None, data_type: str, needed: bool
+) -> None:
+    everyone = await catalogue.group("everyone", public=True)
+    await grant(catalogue, "open", everyone, metadata, files, policy="properties", options={"all": []})
+    # What a group of the caller's own may says nothing of everyone.
+    await catalogue.grant("open", await catalogue.group(SCIENCE))
+    await catalogue.file(b"x", collection="open", item="a", data_type=data_type)
+    if licence is not None:
+        await catalogue.licence("open")
+        await catalogue.connection.execute("UPDATE licences SET is_public = $1", licence == "public")
+    async with opened(database) as search:
+        (found,) = (await search.item(SCIENTIST, "open", "a")).files
+        assert found.needs_login is needed
+
+
+class Scripted:
+    """Lets through what is ``good``, and does not know what to say of ``odd`` ones."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    @classmethod
+    def from_options(cls, name: str, options: Mapping[str, object]) -> Self:
+        return cls()
+
+    async def decide(self, questions: Sequence[Question]) -> list[bool]:
+        self.asked += len(questions)
+        if any(question.product.properties.get("odd") for question in questions):
+            raise PolicyError("I do not know")
+        return [question.product.properties.get("good") is True for question in questions]
+
+    async def close(self) -> None:
+        pass
+
+
+async def test_pages_are_full_though_rights_and_policies_let_few_items_through(
+    database: str, catalogue: Catalogue
+) -> None:
+    group = await catalogue.group(SCIENCE)
+    await grant(catalogue, "policed", group, "CUSTOM_ACCESS", policy="scripted")
+    await grant(catalogue, "rated", group, quality=(5, None, None))
+    expected = []
+    for number in range(120):
+        collection, good = ("policed", "rated")[number % 2], number % 10 < 2
+        await item(catalogue, collection, f"{number}", hour=number, properties={"good": good}, score=9 if good else 1)
+        expected += [f"{number}"] * good
+    policies = Policies({"scripted": (cast("Policy", Scripted()), 5)})
+    async with opened(database, policies=policies) as search:
+        pages = await walk(search, SCIENTIST, Search(limit=5))
+        assert [name for page in pages for name in page] == expected[::-1]
+        assert [len(page) for page in pages] == [5] * 4 + [4]
+
+
+async def test_a_search_that_no_policy_can_decide_is_no_answer(database: str, catalogue: Catalogue) -> None:
+    await grant(catalogue, "policed", await catalogue.group(SCIENCE), "CUSTOM_ACCESS", policy="scripted")
+    await item(catalogue, "policed", "a", properties={"odd": True})
+    policies = Policies({"scripted": (cast("Policy", Scripted()), 5)})
+    async with opened(database, policies=policies) as search:
+        for work in (search.search(SCIENTIST, Search()), search.item(SCIENTIST, "policed", "a")):
+            assert (await refusal(work))[0] is HTTPStatus.SERVICE_UNAVAILABLE
+        # Who sees it anyway does not wait for the policy.
+        assert names((await search.search(ADMIN, Search())).items) == ["a"]
+
+
+async def test_a_page_that_takes_too_long_is_shorter_and_the_next_goes_on_from_there(
+    database: str, catalogue: Catalogue
+) -> None:
+    group = await catalogue.group(SCIENCE)
+    await grant(catalogue, "rated", group, quality=(5, None, None))
+    for number in range(12):
+        await item(catalogue, "rated", f"{number}", hour=number, score=9 if number % 3 == 2 else 1)
+    async with opened(database, bounds=Bounds(rows=4, seconds=0)) as search:
+        assert await walk(search, SCIENTIST, Search(limit=5)) == [["11", "8"], ["5"], ["2"], []]
+        await catalogue.connection.execute("UPDATE products SET quality_score = 1")
+        status, _ = await refusal(search.search(SCIENTIST, Search(limit=5)))
+        assert status is HTTPStatus.SERVICE_UNAVAILABLE
+
+
+async def test_intersections_are_exact(database: str, catalogue: Catalogue) -> None:
+    triangle = {"type": "Polygon", "coordinates": [[[0, 0], [10, 0], [0, 10], [0, 0]]]}
+    bow = {"type": "Polygon", "coordinates": [[[0, 0], [10, 10], [10, 0], [0, 10], [0, 0]]]}
+    near: tuple[float, float, float, float] = (0, 0, 10, 10)
+    await item(catalogue, "open", "triangle", hour=1, box=near, geometry=triangle)
+    await item(catalogue, "open", "bow", hour=2, box=near, geometry=bow)
+    await item(catalogue, "open", "none", hour=3, box=near)
+    await item(catalogue, "open", "odd", hour=4, box=near, geometry={"type": "Polygon", "coordinates": [[[0, 0]]]})
+    await item(catalogue, "open", "flat", hour=5, box=near, geometry={"type": "Point", "coordinates": []})
+    await item(
+        catalogue, "open", "far", hour=6, box=(50, 50, 60, 60), geometry={"type": "Point", "coordinates": [5, 5]}
+    )
+    async with opened(database) as search:
+        for point, expected in (([2, 1], ["triangle"]), ([5, 9], []), ([9, 5], ["bow"]), ([2, 5], ["bow", "triangle"])):
+            geometry = json.dumps({"type": "Point", "coordinates": point})
+            assert names((await search.search(PUBLIC, Search(intersects=geometry))).items) == expected, point
+        crossing = json.dumps(bow)
+        assert await walk(search, PUBLIC, Search(intersects=crossing, limit=1)) == [["bow"], ["triangle"]]
+
+
+async def test_what_goes_over_180_is_found_from_both_sides_and_once(database: str, catalogue: Catalogue) -> None:
+    boxes: dict[str, Box] = {
+        "over": (170, -10, -170, 10),
+        "around": (-180, -10, 180, 10),
+        "at": (175, -10, 180, 10),
+        "west": (-179, -10, -178, 10),
+        "far": (0, -10, 10, 10),
+        "beyond": (185, -10, 195, 10),
+    }
+    for name, box in boxes.items():
+        await item(catalogue, "open", name, box=box)
+    # As much is walked as is there, and nothing: then the index of places is asked.
+    for walked in (2000, -44):
+        async with opened(database, bounds=Bounds(walk=walked)) as search:
+            for asked, expected in (
+                ((171, 0, 172, 1), {"over", "around"}),
+                ((-180, 0, -175, 1), {"over", "around", "at", "west", "beyond"}),
+                ((176, 0, -178.5, 1), {"over", "around", "at", "west"}),
+                ((-176, 0, -175, 1), {"over", "around", "beyond"}),
+                ((5, 10, 5, 10), {"around", "far"}),
+            ):
+                found = names((await search.search(PUBLIC, Search(bbox=asked))).items)
+                assert len(found) == len(set(found))
+                assert set(found) == expected, asked
+
+
+async def test_pages_never_repeat_or_lose_an_item_while_others_are_added(database: str, catalogue: Catalogue) -> None:
+    chance = random.Random(7)
+    there = [f"{number}" for number in range(60)]
+    for name in there:
+        await item(catalogue, "open", name, hour=chance.choice([None, *range(20)]))
+    for search in (Search(limit=7), Search(limit=7, newest_first=False)):
+        async with opened(database) as catalogue_of:
+            seen: list[str] = []
+            token = None
+            while True:
+                page = await catalogue_of.search(PUBLIC, dataclasses.replace(search, token=token))
+                seen += names(page.items)
+                if (token := page.next) is None:
+                    break
+                await item(catalogue, "open", f"new {chance.random()}", hour=chance.choice([None, *range(20)]))
+            assert len(seen) == len(set(seen))
+            assert set(there) <= set(seen)
+
+
+async def test_a_page_of_items_that_are_gone_ends_the_walk(database: str, catalogue: Catalogue) -> None:
+    for number in range(4):
+        await item(catalogue, "open", f"{number}", hour=number)
+    async with opened(database) as search:
+        first = await search.search(PUBLIC, Search(limit=2))
+        await catalogue.connection.execute("DELETE FROM products WHERE provider_id IN ('0', '1')")
+        page = await search.search(PUBLIC, Search(limit=2, token=first.next))
+        assert (page.items, page.next, page.previous) == ((), None, None)
+
+
+async def test_a_token_leads_nobody_to_what_he_may_not_see(database: str, catalogue: Catalogue) -> None:
+    for number in range(4):
+        await item(catalogue, "restricted", f"{number}", hour=number)
+    await item(catalogue, "open", "old", hour=-1)
+    async with opened(database) as search:
+        first = await search.search(SCIENTIST, Search(limit=2))
+        token = first.next or ""
+        page = await search.search(OUTSIDER, Search(limit=2, token=token))
+        assert names(page.items) == ["old"]
+        for wrong in (token[:-1], token + "A", "x", Search(limit=2).__repr__()):
+            assert (await refusal(search.search(SCIENTIST, Search(token=wrong))))[0] is HTTPStatus.BAD_REQUEST
+
+
+async def test_a_page_is_one_round_trip(database: str, catalogue: Catalogue) -> None:
+    for number in range(30):
+        await item(catalogue, "open", f"{number}", hour=number, box=(0, 0, 1, 1))
+    async with counting_proxy(database) as (postgres, dsn), opened(dsn, pool_size=1) as search:
+        for asked in (Search(), Search(bbox=(0, 0, 1, 1)), Search(limit=100), Search(ids=("1", "2"))):
+            await search.search(PUBLIC, asked)  # prepares the statement
+            before = postgres.round_trips
+            await search.search(PUBLIC, asked)
+            assert postgres.round_trips == before + 1
+
+
+async def test_without_postgresql_there_is_no_answer(database: str, catalogue: Catalogue) -> None:
+    await item(catalogue, "open", "a")
+    async with contextlib.AsyncExitStack() as stack:
+        _, dsn = await stack.enter_async_context(counting_proxy(database))
+        async with opened(dsn, timeout=1) as search:
+            await search.search(PUBLIC, Search())
+            await stack.aclose()
+            for work in (search.search(PUBLIC, Search()), search.item(PUBLIC, "open", "a"),
+                         search.collections(PUBLIC), search.collection(PUBLIC, "open")):  # fmt: skip
+                assert (await refusal(work))[0] is HTTPStatus.SERVICE_UNAVAILABLE
+
+
+async def test_long_searches_leave_connections_to_downloads(database: str, catalogue: Catalogue) -> None:
+    """Half of the connections, however many search; who gets no turn in time is told so."""
+    await item(catalogue, "open", "a")
+    async with opened(database, pool_size=4, timeout=0.5) as search:
+        lock = await asyncpg.connect(database)
+        async with lock.transaction():
+            await lock.execute("LOCK TABLE products IN ACCESS EXCLUSIVE MODE")
+            waiting = [asyncio.create_task(search.search(PUBLIC, Search())) for _ in range(6)]
+            while await lock.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted") < 2:
+                await asyncio.sleep(0.01)
+            busy = await lock.fetchval(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+            assert busy == 2
+            answers = await asyncio.gather(*waiting, return_exceptions=True)
+        await lock.close()
+        assert {type(answer) for answer in answers} == {GatewayError}
+        assert names((await search.search(PUBLIC, Search())).items) == ["a"]
