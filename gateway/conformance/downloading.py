@@ -28,7 +28,7 @@ def check_status(answer: Answer, asked: str) -> None:
 
 
 async def _status(run: Run) -> None:
-    fetched = run.whole = await run.fetch()
+    fetched = await run.plain()
     check_status(fetched.first, "GET")
     if fetched.last.status != 200:
         raise WrongError(f"the redirect of GET leads to {fetched.last.status}, not to the bytes")
@@ -44,7 +44,7 @@ async def _location(run: Run) -> None:
 
 
 async def _without_token(run: Run) -> None:
-    fetched = await run.fetch(read=False)
+    fetched = await run.plain()
     if not fetched.is_redirected:
         raise SkippedError("the server streams")
     if fetched.last.status != 200:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
@@ -45,8 +46,8 @@ class Run:
 
     asking: Asking
     subject: Subject
-    whole: Fetched | None = None
-    """The answer to the plain GET, once it was asked for."""
+    _plain: Fetched | WrongError | NoAnswerError | None = None
+    """What the plain GET gave, once it was asked for."""
 
     async def fetch(self, headers: Mapping[str, str] | None = None, *, read: bool = True) -> Fetched:
         """GET the asset as a client does: through redirects, on which no token is shown.
@@ -61,17 +62,33 @@ class Run:
             answer = await self.asking.ask("GET", self.target(answer), headers, token="", read=read)
         raise WrongError(f"more than {MOST_HOPS} redirects")
 
-    async def get(self) -> Fetched:
-        """The plain GET of the asset; asked once.
+    async def plain(self) -> Fetched:
+        """What the plain GET of the asset gives; asked once.
 
         Raises:
-            SkippedError: it gives no bytes, as another check says.
+            WrongError: its redirects do not end, or lead nowhere.
+            NoAnswerError: there is no answer.
         """
-        if self.whole is None:
-            self.whole = await self.fetch()
-        if self.whole.last.status != 200:
-            raise SkippedError("there is no download to look at")
-        return self.whole
+        if self._plain is None:
+            try:
+                self._plain = await self.fetch()
+            except (WrongError, NoAnswerError) as error:
+                self._plain = error
+        if isinstance(self._plain, Exception):
+            raise self._plain
+        return self._plain
+
+    async def get(self) -> Fetched:
+        """The same, for what looks at bytes.
+
+        Raises:
+            SkippedError: it gives none, as another check says.
+        """
+        with contextlib.suppress(WrongError, NoAnswerError):
+            fetched = await self.plain()
+            if fetched.last.status == 200:
+                return fetched
+        raise SkippedError("there is no download to look at")
 
     @staticmethod
     def target(answer: Answer) -> str:

@@ -214,6 +214,7 @@ async def test_when_to_come_back_is_said(doors: Doors) -> None:
         proxy.shut = True
         proxy.cut()
         status, shown = await see(gateway, entry.stac, bearer(SCIENTIST))
+        proxy.shut = False
     assert (status, "Try again in 5 seconds." in shown.text) == (503, True)
 
 

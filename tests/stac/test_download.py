@@ -117,6 +117,7 @@ async def test_without_postgresql(doors: Doors) -> None:
         proxy.shut = True
         proxy.cut()
         status, _, fields = await refusal(gateway, entry.stac)
+        proxy.shut = False
         assert (status, int(fields["Retry-After"]) > 0) == (503, True)
 
 
