@@ -16,7 +16,8 @@ _DOWNLOAD = Operation(
     scope="download",
     link=True,
     query=("Range", "If-Match", "If-None-Match", "isContentInline", "acceptLicense", "dryRun"),
-    types=("application/octet-stream",),
+    # That of the file, where the catalogue knows it.
+    types=("application/octet-stream", "*/*"),
     statuses=(200, 206, 304, 307),
     refusals=(404, 410, 412, 416, 423, 429, 502, 503),
     text="A redirect (307) leads to a URL of the storage that works for a short time.",
