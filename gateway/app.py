@@ -25,11 +25,14 @@ from gateway.api import (
     quota_rules,
     regards_downloads,
     regards_quota,
+    stac_batch,
+    stac_catalogue,
     stac_downloads,
     usage,
 )
 from gateway.api.bodies import MOST_BYTES
 from gateway.api.keys import DATABASE, DOWNLOADS, HEALTH, LOGINS
+from gateway.api.stac_catalogue import CATALOGUE, Catalogue, catalogue, showing
 from gateway.catalog.locate import catalog
 from gateway.catalog.statements import WARM_UP
 from gateway.companion.opening import following
@@ -39,15 +42,22 @@ from gateway.db import Database
 from gateway.delivery.pace import Pace
 from gateway.downloads import Downloads
 from gateway.errors import ConfigurationError, Family
+from gateway.families import FAMILIES
+from gateway.http.cors import CrossOrigin
 from gateway.identity.opening import Logins, OpenIdentities, identities
+from gateway.links import API
 from gateway.locations import storage_locations
 from gateway.notifications import listening
+from gateway.ops import cross_origin
 from gateway.ops.audit import audited, auditing
+from gateway.ops.error_page import Site
 from gateway.ops.health import Health
-from gateway.ops.request_context import FAMILIES, PROXIES, mark_answer, request_context
+from gateway.ops.request_context import PROXIES, SITE, mark_answer, request_context
 from gateway.quotas.upkeep import open_quotas
 from gateway.rights.policies import open_policies
 from gateway.sources import Resting
+from gateway.stac.roots import places, roots
+from gateway.stac.searching import searching
 from gateway.verification import verifying
 
 _REGARDS = ("downloads", "entities", "license", "quota", "quotas", "settings")
@@ -64,25 +74,34 @@ def create_app(config: Config) -> web.Application:
     check_extensions()
     app = web.Application(middlewares=[audited, request_context], client_max_size=MOST_BYTES)
     app.on_response_prepare.append(mark_answer)
+    if config.api.cors_origins:
+        cross_origin.set_up(app, CrossOrigin(frozenset(config.api.cors_origins)))
     app[PROXIES] = tuple(config.server.trusted_proxies)
+    app[API] = config.api
+    app[SITE] = Site(config.api.public_url, has_login=config.identity.login is not None)
     regards, stac = config.api.regards_prefix, config.api.stac_prefix
     app[FAMILIES] = {
         **{f"{regards}/{name}": Family.REGARDS for name in _REGARDS},
-        f"{stac}/collections": Family.STAC,
+        **dict.fromkeys(places(stac), Family.STAC),
     }
     app.add_routes(regards_downloads.routes(regards))
     app.add_routes(quota_rules.routes(regards))
     app.add_routes(regards_quota.routes(regards))
     app.add_routes(access.routes(regards))
-    app.add_routes(licences.routes(regards, stac))
-    app.add_routes(stac_downloads.routes(stac))
+    app.add_routes(licences.routes(regards))
+    for root in roots(stac):
+        if root != stac or config.companion is None:
+            app.add_routes(stac_catalogue.routes(root))
+        app.add_routes(stac_downloads.routes(root))
+        app.add_routes(stac_batch.routes(root))
+        app.add_routes(licences.stac_routes(root))
     app.add_routes(usage.routes())
     app.add_routes(login.routes())
     keys_admin.set_up(app, config)
     link_routes.set_up(app, config)
     app.add_routes(admin_routes.routes())
     app.add_routes(ops.routes())
-    app.add_routes(openapi.routes())
+    app.add_routes(openapi.routes(stac))
     if config.companion is not None:
         app.add_routes(companion.routes(stac))
     app.on_startup.append(openapi.describing(config.api))
@@ -96,6 +115,7 @@ def _neighbours(config: Config, identity: OpenIdentities) -> Callable[[web.Appli
         async with neighbours(config, identity) as found:
             app[DOWNLOADS], app[HEALTH], app[DATABASE] = found.downloads, found.health, found.database
             app[LOGINS] = found.logins
+            app[CATALOGUE] = found.catalogue
             if found.passing_on is not None:
                 app[companion.PASSING_ON] = found.passing_on
             yield
@@ -111,6 +131,7 @@ class Neighbours:
     health: Health
     database: Database
     logins: Logins | None
+    catalogue: Catalogue
     passing_on: PassingOn | None
 
 
@@ -131,6 +152,8 @@ async def neighbours(config: Config, identity: OpenIdentities) -> AsyncIterator[
         verifying(database, delivery.storage_timeout) as verifier,
         listening(config.database) as notifications,
         identity(database, notifications) as callers,
+        searching(database, policies, config.rights) as found,
+        catalogue(found, showing(locations, config.api.asset_href)) as products,
         following(config.companion, config.api, database, locations) as companionship,
     ):
         downloads = Downloads(
@@ -142,14 +165,13 @@ async def neighbours(config: Config, identity: OpenIdentities) -> AsyncIterator[
             verifier=verifier,
             redirect_agents=tuple(delivery.redirect_agents),
             public_url=config.api.public_url,
-            stac_prefix=config.api.stac_prefix,
             clock=lambda: datetime.datetime.now(datetime.UTC),
             resting=Resting(),
             upstream=companionship.items,
         )
         checks = {"postgresql": database.ping, "redis": quotas.ping}
         health = Health(checks, alarms=lambda: {"broken_copies": verifier.broken}, notifications=notifications)
-        yield Neighbours(downloads, health, database, callers.logins, companionship.passing_on)
+        yield Neighbours(downloads, health, database, callers.logins, products, companionship.passing_on)
         await downloads.close()
 
 

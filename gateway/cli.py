@@ -14,6 +14,7 @@ import click
 
 from gateway import __version__
 from gateway.commands.admin import admin
+from gateway.commands.conformance import conformance
 from gateway.commands.doctor import doctor
 from gateway.commands.explain import explain
 from gateway.commands.keys import keys
@@ -184,5 +185,5 @@ def demo(
         asyncio.run(run_demo(options, Report(time.monotonic).hear))
 
 
-for command in (admin, doctor, explain, keys, links, quotas, sessions, verify):
+for command in (admin, conformance, doctor, explain, keys, links, quotas, sessions, verify):
     main.add_command(command)

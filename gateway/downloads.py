@@ -141,8 +141,6 @@ class Downloads:
     """Clients, with their oldest version, that keep a token from other hosts."""
     public_url: str | None
     """Base of absolute links; None takes the request's Host."""
-    stac_prefix: str
-    """Before ``/collections``."""
     clock: Callable[[], datetime.datetime]
     resting: Resting
     """The storage locations that failed a moment ago."""
@@ -290,7 +288,7 @@ class Downloads:
         try:
             return await self.catalog.locate(address, principal)
         except NotAcceptedError as error:
-            show_way_to_accept(error, request, principal, self.public_url, self.stac_prefix)
+            show_way_to_accept(error, request, principal, self.public_url)
             raise
         except GatewayError as error:
             if hindrance is not None and error.status == HTTPStatus.NOT_FOUND:

@@ -13,12 +13,13 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from gateway.api import regards_downloads, stac_downloads
-from gateway.catalog.model import Address, ByChecksum, Copy, File
+from gateway.catalog.model import Address, ByAsset, ByChecksum, Copy, File
 from gateway.downloads import Downloads, Plan
 from gateway.errors import GatewayError
+from gateway.identity.chain import no_tenant
 from gateway.identity.principal import Principal
 from gateway.identity.shown import Shown
-from gateway.links import without_link
+from gateway.links import API, TENANT, without_link
 from gateway.locations import Location
 from gateway.quotas.standing import Standing
 from gateway.quotas.usage import Estimate
@@ -81,11 +82,22 @@ async def _steps(app: web.Application, downloads: Downloads, question: Question)
     if found is None:
         yield Step("address", "of no download, so that nothing is decided here; see the prefixes of [api]")
         return
-    kind, address = found
+    kind, address, tenant = found
     yield Step("address", f"{kind}: {_address_text(address)}")
-    shown = Shown(question.headers, target.query, "", question.method, target.raw_path, address)
+    shown = Shown(
+        question.headers,
+        target.query,
+        "",
+        question.method,
+        target.raw_path,
+        address,
+        tenant=tenant,
+        otherwise=app[API].default_tenant if isinstance(address, ByAsset) else None,
+    )
     principal = question.principal or await downloads.identity.identify(shown)
     yield Step("caller", _caller_text(principal))
+    if tenant is not None and tenant != principal.tenant:
+        raise no_tenant(tenant)
     if question.method == "GET" and target.query.get("acceptLicense", "").lower() == "true":
         yield Step("licence", "acceptLicense=true accepts it first, which is not done here")
     file = await downloads.catalog.locate(address, principal)
@@ -127,7 +139,8 @@ def _target(url: URL, public_url: str | None) -> URL:
     return relative
 
 
-async def _address(app: web.Application, method: str, target: URL) -> tuple[str, Address] | None:
+async def _address(app: web.Application, method: str, target: URL) -> tuple[str, Address, str | None] | None:
+    """Which API it is of, the file, and the tenant that the path names."""
     # The router looks at nothing else of a request.
     request = cast("web.Request", SimpleNamespace(method=method, rel_url=target))
     match = await app.router.resolve(request)
@@ -136,7 +149,7 @@ async def _address(app: web.Application, method: str, target: URL) -> tuple[str,
     if match.handler not in _ADDRESSES:
         return None
     kind, read = _ADDRESSES[match.handler]
-    return kind, read(match)
+    return kind, read(match), match.get(TENANT)
 
 
 def _address_text(address: Address) -> str:

@@ -9,8 +9,9 @@ from aiohttp import web
 from yarl import URL
 
 from gateway.identity.principal import Principal
-from gateway.links import absolute_url, base_url, is_by_another_site
+from gateway.links import absolute_url, is_by_another_site
 from gateway.rights.licences import ACCEPT_BY_DOWNLOAD, ACCEPT_BY_PUT, NotAcceptedError
+from gateway.stac.roots import root_url
 
 _TARGET = re.compile(r"[!#-;=?-~]+")
 
@@ -27,18 +28,31 @@ def accepts_licence(request: web.Request) -> bool:
 
 
 def show_way_to_accept(
-    error: NotAcceptedError, request: web.Request, principal: Principal, public_url: str | None, stac_prefix: str
+    error: NotAcceptedError, request: web.Request, principal: Principal, public_url: str | None
 ) -> None:
     """Have ``error`` say where the licence of the file that ``request`` asks for is read, and how it is accepted.
 
     By REGARDS' link, which is the download itself with ``acceptLicense=true``. Where the caller is known by a browser
     session a download accepts nothing, so that the link is to the licence of the collection, which takes a PUT.
     """
+    download = absolute_url(request, public_url, "dryRun", acceptLicense="true")
+    show_way(error, principal, download, root_url(request, principal))
+
+
+def show_way(error: NotAcceptedError, principal: Principal, download: str, root: str) -> None:
+    """As `show_way_to_accept`, for any file.
+
+    Args:
+        error: is given its links.
+        principal: the caller.
+        download: URL of the file with ``acceptLicense=true``.
+        root: what ``/collections`` follows in absolute links.
+    """
     method = "PUT" if principal.credential in ACCEPT_BY_PUT - ACCEPT_BY_DOWNLOAD else "GET"
     if method == "PUT":
-        accept = f"{base_url(request, public_url)}{stac_prefix}/collections/{quote(error.collection, safe='')}/license"
+        accept = f"{root}/collections/{quote(error.collection, safe='')}/license"
     else:
-        accept = _readable(absolute_url(request, public_url, "dryRun", acceptLicense="true"))
+        accept = _readable(download)
     error.headers = licence_field(error.url)
     error.body = {"license": error.url, "accept": accept}
     error.links = (

@@ -2,17 +2,44 @@
 
 from __future__ import annotations
 
+import dataclasses
+from urllib.parse import quote
+
 from aiohttp import web
 from yarl import URL
 
-from gateway.catalog.model import Address
+from gateway.catalog.model import Address, ByChecksum
+from gateway.config import Api
+from gateway.errors import Family
+from gateway.families import family_of
 from gateway.http.forwarded import Client
 from gateway.identity.shown import Shown
 
 CLIENT = web.RequestKey("client", Client)
 """Where the request comes from and how it was addressed."""
+API = web.AppKey("api", Api)
+"""Where each API family stands."""
+TENANT = "tenant"
+"""The part of a path that names the tenant whose paths these are."""
 LINK = "link"
 """The parameter of a query that holds the token of a signed link."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FileUrls:
+    """Where files are downloaded from: absolute URLs."""
+
+    regards: str
+    """What ``/downloads`` follows."""
+    stac: str
+    """What ``/collections`` follows."""
+
+    def of(self, address: Address) -> str:
+        """The URL of the file at ``address``."""
+        parts = [quote(part, safe="") for part in dataclasses.astuple(address)]
+        if isinstance(address, ByChecksum):
+            return "{}/downloads/{}/files/{}".format(self.regards, *parts)
+        return "{}/collections/{}/items/{}/download/{}".format(self.stac, *parts)
 
 
 def base_url(request: web.Request, public_url: str | None) -> str:
@@ -48,4 +75,14 @@ def absolute_url(request: web.Request, public_url: str | None, *without: str, **
 def shown_by(request: web.Request, file: Address | None = None) -> Shown:
     """What ``request`` shows of its caller; ``file`` is what a download asks for."""
     address = request[CLIENT].address
-    return Shown(request.headers, request.query, address, request.method, request.rel_url.raw_path, file)
+    default = request.app[API].default_tenant
+    return Shown(
+        request.headers,
+        request.query,
+        address,
+        request.method,
+        request.rel_url.raw_path,
+        file,
+        tenant=request.match_info.get(TENANT),
+        otherwise=default if default is not None and family_of(request) is Family.STAC else None,
+    )

@@ -461,7 +461,15 @@ def test_the_example_is_valid_and_what_it_comments_out_are_the_defaults(tmp_path
         from_values(values)
     values["identity"]["jwt"][0]["secret"] = "s" * 64
     config = from_values(values)
-    optional = {"public_key_file", "issuer", "audience", "public_url", "sentinel_service", "sentinel_password"}
+    optional = {
+        "public_key_file",
+        "issuer",
+        "audience",
+        "public_url",
+        "default_tenant",
+        "sentinel_service",
+        "sentinel_password",
+    }
     for name in ("server", "database", "redis", "identity", "api", "delivery", "quotas", "rights"):
         section = getattr(config, name)
         for setting in type(section).model_fields:

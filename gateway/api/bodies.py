@@ -8,6 +8,7 @@ import json
 from collections.abc import Collection, Iterable
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import parse_qsl
 
 from aiohttp import web
 
@@ -19,6 +20,8 @@ MOST_BYTES = 64 * 1024
 """Of the body of a request; a longer one is 413."""
 _SECONDS = 10
 """That a body may take to come."""
+_MOST_FIELDS = 100
+"""Of a form."""
 
 
 def bad(detail: str) -> GatewayError:
@@ -33,17 +36,26 @@ async def read_json(request: web.Request) -> Any:
         GatewayError: 400 it is no JSON; 408 it did not come in time.
         web.HTTPRequestEntityTooLarge: it is too long.
     """
-    try:
-        async with asyncio.timeout(_SECONDS):
-            body = await request.read()
-    except TimeoutError as error:
-        raise GatewayError(HTTPStatus.REQUEST_TIMEOUT, "The body did not come in time.") from error
-    except web.RequestPayloadError as error:
-        raise bad("The body is not encoded as its fields say.") from error
+    body = await read_body(request)
     try:
         return json.loads(body.decode(), object_pairs_hook=_unique, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise bad(f"The body is no JSON that can be read: {_reason(error)}.") from error
+
+
+async def read_form(request: web.Request) -> dict[str, str]:
+    """The fields of an HTML form (``application/x-www-form-urlencoded``); of several of a name the first.
+
+    Raises:
+        GatewayError: 400 it is none; 408 it did not come in time.
+        web.HTTPRequestEntityTooLarge: it is too long.
+    """
+    body = await read_body(request)
+    try:
+        pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS)
+    except ValueError as error:
+        raise bad("The body is no form that can be read.") from error
+    return dict(reversed(pairs))
 
 
 def members(value: Any, required: Collection[str], optional: Collection[str] = ()) -> dict[str, Any]:
@@ -122,6 +134,16 @@ def answer(value: object, *, status: int = HTTPStatus.OK) -> web.Response:
     body = json.dumps(value, separators=(",", ":")).encode("ascii")
     headers = {"Cache-Control": "no-store", "Vary": "Authorization"}
     return web.Response(body=body, status=status, content_type="application/json", headers=headers)
+
+
+async def read_body(request: web.Request) -> bytes:
+    try:
+        async with asyncio.timeout(_SECONDS):
+            return await request.read()
+    except TimeoutError as error:
+        raise GatewayError(HTTPStatus.REQUEST_TIMEOUT, "The body did not come in time.") from error
+    except web.RequestPayloadError as error:
+        raise bad("The body is not encoded as its fields say.") from error
 
 
 def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from gateway.api.bodies import read_body
 from gateway.companion.passing import PassingOn
 
 PATHS = ("", "/", "/conformance", "/queryables", "/sortables", "/search", "/aggregate", "/aggregations", "/children")
@@ -15,7 +16,8 @@ PASSING_ON = web.AppKey("passing_on", PassingOn)
 
 async def pass_on(request: web.Request) -> web.StreamResponse:
     """``GET``, ``HEAD`` and searches by ``POST``."""
-    return await request.app[PASSING_ON].answer(request)
+    body = await read_body(request) if request.can_read_body else None
+    return await request.app[PASSING_ON].answer(request, body)
 
 
 def routes(prefix: str) -> list[web.RouteDef]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
+
 from aiohttp import web
 
 from gateway.api.admin import actor_of, no_content
-from gateway.api.bodies import answer
+from gateway.api.bodies import answer, bad, read_form
 from gateway.api.callers import caller, forbidden, with_role
 from gateway.api.keys import DATABASE, DOWNLOADS
 from gateway.errors import unauthorized
+from gateway.identity.login import is_own_path
 from gateway.identity.principal import Principal
-from gateway.links import CLIENT
+from gateway.links import CLIENT, base_url, is_by_another_site
 from gateway.rights import licences
 from gateway.rights.licences import Acceptance, Licence, is_accepted
 
@@ -54,16 +57,38 @@ async def put_collection_license(request: web.Request) -> web.Response:
     return _told(licence, principal)
 
 
-def routes(regards_prefix: str, stac_prefix: str) -> list[web.RouteDef]:
-    """The routes of both families."""
-    of_tenant = f"{regards_prefix}/license"
-    of_collection = f"{stac_prefix}/collections/{{collectionId}}/license"
+async def post_collection_license(request: web.Request) -> web.Response:
+    """``POST /collections/{collectionId}/license``, by a form on a page: accept it, and go on to ``next`` (303)."""
+    if is_by_another_site(request):
+        raise forbidden("A page of another site accepts no licence.")
+    principal = await _acceptant(request)
+    then = (await read_form(request)).get("next", request.rel_url.raw_path)
+    if not is_own_path(then):
+        raise bad("'next' must be a path of this site.")
+    licence = await _of_collection(request, principal)
+    if licence is not None:
+        await _accept(request, principal, licence)
+    location = f"{base_url(request, request.app[DOWNLOADS].public_url)}{then}"
+    return web.Response(status=HTTPStatus.SEE_OTHER, headers={"Cache-Control": "no-store", "Location": location})
+
+
+def routes(prefix: str) -> list[web.RouteDef]:
+    """REGARDS' routes below ``prefix``."""
+    path = f"{prefix}/license"
     return [
-        web.get(of_tenant, get_license),
-        web.put(of_tenant, put_license),
-        web.put(f"{of_tenant}/reset", reset_license),
-        web.get(of_collection, get_collection_license),
-        web.put(of_collection, put_collection_license),
+        web.get(path, get_license),
+        web.put(path, put_license),
+        web.put(f"{path}/reset", reset_license),
+    ]
+
+
+def stac_routes(root: str) -> list[web.RouteDef]:
+    """Those of collections below the path of a root of the STAC API."""
+    path = f"{root}/collections/{{collectionId}}/license"
+    return [
+        web.get(path, get_collection_license),
+        web.put(path, put_collection_license),
+        web.post(path, post_collection_license),
     ]
 
 

@@ -7,7 +7,6 @@ import datetime
 import time
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import quote
 
 from aiohttp import web
 
@@ -25,7 +24,7 @@ from gateway.errors import GatewayError, unauthorized
 from gateway.identity.api_keys import new_id
 from gateway.identity.principal import Principal
 from gateway.identity.signed_links import LONGEST_TOKEN, Grant, Signer
-from gateway.links import LINK, base_url
+from gateway.links import API, LINK, FileUrls, base_url
 from gateway.quotas.limits import MOST
 
 _OPTIONAL = ("expires", "downloads", "bytes", "network")
@@ -37,16 +36,35 @@ class Making:
 
     signer: Signer
     settings: LinkSettings
-    public_url: str | None
-    regards_prefix: str
-    stac_prefix: str
 
-    def path(self, address: Address) -> str:
-        """Where the file is downloaded from."""
-        parts = [quote(part, safe="") for part in dataclasses.astuple(address)]
-        if isinstance(address, ByChecksum):
-            return "{}/downloads/{}/files/{}".format(self.regards_prefix, *parts)
-        return "{}/collections/{}/items/{}/download/{}".format(self.stac_prefix, *parts)
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Maker:
+    """Makes links of one caller; all are good for as much, each for one file."""
+
+    made_with: Making
+    grant: Grant
+    """Without the id of a link."""
+    key_id: str
+    """Of the key that they are signed with."""
+    urls: FileUrls
+
+    @property
+    def expires(self) -> str | None:
+        """When the links end."""
+        return time_of(datetime.datetime.fromtimestamp(self.grant.expires, datetime.UTC))
+
+    def link(self, address: Address) -> tuple[str, str]:
+        """Id and URL of a link to the file at ``address``.
+
+        Raises:
+            GatewayError: 400 it would be too long.
+        """
+        grant = dataclasses.replace(self.grant, link_id=f"{self.key_id}-{new_id()}")
+        token = self.made_with.signer.sign(grant, address)
+        if len(token) > LONGEST_TOKEN:
+            raise bad("You have too many groups for a link: they do not fit into a URL.")
+        return grant.link_id, f"{self.urls.of(address)}?{LINK}={token}"
 
 
 LINKS = web.AppKey("links", Making)
@@ -56,10 +74,9 @@ LINKS = web.AppKey("links", Making)
 def set_up(app: web.Application, config: Config) -> None:
     """Have ``app`` make links."""
     app.add_routes(routes())
-    settings, api = config.identity.links, config.api
+    settings = config.identity.links
     if settings is not None:
-        signer = Signer(settings.secret.get_secret_value().encode())
-        app[LINKS] = Making(signer, settings, api.public_url, api.regards_prefix, api.stac_prefix)
+        app[LINKS] = Making(Signer(settings.secret.get_secret_value().encode()), settings)
 
 
 async def post_link(request: web.Request) -> web.Response:
@@ -79,13 +96,10 @@ async def post_link(request: web.Request) -> web.Response:
     if not file.is_metered and (grant.downloads, grant.octets) != (None, None):
         raise bad("Downloads of this file are not counted, so that 'downloads' and 'bytes' cannot bound them.")
     key_id = await links.key_for(request.app[DATABASE], actor_of(request, principal), principal)
-    grant = dataclasses.replace(grant, link_id=f"{key_id}-{new_id()}")
-    token = made_with.signer.sign(grant, address)
-    if len(token) > LONGEST_TOKEN:
-        raise bad("You have too many groups for a link: they do not fit into a URL.")
-    url = f"{base_url(request, made_with.public_url)}{made_with.path(address)}?{LINK}={token}"
-    expires = time_of(datetime.datetime.fromtimestamp(grant.expires, datetime.UTC))
-    return answer({"url": url, "expires": expires, "id": grant.link_id}, status=HTTPStatus.CREATED)
+    base, api = base_url(request, request.app[API].public_url), request.app[API]
+    maker = Maker(made_with, grant, key_id, FileUrls(f"{base}{api.regards_prefix}", f"{base}{api.stac_prefix}"))
+    identifier, url = maker.link(address)
+    return answer({"url": url, "expires": maker.expires, "id": identifier}, status=HTTPStatus.CREATED)
 
 
 async def delete_links(request: web.Request) -> web.Response:
@@ -109,6 +123,20 @@ async def delete_link(request: web.Request) -> web.Response:
     actor = actor_of(request, principal)
     await links.revoke_link(request.app[DATABASE], actor, principal.tenant, request.match_info["id"], of)
     return no_content()
+
+
+async def maker_for(request: web.Request, principal: Principal, body: dict[str, Any], urls: FileUrls) -> Maker | None:
+    """What makes links of ``principal``, as ``body`` (``expires``, ``network``) wants them; None if there are none.
+
+    Raises:
+        GatewayError: 400 the body is wrong; 503.
+    """
+    made_with = request.app.get(LINKS)
+    if made_with is None or principal.is_anonymous:
+        return None
+    grant = _grant(body, principal, made_with.settings)
+    key_id = await links.key_for(request.app[DATABASE], actor_of(request, principal), principal)
+    return Maker(made_with, grant, key_id, urls)
 
 
 def routes() -> list[web.RouteDef]:

@@ -1,4 +1,6 @@
-"""The description of this API: ``GET /api``, OpenAPI 3.1, made from the routes that there are.
+"""The description of this API: ``GET /api``, OpenAPI 3.1, made from the routes that there are; and ``/api.html``.
+
+Both stand at the roots of the STAC API, too.
 
 `gateway.api.openapi_operations` says of each route what its table of routes does not: a route without such words is
 described by its path alone, and a test fails.
@@ -15,17 +17,23 @@ from typing import Any, NamedTuple
 from aiohttp import web
 
 from gateway import __version__
-from gateway.api.openapi_operation import Operation
+from gateway.api import openapi_page
+from gateway.api.openapi_operation import FORM, Operation
 from gateway.api.openapi_operations import OPERATIONS
-from gateway.api.openapi_schemas import PARAMETERS, PATH_PARAMETERS, SCHEMAS, SECURITY_SCHEMES
+from gateway.api.openapi_schemas import LOCATION, PARAMETERS, PATH_PARAMETERS, SCHEMAS, SECURITY_SCHEMES, TAGS
+from gateway.api.openapi_stac import STAC_PARAMETERS, STAC_SCHEMAS, WITHOUT_SLASH
 from gateway.config import Api
 from gateway.errors import Family, phrase
+from gateway.links import TENANT
+from gateway.stac.links import GEOJSON
+from gateway.stac.roots import roots
 
 MEDIA_TYPE = "application/vnd.oai.openapi+json;version=3.1"
 DOCUMENT = web.AppKey("openapi", bytes)
+PAGE = web.AppKey("openapi_page", bytes)
 
 _PARAMETER = re.compile(r"\{(\w+)\}")
-_ERRORS = {Family.REGARDS: "RegardsError", Family.STAC: "StacError", Family.PROBLEM: "Problem"}
+_ERRORS = {Family.REGARDS: "RegardsError", Family.STAC: "exception", Family.PROBLEM: "Problem"}
 _ERROR_TYPES = {Family.PROBLEM: "application/problem+json"}
 _ROLES = {
     "administrator": "Role PROJECT_ADMIN, or INSTANCE_ADMIN, or where REGARDS has it so ADMIN.",
@@ -51,9 +59,19 @@ async def get_api(request: web.Request) -> web.Response:
     return web.Response(body=request.app[DOCUMENT], headers=headers)
 
 
-def routes() -> list[web.RouteDef]:
-    """The route."""
-    return [web.get("/api", get_api)]
+async def get_page(request: web.Request) -> web.Response:
+    """``GET /api.html``."""
+    headers = {"Cache-Control": "public, max-age=300", **openapi_page.FIELDS}
+    return web.Response(body=request.app[PAGE], content_type="text/html", charset="utf-8", headers=headers)
+
+
+def routes(stac_prefix: str) -> list[web.RouteDef]:
+    """The routes."""
+    return [
+        route
+        for prefix in dict.fromkeys(("", *roots(stac_prefix)))
+        for route in (web.get(f"{prefix}/api", get_api), web.get(f"{prefix}/api.html", get_page))
+    ]
 
 
 def routes_of(app: web.Application) -> list[Route]:
@@ -69,7 +87,9 @@ def describing(api: Api) -> Callable[[web.Application], Awaitable[None]]:
     """What makes the document once the application starts: nothing is added to it any more."""
 
     async def describe(app: web.Application) -> None:
-        app[DOCUMENT] = json.dumps(document(routes_of(app), api), separators=(",", ":")).encode("ascii")
+        described = document(routes_of(app), api)
+        app[DOCUMENT] = json.dumps(described, separators=(",", ":")).encode("ascii")
+        app[PAGE] = openapi_page.page(described)
 
     return describe
 
@@ -92,10 +112,11 @@ def document(routes: Iterable[Route], api: Api) -> Json:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": api.public_url or "/"}],
+        "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
         "paths": paths,
         "components": {
-            "schemas": SCHEMAS,
-            "parameters": PARAMETERS,
+            "schemas": {**SCHEMAS, **STAC_SCHEMAS},
+            "parameters": {**PARAMETERS, **STAC_PARAMETERS},
             "securitySchemes": SECURITY_SCHEMES,
         },
     }
@@ -103,13 +124,12 @@ def document(routes: Iterable[Route], api: Api) -> Json:
 
 def described(route: Route, api: Api) -> tuple[Family, Operation | None]:
     """The API family of a route, and the words on it; those of GET for a HEAD that has none."""
-    prefixes = {Family.REGARDS: api.regards_prefix, Family.STAC: api.stac_prefix, Family.PROBLEM: ""}
-    for family, prefix in prefixes.items():
-        if not route.path.startswith(f"{prefix}/"):
+    for family, prefix in _places(api):
+        if not f"{route.path}/".startswith(f"{prefix}/"):
             continue
         path = route.path.removeprefix(prefix)
         for method in (route.method, "GET") if route.method == "HEAD" else (route.method,):
-            if operation := OPERATIONS[family].get((method, path)):
+            if operation := _operations(family, prefix).get((method, path)):
                 return family, operation
     return Family.PROBLEM, None
 
@@ -117,9 +137,9 @@ def described(route: Route, api: Api) -> tuple[Family, Operation | None]:
 def _operation(route: Route, family: Family, operation: Operation) -> Json:
     role = _ROLES.get(operation.access)
     told: Json = {
-        "operationId": operation.identifier if operation.identifier and route.method == "GET" else _identifier(route),
+        "operationId": _standard_identifier(route, operation) or _identifier(route),
         "summary": operation.summary,
-        "tags": [family.value if family is not Family.PROBLEM else "gateway"],
+        "tags": [operation.tag or (family.value if family is not Family.PROBLEM else "gateway")],
         "security": _security(operation),
         "responses": _responses(route, family, operation),
     }
@@ -130,7 +150,7 @@ def _operation(route: Route, family: Family, operation: Operation) -> Json:
     if operation.body is not None:
         told["requestBody"] = {
             "required": True,
-            "content": {"application/json": _content("application/json", operation.body)},
+            "content": {operation.body_type: _content(operation.body_type, operation.body)},
         }
     return told
 
@@ -159,6 +179,8 @@ def _responses(route: Route, family: Family, operation: Operation) -> Json:
         types = operation.types or (("application/json",) if operation.answer else ())
         if route.method != "HEAD" and types and status not in (204, 304, 307):
             answer["content"] = {one: _content(one, operation.answer) for one in types}
+        if status in (303, 307):
+            answer["headers"] = {"Location": LOCATION}
         responses[str(status)] = answer
     refusals = set(operation.refusals)
     if operation.access != "public":
@@ -176,8 +198,8 @@ def _responses(route: Route, family: Family, operation: Operation) -> Json:
 
 
 def _content(media_type: str, schema: str | None) -> Json:
-    """What a body of a media type looks like; only JSON has a schema."""
-    if media_type not in ("application/json", "application/problem+json"):
+    """What a body of a media type looks like; only JSON and forms have a schema."""
+    if media_type not in ("application/json", "application/problem+json", GEOJSON, FORM):
         return {}
     return {"schema": {"$ref": f"#/components/schemas/{schema}"}}
 
@@ -192,16 +214,32 @@ def _path_parameter(name: str) -> Json:
     }
 
 
+def _standard_identifier(route: Route, operation: Operation) -> str:
+    """The one that a standard names, of which there can be one: not HEAD's, and not at the roots of tenants."""
+    return "" if route.method == "HEAD" or f"{{{TENANT}}}" in route.path else operation.identifier
+
+
 def _identifier(route: Route) -> str:
     name = route.handler.rpartition("api.")[2].replace(".", "_")
-    return f"{name}_{re.sub(r'[^a-z0-9]+', '_', route.path.lower()).strip('_')}_{route.method.lower()}"
+    path = re.sub(r"[^a-z0-9]+", "_", route.path.lower()).strip("_")
+    slash = "_slash" if route.path.endswith("/") else ""
+    return f"{name}_{path}{slash}_{route.method.lower()}"
 
 
 def described_routes(api: Api) -> Mapping[tuple[str, str], Operation]:
     """Everything there are words for, by method and path."""
-    prefixes = {Family.REGARDS: api.regards_prefix, Family.STAC: api.stac_prefix, Family.PROBLEM: ""}
     return {
-        (method, f"{prefixes[family]}{path}"): operation
-        for family, operations in OPERATIONS.items()
-        for (method, path), operation in operations.items()
+        (method, f"{prefix}{path}"): operation
+        for family, prefix in _places(api)
+        for (method, path), operation in _operations(family, prefix).items()
     }
+
+
+def _operations(family: Family, prefix: str) -> Mapping[tuple[str, str], Operation]:
+    return {**OPERATIONS[family], **WITHOUT_SLASH} if family is Family.STAC and prefix else OPERATIONS[family]
+
+
+def _places(api: Api) -> list[tuple[Family, str]]:
+    """Where each family stands."""
+    stac = [(Family.STAC, root) for root in roots(api.stac_prefix)]
+    return [(Family.REGARDS, api.regards_prefix), *stac, (Family.PROBLEM, "")]

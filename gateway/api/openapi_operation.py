@@ -39,10 +39,16 @@ class Operation:
     """Beside 401 and 403, which follow from ``access``, and those that follow from ``body``."""
     text: str = ""
     """More words."""
+    tag: str = ""
+    """Of the group that it is shown in, if not that of its API family."""
+    body_type: str = "application/json"
+    """Media type of the body of the request."""
     identifier: str = ""
     """The operationId, where a standard names it."""
 
 
+FORM = "application/x-www-form-urlencoded"
+"""Media type of what HTML forms send."""
 SEEN = (404, 503)
 """Refusals of what is looked up."""
 CHANGED = (400, 404, 503)

@@ -6,15 +6,18 @@ import dataclasses
 from collections.abc import Mapping
 
 from gateway.api.openapi_administration import ADMINISTRATION
-from gateway.api.openapi_operation import CHANGED, GONE, SEEN, Operation
+from gateway.api.openapi_operation import CHANGED, FORM, GONE, SEEN, Operation
+from gateway.api.openapi_stac import CATALOGUE
 from gateway.errors import Family
+from gateway.stac.metalink import MEDIA_TYPE as METALINK
 
 _DOWNLOAD = Operation(
     "Download a file",
     scope="download",
     link=True,
     query=("Range", "If-Match", "If-None-Match", "isContentInline", "acceptLicense", "dryRun"),
-    types=("application/octet-stream",),
+    # That of the file, where the catalogue knows it.
+    types=("application/octet-stream", "*/*"),
     statuses=(200, 206, 304, 307),
     refusals=(404, 410, 412, 416, 423, 429, 502, 503),
     text="A redirect (307) leads to a URL of the storage that works for a short time.",
@@ -28,6 +31,11 @@ _TEST = dataclasses.replace(
     refusals=(404, 410, 412, 416, 423, 502, 503),
     text="Spends nothing. With `Prefer: quota` it also tells what the download would be charged.",
 )
+
+_OF_ASSET = dataclasses.replace(_DOWNLOAD, tag="Download", refusals=(*_DOWNLOAD.refusals, 500))
+_TEST_OF_ASSET = dataclasses.replace(_TEST, tag="Download", refusals=(*_TEST.refusals, 500))
+_DOCUMENT = Operation("This document", "public", types=("application/vnd.oai.openapi+json;version=3.1",), refusals=())
+_PAGE = Operation("This document, to be read", "public", types=("text/html",), refusals=())
 
 _OWN = Operation("What binds the caller", scope="quota", answer="RegardsLimits", refusals=SEEN)
 _OF_USER = Operation("Limits of a user", "administrator", answer="RegardsLimits", refusals=CHANGED)
@@ -109,10 +117,28 @@ OPERATIONS: Mapping[Family, Mapping[tuple[str, str], Operation]] = {
         ),
     },
     Family.STAC: {
+        **CATALOGUE,
         ("GET", "/collections/{collectionId}/items/{itemId}/download/{assetId}"): dataclasses.replace(
-            _DOWNLOAD, identifier="getDownload"
+            _OF_ASSET, identifier="getDownload"
         ),
-        ("HEAD", "/collections/{collectionId}/items/{itemId}/download/{assetId}"): _TEST,
+        ("HEAD", "/collections/{collectionId}/items/{itemId}/download/{assetId}"): _TEST_OF_ASSET,
+        ("GET", "/collections/{collectionId}/items/{itemId}/assets/{assetId}"): dataclasses.replace(
+            _OF_ASSET, summary="The same by another name"
+        ),
+        ("HEAD", "/collections/{collectionId}/items/{itemId}/assets/{assetId}"): _TEST_OF_ASSET,
+        ("POST", "/download"): Operation(
+            "Links to many files",
+            scope="download",
+            tag="Download",
+            body="FilesIn",
+            answer="Files",
+            types=("application/json", METALINK),
+            refusals=(404, 410, 423, 502, 503),
+            text="Users get signed links, anonymous callers the addresses as they are. Nothing is charged. What is "
+            "refused is told file by file; only a Metalink (RFC 5854) is of all files, or refused.",
+        ),
+        ("GET", "/api"): _DOCUMENT,
+        ("GET", "/api.html"): _PAGE,
         ("GET", "/collections/{collectionId}/license"): Operation(
             "The licence of a collection, and whether the caller has accepted it",
             scope="download",
@@ -122,11 +148,19 @@ OPERATIONS: Mapping[Family, Mapping[tuple[str, str], Operation]] = {
         ("PUT", "/collections/{collectionId}/license"): Operation(
             "Accept it", "user", scope="download", answer="CollectionLicence", refusals=SEEN
         ),
+        ("POST", "/collections/{collectionId}/license"): Operation(
+            "Accept it by a form on a page",
+            "user",
+            scope="download",
+            body="Accepted",
+            body_type=FORM,
+            statuses=(303,),
+            refusals=SEEN,
+        ),
     },
     Family.PROBLEM: {
-        ("GET", "/api"): Operation(
-            "This document", "public", types=("application/vnd.oai.openapi+json;version=3.1",), refusals=()
-        ),
+        ("GET", "/api"): _DOCUMENT,
+        ("GET", "/api.html"): _PAGE,
         ("GET", "/me"): Operation(
             "Who one is", any_key=True, answer="Caller", text="Every API key tells, whatever its scopes are."
         ),

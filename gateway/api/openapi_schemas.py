@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 from gateway.administration.rights import FILE_LEVELS, METADATA_LEVELS, QUALITY_LEVELS
 from gateway.administration.roles import PARENTS
+from gateway.api.stac_batch import MOST_FILES
 from gateway.identity.principal import SCOPES, Credential
 from gateway.identity.sessions import COOKIE
 from gateway.links import LINK
@@ -109,6 +110,31 @@ _WHO = {
     "address": _TEXT_OR_NULL,
 }
 
+_BY_ASSET = {"collection": _TEXT, "item": _TEXT, "asset": _TEXT}
+_BY_CHECKSUM = {"product": _TEXT, "checksum": _TEXT}
+_FILES: Json = {
+    "type": "array",
+    "items": {"oneOf": [_object(_BY_ASSET), _object(_BY_CHECKSUM)]},
+    "minItems": 1,
+    "maxItems": MOST_FILES,
+}
+_GIVEN: dict[str, Json] = {
+    "href": {**_TEXT, "format": "uri", "description": "Where it is downloaded; with an end it needs no credential."},
+    "expires": {**_TIME_OR_NULL, "description": "When `href` ends; null for the address of the file itself."},
+    "name": {**_TEXT, "description": "Of the file."},
+    "type": {**_TEXT_OR_NULL, "description": "Media type."},
+    "size": {**_WHOLE_OR_NULL, "description": "Bytes."},
+    "digests": {
+        "type": "object",
+        "additionalProperties": _TEXT,
+        "description": "Hexadecimal, by name: md5, sha-1, sha-256, sha-384, sha-512.",
+    },
+    "error": {
+        **_object({"status": _WHOLE, "code": _TEXT, "description": _TEXT}, {"links": _list({"type": "object"})}),
+        "description": "Instead of all else: why there is none.",
+    },
+}
+
 SCHEMAS: Json = {
     "Problem": _object(
         {"type": _TEXT, "title": _TEXT, "status": _WHOLE, "detail": _TEXT, "code": _TEXT, "instance": _TEXT}, open_=True
@@ -120,7 +146,10 @@ SCHEMAS: Json = {
             {"type": "object"},
         ]
     },
-    "StacError": _object({"code": _TEXT, "description": _TEXT}, open_=True),
+    "exception": {
+        **_object({"code": _TEXT}, {"description": _TEXT}, open_=True),
+        "description": "Information about the exception: an error code plus an optional description.",
+    },
     "Number": _WHOLE,
     "Empty": _object({}),
     "Named": _object({"name": _TEXT}),
@@ -184,6 +213,9 @@ SCHEMAS: Json = {
         ]
     },
     "Link": _object({"url": {**_TEXT, "format": "uri"}, "expires": _TIME, "id": _TEXT}),
+    "FilesIn": {"oneOf": [_FILES, _object({"files": _FILES}, {"expires": _TIME_OR_NULL, "network": _TEXT_OR_NULL})]},
+    "Files": _object({"files": _list({"oneOf": [_object(_BY_ASSET, _GIVEN), _object(_BY_CHECKSUM, _GIVEN)]})}),
+    "Accepted": _object({}, {"next": {**_TEXT, "description": "Path of this gateway to go to then."}}),
     "Truth": _TRUTH,
     "Urns": {**_list(_TEXT), "maxItems": 1000},
     "RegardsLicence": _object(
@@ -358,6 +390,15 @@ SECURITY_SCHEMES: Json = {
     },
 }
 
+LOCATION: Json = {"description": "Where to go.", "required": True, "schema": {**_TEXT, "format": "uri"}}
+
+TAGS = {
+    "Download": "All endpoints related to STAC API - Download.",
+    "stac": "The STAC API besides.",
+    "regards": "REGARDS' catalogue: downloads, rights, licences, quotas.",
+    "gateway": "Of the gateway itself: who one is, keys, links, administration.",
+}
+
 PATH_PARAMETERS = {
     "urn": "URN of the product or dataset.",
     "id": "Its id.",
@@ -372,4 +413,5 @@ PATH_PARAMETERS = {
     "licence": "Name of a licence.",
     "role": "Name of a role.",
     "name": "Its name.",
+    "tenant": "Name of the tenant.",
 }

@@ -1,4 +1,7 @@
-"""The STAC API Download extension: ``/collections/{collectionId}/items/{itemId}/download/{assetId}``."""
+"""The STAC API Download extension: ``/collections/{collectionId}/items/{itemId}/download/{assetId}``.
+
+Some STAC APIs say ``assets`` for ``download``; both lead to the same.
+"""
 
 from __future__ import annotations
 
@@ -22,5 +25,9 @@ async def get_download(request: web.Request) -> web.StreamResponse:
 
 def routes(prefix: str) -> list[web.RouteDef]:
     """The routes of this family below ``prefix``."""
-    path = f"{prefix}/collections/{{collectionId}}/items/{{itemId}}/download/{{assetId}}"
-    return [web.get(path, get_download, allow_head=False), web.head(path, get_download)]
+    item = f"{prefix}/collections/{{collectionId}}/items/{{itemId}}"
+    return [
+        one
+        for path in (f"{item}/download/{{assetId}}", f"{item}/assets/{{assetId}}")
+        for one in (web.get(path, get_download, allow_head=False), web.head(path, get_download))
+    ]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import functools
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from http import HTTPStatus
-
-import asyncpg
 
 from gateway.batching import Batches, batching
 from gateway.catalog.model import Address, ByAsset, ByChecksum, Copy, File
@@ -27,6 +26,18 @@ from gateway.text import is_storable
 
 Question = tuple[str | bool | None, ...]
 """What `gateway.catalog.statements.asked` has a row for."""
+RoundTrip = Callable[[Sequence[Question]], Awaitable[Sequence[Row | None]]]
+"""A row, or None, for each question."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LookUps:
+    """How addresses of one kind are looked up."""
+
+    shared: Batches[Question, Row | None]
+    """In round trips with what others ask."""
+    at_once: RoundTrip
+    """Many in one round trip of their own."""
 
 
 class Catalog:
@@ -37,15 +48,13 @@ class Catalog:
         database: Database,
         settings: Rights,
         policies: Policies,
-        by_checksum: Batches[Question, asyncpg.Record | None],
-        by_asset: Batches[Question, asyncpg.Record | None],
+        look_ups: Mapping[type[Address], LookUps],
     ) -> None:
         self._database = database
         self.settings = settings
         self.policies = policies
         """Whom rights with CUSTOM_ACCESS ask."""
-        self._by_checksum = by_checksum
-        self._by_asset = by_asset
+        self._look_ups = look_ups
 
     async def locate(self, address: Address, principal: Principal) -> File:
         """The file at ``address``, if ``principal`` may have it. One round trip to PostgreSQL, shared with others.
@@ -59,6 +68,37 @@ class Catalog:
         if row is None:
             raise _not_found(address)
         return decide(row, await self._verdict(row, principal), address, principal, self.settings)
+
+    async def locate_all(
+        self, addresses: Iterable[Address], principal: Principal
+    ) -> dict[Address, File | GatewayError]:
+        """The files at ``addresses`` in their order, each once: what `locate` would give or raise of each.
+
+        One round trip to PostgreSQL for all of a kind.
+
+        Raises:
+            GatewayError: 503 PostgreSQL does not answer.
+        """
+        rows: dict[Address, Row | None] = dict.fromkeys(addresses)
+        for kind, way in self._look_ups.items():
+            asked = [one for one in rows if isinstance(one, kind) and all(map(is_storable, _key(one)))]
+            if asked:
+                caller = caller_columns(principal)
+                rows.update(zip(asked, await way.at_once([(*caller, *_key(one)) for one in asked]), strict=True))
+        verdicts: dict[Address, Verdict] = {}
+        for private in (True, False):
+            those = {one: row for one, row in rows.items() if row is not None and self._is_private(row) is private}
+            judged = await self.policies.judge(principal, list(those.values()), files=private)
+            verdicts.update(zip(those, judged, strict=True))
+        found: dict[Address, File | GatewayError] = {}
+        for address, row in rows.items():
+            try:
+                if row is None:
+                    raise _not_found(address)
+                found[address] = decide(row, verdicts[address], address, principal, self.settings)
+            except GatewayError as error:
+                found[address] = error
+        return found
 
     async def limits(self, principal: Principal) -> tuple[Limit, ...]:
         """What bounds the metered downloads of ``principal``, whatever the file.
@@ -98,16 +138,17 @@ class Catalog:
         key = _key(address)
         if not all(is_storable(part) for part in key):
             return None
-        look_ups = self._by_checksum if isinstance(address, ByChecksum) else self._by_asset
         try:
-            return await look_ups.ask((*caller_columns(principal), *key))
+            return await self._look_ups[type(address)].shared.ask((*caller_columns(principal), *key))
         except TimeoutError as error:
             raise no_answer() from error
 
     async def _verdict(self, row: Row, principal: Principal) -> Verdict:
-        private = row["data_type"] is not None and row["data_type"] not in self.settings.open_data_types
-        (verdict,) = await self.policies.judge(principal, [row], files=private)
+        (verdict,) = await self.policies.judge(principal, [row], files=self._is_private(row))
         return verdict
+
+    def _is_private(self, row: Row) -> bool:
+        return row["data_type"] is not None and row["data_type"] not in self.settings.open_data_types
 
 
 @contextlib.asynccontextmanager
@@ -120,14 +161,17 @@ async def catalog(
         batching(by_checksum, seconds=database.timeout, lanes=database.most, of_all=is_of_server) as checksums,
         batching(by_asset, seconds=database.timeout, lanes=database.most, of_all=is_of_server) as assets,
     ):
-        yield Catalog(database, settings, policies, checksums, assets)
+        yield Catalog(
+            database,
+            settings,
+            policies,
+            {ByChecksum: LookUps(checksums, by_checksum), ByAsset: LookUps(assets, by_asset)},
+        )
 
 
-def _look_up(
-    database: Database, statement: str, metered: Sequence[str]
-) -> Callable[[Sequence[Question]], Awaitable[list[asyncpg.Record | None]]]:
-    async def look_up(questions: Sequence[Question]) -> list[asyncpg.Record | None]:
-        rows: list[asyncpg.Record | None] = [None] * len(questions)
+def _look_up(database: Database, statement: str, metered: Sequence[str]) -> RoundTrip:
+    async def look_up(questions: Sequence[Question]) -> Sequence[Row | None]:
+        rows: list[Row | None] = [None] * len(questions)
         for row in await database.fetch(statement, *zip(*questions, strict=True), metered):
             rows[row["number"] - 1] = row
         return rows

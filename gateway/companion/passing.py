@@ -38,14 +38,13 @@ class PassingOn:
     """Whether this gateway can deliver what lies at an absolute href."""
     threads: ThreadPoolExecutor
 
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        """Answer ``request`` as the upstream does, but for what leads to it.
+    async def answer(self, request: web.Request, body: bytes | None) -> web.StreamResponse:
+        """Answer ``request``, which came with ``body``, as the upstream does, but for what leads to it.
 
         Raises:
             GatewayError: 400 the path has dot segments; 502, 504 the upstream gave no answer that can be used.
         """
         path = self._path(request)
-        body = await request.read() if request.can_read_body else None
         headers = {name: request.headers[name] for name in _SENT_ON if name in request.headers}
         authorization = request.headers.get("Authorization")
         async with self.upstream.ask(Wish(request.method, path, headers, body), authorization) as answer:

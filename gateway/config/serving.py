@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from typing import Annotated
-from urllib.parse import urlsplit
+from typing import Annotated, Literal
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator
 
 from gateway.config.section import Seconds, Section, Text, scheme_of
+from gateway.http.cors import ANY
 from gateway.http.forwarded import Network
 
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -46,6 +47,31 @@ def _prefix(value: str) -> str:
 Prefix = Annotated[str, AfterValidator(_prefix)]
 
 
+_ORIGIN = re.compile(r"https?://(?:[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?|\[[0-9a-f:.]+\])(?::[0-9]{1,5})?", re.ASCII)
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def _origin(value: str) -> str:
+    parts = urlsplit(value) if _ORIGIN.fullmatch(value) else None
+    if value != ANY and (parts is None or _is_needless(parts)):
+        raise ValueError(
+            "must be '*' or an origin as browsers name it, like 'https://portal.example.org' or "
+            "'http://localhost:3000': in lower case, without path and default port"
+        )
+    return value
+
+
+def _is_needless(parts: SplitResult) -> bool:
+    try:
+        return parts.port == _DEFAULT_PORTS[parts.scheme]
+    except ValueError:  # no host or port that can be
+        return True
+
+
+def _listed(value: object) -> object:
+    return [value] if value == ANY else value
+
+
 class Api(Section):
     """``[api]``: where each API family stands."""
 
@@ -54,7 +80,14 @@ class Api(Section):
     regards_prefix: Prefix = ""
     """Before ``/downloads/…``; REGARDS itself has ``/api/v1/rs-catalog``."""
     stac_prefix: Prefix = ""
-    """Before ``/collections/…``."""
+    """Before the STAC API: ``/collections/…`` and, for each tenant, ``/tenants/{tenant}/collections/…``."""
+    default_tenant: Text | None = None
+    """Tenant of those who show no credential to the STAC API and name no tenant; absent, they are refused."""
+    asset_href: Literal["gateway", "origin"] = "gateway"
+    """Where the ``href`` of STAC Assets leads: to downloads by the gateway, or where the catalogue has it. The other
+    one is an alternate."""
+    cors_origins: Annotated[list[Annotated[str, AfterValidator(_origin)]], BeforeValidator(_listed)] = []  # noqa: RUF012 - pydantic copies it
+    """Origins whose pages may read answers in browsers; ``*`` for all, without cookies."""
 
     @field_validator("public_url")
     @classmethod

@@ -28,6 +28,10 @@ class Shown:
     """As it came, percent-encoded, without the query."""
     file: Address | None = None
     """The file that is asked for, where the path is that of a download."""
+    tenant: str | None = None
+    """The tenant whose paths these are: nobody else is anybody there."""
+    otherwise: str | None = None
+    """The tenant of an anonymous caller who names none."""
 
     @property
     def authorization(self) -> tuple[str, str]:

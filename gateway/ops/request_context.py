@@ -11,16 +11,20 @@ from http import HTTPStatus
 import structlog
 from aiohttp import HttpVersion11, web
 
-from gateway.errors import Family, GatewayError, render
+from gateway.downloads import PRINCIPAL
+from gateway.errors import GatewayError, render
+from gateway.families import family_of
+from gateway.http.accept import is_navigation
 from gateway.http.forwarded import Client, Network, find_client, is_host
-from gateway.links import CLIENT
+from gateway.links import CLIENT, base_url, without_link
+from gateway.ops import error_page
+from gateway.ops.error_page import Site
 
 log = logging.getLogger(__name__)
 
 REQUEST_ID = web.RequestKey("request_id", str)
-FAMILIES = web.AppKey("families", dict[str, Family])
-"""API family by path prefix, the longest that fits."""
-
+SITE = web.AppKey("site", Site)
+"""For pages that people see."""
 PROXIES = web.AppKey("proxies", Sequence[Network])
 """The proxies that are believed."""
 
@@ -90,13 +94,6 @@ async def mark_answer(request: web.Request, response: web.StreamResponse) -> Non
         response.headers["X-Request-ID"] = request[REQUEST_ID]
 
 
-def family_of(request: web.Request) -> Family:
-    """The API family that the path lies in."""
-    path = request.path
-    fitting = [prefix for prefix in request.app[FAMILIES] if path == prefix or path.startswith(f"{prefix}/")]
-    return request.app[FAMILIES][max(fitting, key=len)] if fitting else Family.PROBLEM
-
-
 def _from_framework(error: web.HTTPException) -> GatewayError:
     status = HTTPStatus(error.status)
     detail = {
@@ -109,7 +106,29 @@ def _from_framework(error: web.HTTPException) -> GatewayError:
 
 def _answer(request: web.Request, error: GatewayError) -> web.Response:
     request[PROBLEM] = error.code
-    media_type, body = render(error, family_of(request), request_id=request[REQUEST_ID])
-    response = web.Response(status=error.status, body=body, headers={"Cache-Control": "no-store", **error.headers})
+    fields = {"Cache-Control": "no-store", **error.headers}
+    if is_navigation(request.headers):
+        fields |= error_page.FIELDS
+        media_type, body = error_page.MEDIA_TYPE, _page(request, error)
+    else:
+        media_type, body = render(error, family_of(request), request_id=request[REQUEST_ID])
+    response = web.Response(status=error.status, body=body, headers=fields)
     response.content_type = media_type
+    if media_type == error_page.MEDIA_TYPE:
+        response.charset = "utf-8"
     return response
+
+
+def _page(request: web.Request, error: GatewayError) -> bytes:
+    """``error`` for a person, who can log in where that helps: his request was anonymous, or its session has ended."""
+    site, path = request.app[SITE], str(without_link(request.rel_url))
+    if path.startswith("/login"):
+        path = "/me"  # to begin anew, not to come back with what did not hold
+    principal = request.get(PRINCIPAL)
+    unknown = error.status == HTTPStatus.UNAUTHORIZED or (
+        error.status == HTTPStatus.FORBIDDEN and principal is not None and principal.is_anonymous
+    )
+    login = None
+    if site.has_login and unknown and CLIENT in request:
+        login = error_page.login_link(base_url(request, site.public_url), path)
+    return error_page.page(error, request_id=request[REQUEST_ID], login=login, path=path)

@@ -9,6 +9,7 @@ import pytest
 
 from gateway.ops import audit
 from tests.harness import FAR, SCIENCE, RunningGateway, config_for, running_gateway
+from tests.stac.doors import Doors
 
 
 @pytest.fixture
@@ -32,3 +33,8 @@ async def every_way(database: str, redis_url: str, tmp_path: Path) -> AsyncItera
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Records of downloads are written soon after the answer."""
     monkeypatch.setattr(audit, "GATHER_SECONDS", 0.02)
+
+
+@pytest.fixture
+def doors(database: str, redis_url: str, tmp_path: Path) -> Doors:
+    return Doors(database, redis_url, tmp_path)

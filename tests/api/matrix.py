@@ -40,6 +40,7 @@ Origin; an API key of A with all scopes that was revoked.
 LIMITS = {"maxQuota": 7, "rateLimit": -1}
 RULE = {"subject": "group", "name": "doomed", "metric": "downloads", "period": "day", "value": 3}
 RIGHT = {"metadataAccessLevel": "FULL_ACCESS", "fileAccessLevel": "NO_ACCESS"}
+FILES = [{"collection": "{collectionId}", "item": "{itemId}", "asset": "{assetId}"}]
 BODIES: Mapping[tuple[str, str], object] = {
     ("POST", "/quota/currents"): [SCIENTIST.email],
     ("PUT", "/quota/defaults"): LIMITS,
@@ -47,6 +48,10 @@ BODIES: Mapping[tuple[str, str], object] = {
     ("PUT", "/quota/rules"): RULE,
     ("PUT", "/settings/{name}"): {"value": 7},
     ("POST", "/entities/access"): ["{urn}"],
+    ("POST", "/download"): FILES,
+    ("POST", "/tenants/{tenant}/download"): FILES,
+    ("POST", "/search"): {},
+    ("POST", "/tenants/{tenant}/search"): {},
     ("POST", "/links"): {"product": "{aip_id}", "checksum": "{checksum}"},
     ("POST", "/me/keys"): {"label": "made"},
     ("POST", "/admin/keys"): {"label": "made", "email": "a@example.org"},
@@ -104,6 +109,7 @@ PRESENT = {
     "group": "doomed",
     "licence": "doomed",
     "role": "doomed",
+    "tenant": "esa",
 }
 """What `RESTORE` makes, by the names of parameters."""
 

@@ -21,7 +21,15 @@ from tests.api.stage import Answer, Stage, running_stage
 from tests.harness import config_for
 from tests.identity.browser import ORIGIN
 
-PUBLIC = {"/health", "/health/ready", "/health/live", "/api", "/login", "/login/callback", "/logout"}
+OF_TENANT = "/tenants/{tenant}"
+DESCRIPTIONS = {f"{root}/{name}" for root in ("", OF_TENANT) for name in ("api", "api.html")}
+PUBLIC = {"/health", "/health/ready", "/health/live", "/login", "/login/callback", "/logout", *DESCRIPTIONS}
+OF_ASSETS = {
+    f"{root}/collections/{{collectionId}}/items/{{itemId}}/{name}/{{assetId}}"
+    for root in ("", OF_TENANT)
+    for name in ("download", "assets")
+}
+BATCHES = {"/download", f"{OF_TENANT}/download"}
 
 
 @pytest.fixture
@@ -83,7 +91,8 @@ async def test_what_another_tenant_has_is_as_what_is_not_there(stage: Stage, cal
     """The same status, fields and body, but for what was asked for itself."""
     wrong = []
     for row in rows():
-        if not row.names or (caller == "B" and row.statuses["B"] != row.statuses["C"]):
+        told = row.statuses["B"] != row.statuses["C"] or row.path in BATCHES
+        if not row.names or (caller == "B" and told):
             # What one's own tenant has without the right to it is 403, as in REGARDS.
             continue
         answers = [
@@ -122,14 +131,23 @@ def blurred(answer: Answer, parts: dict[str, str], names: list[str]) -> Answer:
 def test_the_table_has_no_cell_that_lets_strangers_in() -> None:
     """Whatever changes something, or tells of others, is for administrators of the tenant."""
     of_oneself = {"/quota", "/quota/current", "/quotas", "/me", "/me/usage", "/me/keys", "/license", "/links"}
-    # What one has no right to is left out, or false.
-    asks_of_oneself = {"/entities/access", "/entities/{urn}/access"}
+    # What one may see of a catalogue.
+    listing = {"", "/", "/conformance", "/collections", "/search"}
+    # What one has no right to is left out, false, or told as an error.
+    asks_of_oneself = {"/entities/access", "/entities/{urn}/access", *BATCHES}
     found: list[Any] = []
     for row in rows():
         if row.path in PUBLIC:
             continue
-        found += [(row, caller) for caller in ("none", "old", "dead") if row.statuses[caller] != 401]
-        if "/download/" not in row.path and row.statuses["link"] != 401:
+        found += [(row, caller) for caller in ("old", "dead") if row.statuses[caller] != 401]
+        # Below the path of a tenant one need not name him.
+        if row.statuses["none"] != (401 if OF_TENANT not in row.path else row.statuses["anon"]):
+            found.append((row, "none"))
+        path = row.path.removeprefix(OF_TENANT)
+        if path in listing and row.method in ("GET", "POST"):
+            assert OF_TENANT not in row.path or (row.statuses["C"], row.statuses["far"]) == (404, 404)
+            continue
+        if row.path not in OF_ASSETS and row.statuses["link"] != 401:
             found.append((row, "link"))
         if row.method != "GET" and (row.statuses["anon"] not in (401, 403) and row.path not in asks_of_oneself):
             found.append((row, "anon"))
@@ -157,7 +175,7 @@ def test_the_description_names_the_credentials_that_the_table_lets_in() -> None:
         assert ways.get("basic") == ways.get("apiKey"), row
         assert {"bearer", "session"} <= set(ways), row
         # By which of the two addresses a link was made is not to be seen in a path.
-        if "link" in ways and "/download" not in row.path:
+        if "link" in ways and row.path not in OF_ASSETS | {"/downloads/{aip_id}/files/{checksum}"}:
             wrong.append((row, "link"))
         if "scope" not in ways and row.statuses["anon"] not in (401, 403):
             wrong.append((row, "anon"))

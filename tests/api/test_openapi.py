@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +15,12 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from gateway.api.openapi import MEDIA_TYPE, described, described_routes, document, routes_of
+from gateway.api.openapi_page import page
 from gateway.app import create_app
 from gateway.config import Api
 from tests.api.stage import running_stage
 from tests.api.support import INSTANCE_ADMIN, PROJECT_ADMIN, USER, call
-from tests.harness import Entry, RunningGateway, config_for
+from tests.harness import Entry, RunningGateway, config_for, running_gateway
 
 LATER = "2999-12-31T23:59:59Z"
 PREFIXES: tuple[dict[str, str], ...] = ({}, {"regards_prefix": "/api/v1/rs-catalog", "stac_prefix": "/stac"})
@@ -118,6 +122,9 @@ async def see_that_answers_have_their_shape(gateway: RunningGateway, entry: Entr
         ("POST", "/links", {"collection": "restricted", "item": "it-7f3", "asset": "none"}),
         ("DELETE", "/links/none", None),
         ("DELETE", "/links?email=a@x", None),
+        ("POST", "/download", [{"product": entry.product, "checksum": entry.checksum}]),
+        ("POST", "/download", {"files": [{"collection": "none", "item": "i", "asset": "a"}], "network": None}),
+        ("POST", "/download", [{"collection": "c"}]),
         ("GET", "/login?next=evil", None),
         ("GET", "/login/callback", None),
         ("POST", "/logout", None),
@@ -133,6 +140,19 @@ async def see_that_answers_have_their_shape(gateway: RunningGateway, entry: Entr
         ("DELETE", "/admin/tenants/t", None),
         ("DELETE", "/admin/groups/g", None),
         ("PUT", "/admin/groups/g", []),
+        ("GET", "/", None),
+        ("GET", "/conformance", None),
+        ("GET", "/collections", None),
+        ("GET", "/collections/restricted", None),
+        ("GET", "/collections/restricted/items?limit=1", None),
+        ("GET", "/collections/restricted/items?limit=0", None),
+        ("GET", "/collections/restricted/items/it-7f3", None),
+        ("GET", "/collections/restricted/items/none", None),
+        ("GET", "/search?bbox=1,2,3", None),
+        ("POST", "/search", {"collections": ["restricted"], "bbox": [-180, -90, 180, 90]}),
+        ("POST", "/search", {"limit": "many"}),
+        ("GET", "/tenants/esa", None),
+        ("GET", "/tenants/ghost/collections", None),
         ("GET", "/me/usage", None),
         ("GET", "/health", None),
         ("GET", "/health/live", None),
@@ -159,7 +179,7 @@ def check(told: dict[str, Any], method: str, path: str, body: object, status: in
         assert "content" not in response
         return
     content = response["content"]
-    media_type = "application/json" if "application/json" in content else "application/problem+json"
+    media_type = next(iter(content))
     validate(told, content[media_type]["schema"], answer)
 
 
@@ -179,3 +199,39 @@ def operation_at(told: dict[str, Any], method: str, path: str) -> dict[str, Any]
 
 def validate(told: dict[str, Any], schema: dict[str, Any], value: object) -> None:
     Draft202012Validator({**schema, "components": told["components"]}).validate(value)
+
+
+async def test_the_page_shows_every_operation_and_runs_and_fetches_nothing(gateway: RunningGateway) -> None:
+    told = json.loads((await gateway.get("/api"))[1])
+    response, body = await gateway.get("/api.html")
+    assert (response.status, response.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    policy = response.headers["Content-Security-Policy"]
+    style = re.findall(rb"<style>(.*?)</style>", body)
+    digest = base64.b64encode(hashlib.sha256(style[0]).digest()).decode()
+    assert (policy.split(";")[0], f"'sha256-{digest}'" in policy, len(style)) == ("default-src 'none'", True, 1)
+    text = body.decode()
+    assert re.findall(r"<(?:script|img|link|iframe|object)|\s(?:src|on\w+)=", text) == []
+    targets = re.findall(r'href="([^"]*)"', text)
+    identifiers = re.findall(r'id="([^"]*)"', text)
+    assert len(set(identifiers)) == len(identifiers)
+    assert {target.removeprefix("#") for target in targets} <= set(identifiers), "all links stay on the page"
+    for item in told["paths"].values():
+        for method, operation in item.items():
+            if method != "parameters":
+                assert f"<code>{operation['operationId']}</code>" in text
+    assert text.count("<details>") == sum(len(item) - ("parameters" in item) for item in told["paths"].values())
+
+
+async def test_both_stand_at_the_root_of_the_stac_api_too(database: str, redis_url: str, tmp_path: Path) -> None:
+    config = config_for(database, redis_url, tmp_path, api={"stac_prefix": "/stac"})
+    async with running_gateway(config, tmp_path) as gateway:
+        for name in ("api", "api.html"):
+            one, other = [await gateway.get(f"{prefix}/{name}") for prefix in ("", "/stac")]
+            assert (one[0].status, one[1], one[0].content_type) == (200, other[1], other[0].content_type)
+
+
+def test_the_page_escapes_what_a_description_holds() -> None:
+    told = document(routes_of(app_with()[0]), Api())
+    told["info"]["title"] = "<script>"
+    told["components"]["schemas"]["exception"]["description"] = "</pre><script>"
+    assert b"<script>" not in page(told)

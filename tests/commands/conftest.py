@@ -11,6 +11,7 @@ import pytest
 from tests.commands.support import Stand
 from tests.harness import SCIENCE, Catalogue
 from tests.s3.strict import StrictS3, strict_s3
+from tests.stac.doors import Doors
 
 
 @pytest.fixture
@@ -32,3 +33,8 @@ async def strict() -> AsyncIterator[StrictS3]:
     """An S3 server, empty."""
     async with strict_s3() as running:
         yield running
+
+
+@pytest.fixture
+def doors(database: str, redis_url: str, tmp_path: Path) -> Doors:
+    return Doors(database, redis_url, tmp_path)

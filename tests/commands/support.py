@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ import click.testing
 import redis
 
 from gateway.cli import main
+from gateway.conformance.checks import CHECKS
 from gateway.doctor.findings import Finding, Findings
 from gateway.embedded.binaries import locate
 from tests.faults.process import to_toml
@@ -27,6 +29,7 @@ from tests.s3.strict import StrictS3
 ROOT = Path(__file__).parents[2]
 PUBLIC_URL = "https://data.example.org"
 BUCKET = "archive"
+_LINE = re.compile(r"(pass|fail|warning|skip) +(.*?)(?:: .*)? \[(.*)\]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,3 +147,13 @@ def valkey(*options: str) -> Iterator[str]:
                 yield f"unix://{socket}"
             finally:
                 process.kill()
+
+
+def outcomes(done: click.testing.Result) -> dict[str, set[str]]:
+    """Names of checks of ``gateway conformance`` by what they found."""
+    found: dict[str, set[str]] = {"pass": set(), "fail": set(), "warning": set(), "skip": set()}
+    for line in done.output.splitlines():
+        if match := _LINE.fullmatch(line):
+            found[match[1]].add(next(check.name for check in CHECKS if match[2].startswith(check.name)))
+    assert sum(map(len, found.values())) == len(CHECKS), done.output
+    return found

@@ -33,6 +33,13 @@ def from_multihash(text: str) -> Checksum | None:
     return Checksum(algorithm, digest)
 
 
+def to_multihash(checksum: Checksum) -> str:
+    """``checksum`` as a multihash in hexadecimal, in small letters: what `from_multihash` reads."""
+    code = next(code for code, name in _MULTIHASH_CODES.items() if name == checksum.algorithm)
+    varint = [code & 0x7F | 0x80, code >> 7] if code >= 0x80 else [code]
+    return bytes([*varint, DIGEST_BYTES[checksum.algorithm]]).hex() + checksum.value.lower()
+
+
 def from_digits(algorithm: str, digits: str) -> Checksum | None:
     """Read REGARDS' ``digestAlgorithm`` and ``checksum``; None if unknown or of another length.
 

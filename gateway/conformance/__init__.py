@@ -1,0 +1,1 @@
+"""A black-box suite of the STAC API Download extension, for any server that claims it."""
