@@ -137,6 +137,12 @@ def answer(value: object, *, status: int = HTTPStatus.OK) -> web.Response:
 
 
 async def read_body(request: web.Request) -> bytes:
+    """The body of ``request``, whatever it is.
+
+    Raises:
+        GatewayError: 400 it is not encoded as its fields say; 408 it did not come in time.
+        web.HTTPRequestEntityTooLarge: it is too long.
+    """
     try:
         async with asyncio.timeout(_SECONDS):
             return await request.read()
