@@ -12,6 +12,7 @@ import dataclasses
 import datetime
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from http import HTTPStatus
 from typing import Literal
 
 from aiohttp import web
@@ -21,7 +22,9 @@ from yarl import URL
 from gateway.api.bodies import read_json
 from gateway.api.callers import caller
 from gateway.api.keys import DATABASE
+from gateway.api.openapi_stac import ITEMS
 from gateway.db import Database
+from gateway.errors import GatewayError
 from gateway.identity.chain import no_tenant
 from gateway.identity.principal import Principal
 from gateway.links import API, LINK, base_url
@@ -130,8 +133,13 @@ async def get_items(request: web.Request) -> web.Response:
     """``GET /collections/{collectionId}/items``."""
     urls, principal = await _asked(request)
     search = from_query(request.query)
+    unknown = sorted(set(request.query) - {*ITEMS, "scope"})
+    if unknown:
+        # OGC API - Features 1.0, /req/core/query-param-unknown: it may be meant to narrow what is found.
+        raise GatewayError(HTTPStatus.BAD_REQUEST, f"Parameter {unknown[0]!r} is not known here.")
     collection = await request.app[CATALOGUE].searching.collection(principal, request.match_info["collectionId"])
-    search = dataclasses.replace(search, collections=(collection.collection_id,))
+    wanted = search.collections is None or collection.collection_id in search.collections
+    search = dataclasses.replace(search, collections=(collection.collection_id,) if wanted else ())
     of_collection = urls.collection(collection.collection_id)
     more = [link("collection", of_collection), link("parent", of_collection)]
     return await _found(request, urls, principal, search, urls.items(collection.collection_id), more=more)
