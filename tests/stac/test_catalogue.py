@@ -347,6 +347,17 @@ async def test_a_small_collection_links_to_its_items(archive: Archive, monkeypat
     assert items(await archive.json("/collections/scenes")) == []
 
 
+async def test_a_policy_that_cannot_decide_hides_no_collection(archive: Archive) -> None:
+    """Its items are not listed then: nobody can say that there are none."""
+    await archive.gateway.catalogue.connection.execute(
+        """UPDATE access_rights SET metadata_level = 'CUSTOM_ACCESS', policy = 'properties', policy_options = '{"x": 1}'
+           FROM datasets d WHERE d.dataset_id = access_rights.dataset_id AND d.collection_id = 'restricted'"""
+    )
+    found = await archive.json("/collections/restricted", SCIENTIST)
+    assert "item" not in rels(found)
+    assert (await archive.refused("/collections/restricted/items", SCIENTIST))[0] == 503
+
+
 async def test_large_pages_are_made_beside_the_loop_and_are_the_same(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
