@@ -42,9 +42,9 @@ class Bounds:
     """Items that are read in order before they are looked for otherwise,"""
     walk_each: int = 4
     """and how many more for each that is wanted."""
-    area: int = 20_000
+    area: int = 5_000
     """Items in a box that are sorted to find the next ones."""
-    far: int = 20_000
+    far: int = 10_000
     """Items that are read in order where more lie in the box."""
 
 
@@ -150,9 +150,7 @@ class Searching:
             place = after
             if self._clock() > until:
                 if not found:
-                    raise unavailable(
-                        "Nothing was found in the time that a search may take; ask for less.", code="SearchTooWide"
-                    )
+                    raise _too_wide()
                 return [item for _, item in found], place
             batch = search.limit + 1 - len(found)
             if len(kept) < len(read):
@@ -193,7 +191,13 @@ class Searching:
         """Those of ``rows`` that ``search`` asks for and ``principal`` may see."""
         open_ones = [row for row in rows if row["visible"] or row["questions"] is not None]
         if search.intersects is not None:
-            matches = await self._matching.intersecting(search.intersects, [row["geometry"] for row in open_ones])
+            try:
+                async with asyncio.timeout(self._bounds.seconds):
+                    matches = await self._matching.intersecting(
+                        search.intersects, [row["geometry"] for row in open_ones]
+                    )
+            except TimeoutError as error:
+                raise _too_wide() from error
             open_ones = [row for row, match in zip(open_ones, matches, strict=True) if match]
         return await self._visible(principal, open_ones)
 
@@ -250,6 +254,10 @@ async def searching(
     with matching() as threads:
         tokens = Tokens(row["secret"])
         yield Searching(database, policies, settings, tokens, threads, bounds=bounds, clock=clock)
+
+
+def _too_wide() -> GatewayError:
+    return unavailable("Nothing was found in the time that a search may take; ask for less.", code="SearchTooWide")
 
 
 def _read(rows: Sequence[asyncpg.Record], most: int) -> tuple[Sequence[asyncpg.Record], Place | None]:
