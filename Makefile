@@ -4,7 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.8
 UV := $(BIN)/uv
-BENCHMARKS := large_file small_files cold_files slow_readers relay relay_memory redirects presign reservations decisions
+BENCHMARKS := large_file small_files cold_files slow_readers relay relay_memory redirects presign reservations decisions \
+	catalogue
 # Trust what this machine trusts: package indexes behind a company's own certificate work, too.
 export UV_SYSTEM_CERTS ?= 1
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml

@@ -51,8 +51,8 @@ def outermost(*, down: bool) -> Place:
     return Place(_NEWEST, _MOST) if down else Place(OLDEST, 0)
 
 
-def question(search: Search, *, down: bool) -> Question:
-    """What ``search`` asks, reading the order ``down`` or up."""
+def question(search: Search, *, down: bool, on: bool = False) -> Question:
+    """What ``search`` asks, reading the order ``down`` or up; ``on`` has it look for items in a box by walking on."""
     box = geometry.bounds(json.loads(search.intersects)) if search.intersects is not None else search.bbox
     values: dict[str, object] = {"collections": _storable(search.collections), "ids": _storable(search.ids)}
     edge = None
@@ -80,6 +80,7 @@ def question(search: Search, *, down: bool) -> Question:
         ids=search.ids is not None,
         box=box is not None,
         time=search.datetime is not None,
+        on=on,
     )
     return Question(page(shape), down, edge, values)
 

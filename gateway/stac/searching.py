@@ -19,6 +19,7 @@ from gateway.errors import GatewayError, unavailable
 from gateway.identity.principal import Principal
 from gateway.rights.policies import Policies
 from gateway.rights.predicate import caller_columns
+from gateway.stac.finding import CROWDED
 from gateway.stac.matching import Matching, matching
 from gateway.stac.model import CollectionRow, Direction, FileRow, ItemRow, Page, Search
 from gateway.stac.question import Question, outermost, question
@@ -41,6 +42,10 @@ class Bounds:
     """Items that are read in order before they are looked for otherwise,"""
     walk_each: int = 4
     """and how many more for each that is wanted."""
+    area: int = 5_000
+    """Items in a box that are sorted to find the next ones."""
+    far: int = 10_000
+    """Items that are read in order where more lie in the box."""
 
 
 class Searching:
@@ -117,45 +122,53 @@ class Searching:
         direction: Direction = from_token[0] if from_token else "next"
         down = search.newest_first == (direction == "next")
         place = from_token[1] if from_token else outermost(down=down)
-        found, on = await self._from(place, principal, search, question(search, down=down))
+        found, on = await self._from(place, principal, search, down=down)
         return self._page(principal, search, direction, found, on)
 
     async def _from(
-        self, place: Place, principal: Principal, search: Search, asked: Question
+        self, place: Place, principal: Principal, search: Search, *, down: bool
     ) -> tuple[list[ItemRow], Place | None]:
         """The next items after ``place``, as many as a page has, and where to go on; None if there are no more."""
-        bounds = self._bounds
-        until = self._clock() + bounds.seconds
+        until = self._clock() + self._bounds.seconds
         found: list[tuple[Place, ItemRow]] = []
+        asked = question(search, down=down)
         # One more tells whether there is another page.
         batch = search.limit + 1
         while True:
-            most = min(batch, bounds.rows)
-            values = {
-                **asked.after(place),
-                "most": most,
-                "walk": bounds.walk + bounds.walk_each * most,
-                "few": bounds.few,
-                "open_types": self._settings.open_data_types,
-            }
-            rows = await self._fetch(asked.statement, principal, values)
-            kept = await self._for_caller(principal, search, rows)
+            most = min(batch, self._bounds.rows)
+            rows = await self._rows(principal, asked, place, most)
+            if rows and rows[0]["mark"] == CROWDED:
+                asked = question(search, down=down, on=True)
+                continue
+            read, after = _read(rows, most)
+            kept = await self._for_caller(principal, search, read)
             found += [(_place(row), _item(row)) for row in kept]
             if len(found) > search.limit:
                 return [item for _, item in found[: search.limit]], found[search.limit - 1][0]
-            if len(rows) < most:
+            if after is None:
                 return [item for _, item in found], None
-            place = _place(rows[-1])
+            place = after
             if self._clock() > until:
                 if not found:
-                    raise unavailable(
-                        "Nothing was found in the time that a search may take; ask for less.", code="SearchTooWide"
-                    )
+                    raise _too_wide()
                 return [item for _, item in found], place
             batch = search.limit + 1 - len(found)
-            if len(kept) < len(rows):
+            if len(kept) < len(read):
                 # A right or the exact test says no to some: perhaps to many.
                 batch = max(batch, 4 * most)
+
+    async def _rows(self, principal: Principal, asked: Question, place: Place, most: int) -> Sequence[asyncpg.Record]:
+        bounds = self._bounds
+        values = {
+            **asked.after(place),
+            "most": most,
+            "few": bounds.few,
+            "walk": bounds.walk + bounds.walk_each * most,
+            "area": bounds.area,
+            "far": bounds.far,
+            "open_types": self._settings.open_data_types,
+        }
+        return await self._fetch(asked.statement, principal, values)
 
     def _page(
         self, principal: Principal, search: Search, direction: Direction, items: list[ItemRow], on: Place | None
@@ -178,7 +191,13 @@ class Searching:
         """Those of ``rows`` that ``search`` asks for and ``principal`` may see."""
         open_ones = [row for row in rows if row["visible"] or row["questions"] is not None]
         if search.intersects is not None:
-            matches = await self._matching.intersecting(search.intersects, [row["geometry"] for row in open_ones])
+            try:
+                async with asyncio.timeout(self._bounds.seconds):
+                    matches = await self._matching.intersecting(
+                        search.intersects, [row["geometry"] for row in open_ones]
+                    )
+            except TimeoutError as error:
+                raise _too_wide() from error
             open_ones = [row for row, match in zip(open_ones, matches, strict=True) if match]
         return await self._visible(principal, open_ones)
 
@@ -235,6 +254,18 @@ async def searching(
     with matching() as threads:
         tokens = Tokens(row["secret"])
         yield Searching(database, policies, settings, tokens, threads, bounds=bounds, clock=clock)
+
+
+def _too_wide() -> GatewayError:
+    return unavailable("Nothing was found in the time that a search may take; ask for less.", code="SearchTooWide")
+
+
+def _read(rows: Sequence[asyncpg.Record], most: int) -> tuple[Sequence[asyncpg.Record], Place | None]:
+    """The items among ``rows``, and where to go on after them; None if there are no more."""
+    end = next((number for number, row in enumerate(rows) if row["mark"] is not None), len(rows))
+    if end >= most:
+        return rows[:most], _place(rows[most - 1])
+    return rows[:end], _place(rows[end]) if end < len(rows) else None
 
 
 def _place(row: asyncpg.Record) -> Place:

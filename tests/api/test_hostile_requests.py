@@ -13,6 +13,7 @@ from yarl import URL
 
 from gateway.api.openapi import described_routes
 from gateway.api.openapi_schemas import SCHEMAS
+from gateway.api.openapi_stac import STAC_SCHEMAS
 from tests.api.matrix import BODIES, QUERIES, Row, filled, rows
 from tests.api.stage import Stage, running_stage
 from tests.api.support import INSTANCE_ADMIN, nested
@@ -71,7 +72,8 @@ def bodies(row: Row, parts: dict[str, str], schema: str | None) -> Iterator[byte
             yield json.dumps([value]).encode()
         else:
             assert isinstance(good, dict)
-            shapes = [SCHEMAS[schema], *SCHEMAS[schema].get("oneOf", [])]
+            described = {**SCHEMAS, **STAC_SCHEMAS}[schema]
+            shapes = [described, *described.get("oneOf", [])]
             for name in {name for shape in shapes for name in shape.get("properties", {})}:
                 yield json.dumps({**good, name: value}).encode()
 

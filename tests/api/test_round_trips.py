@@ -51,4 +51,5 @@ async def test_what_others_have_takes_as_many_round_trips_as_what_is_not_there(
         present = await trips(stage, proxy, row, caller, missing=False)
         found[row.method, row.path] = present, await trips(stage, proxy, row, caller, missing=True)
     assert {key: counts for key, counts in found.items() if counts[0] != counts[1]} == {}
-    assert all(counts[0] > 0 for counts in found.values())
+    # Another tenant's root is known by its name.
+    assert all(counts[0] > 0 for (_, path), counts in found.items() if "{tenant}" not in path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,7 +17,8 @@ from gateway.locations import Location
 from gateway.stac.documents import CONFORMANCE
 from storage_plugins.http.plugin import HttpStorage
 from tests.credentials import new_key, shown_key
-from tests.harness import ADMIN, OUTSIDER, SCIENTIST, bearer, principal
+from tests.harness import ADMIN, OUTSIDER, SCIENCE, SCIENTIST, bearer, config_for, principal, running_gateway
+from tests.proxy import counting_proxy
 from tests.s3.strict import StrictS3
 from tests.stac.conftest import BUCKET, DATASET, Archive, ArchiveFactory, Json, cog, fill, item
 from tests.stac.offline import validate
@@ -51,38 +53,21 @@ async def test_the_landing_page_says_what_there_is(archive: Archive) -> None:
         assert described["type"] == response.headers["Content-Type"]
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/",
-        "/collections",
-        "/collections/scenes",
-        "/collections/scenes/items",
-        "/collections/scenes/items/near",
-        "/search",
-    ],
-)
-async def test_every_link_is_absolute_and_keeps_to_the_root_by_which_one_came(archive: Archive, path: str) -> None:
+async def test_every_link_is_absolute_and_keeps_to_the_root_by_which_one_came(archive: Archive) -> None:
     url = archive.gateway.url
-    for asked, root in (
-        (path, url),
-        (f"/tenants/esa{path}", f"{url}/tenants/esa"),
-        (f"{path}?scope=other&limit=1", f"{url}/tenants/other"),
-        (f"{path}?limit=1", url),
-    ):
-        if root.endswith("other"):
-            if path not in ("/", "/search", "/collections"):
-                continue
-            await archive.gateway.catalogue.tenant("other")
-        document = await archive.json(asked)
-        abroad = {href for href in hrefs(document) if not f"{href}/".startswith(f"{root}/")}
-        assert abroad <= {f"{url}/api", f"{url}/api.html", "s3://archive/far.tif"}, asked
-        if root == url:
-            assert not {href for href in hrefs(document) if "/tenants/" in href}
-        assert rels(document)["self"].partition("?")[0] == f"{root}{path}"
-        assert "scope" not in json.dumps(document["links"])
-    header = await archive.json(path if path != "/" else "/", scope="esa")
-    assert rels(header)["root"] == f"{url}/", "esa is the tenant of those who name none"
+    await archive.gateway.catalogue.tenant("other")
+    listing = ("/", "/search", "/collections")
+    for path in (*listing, "/collections/scenes", "/collections/scenes/items", "/collections/scenes/items/near"):
+        asked = [(path, url), (f"/tenants/esa{path}", f"{url}/tenants/esa"), (f"{path}?scope=esa", url)]
+        if path in listing:
+            asked.append((f"{path}?scope=other", f"{url}/tenants/other"))
+        for target, root in asked:
+            document = await archive.json(target)
+            abroad = {href for href in hrefs(document) if not f"{href}/".startswith(f"{root}/")}
+            assert abroad <= {f"{url}/api", f"{url}/api.html", "s3://archive/far.tif"}, target
+            assert not [href for href in hrefs(document) if "/tenants/" in href and root == url]
+            assert rels(document)["self"].partition("?")[0] == f"{root}{path}"
+            assert "scope" not in json.dumps(document["links"])
 
 
 async def test_links_follow_the_public_url_and_the_prefix(archive_for: ArchiveFactory, strict: StrictS3) -> None:
@@ -246,11 +231,15 @@ async def test_urls_of_servers_that_clients_are_never_led_to_are_not_told() -> N
     await public.close()
 
 
-@pytest.mark.parametrize("way", ["/search", "/collections/scenes/items", "/tenants/esa/search"])
-async def test_pages_lead_on_and_back_by_links_alone(archive: Archive, way: str) -> None:
+async def test_pages_lead_on_and_back_by_links_alone(archive: Archive) -> None:
     many = [item(f"n{number}", "scenes", {}, day=10 + number) for number in range(5)]
     assert await archive.ingest(*many) == []
-    path = f"{way}?limit=2&bbox=10,40,12,41&collections=scenes"
+    for way in ("/search?", "/collections/scenes/items?", "/tenants/esa/search?collections=scenes&"):
+        await walk(archive, f"{way}limit=2&bbox=10,40,12,41")
+
+
+async def walk(archive: Archive, path: str) -> None:
+    """See that pages from ``path`` on hold all scenes, and that one gets back."""
     seen: list[str] = []
     back: list[str] = []
     page = await archive.json(path)
@@ -267,6 +256,12 @@ async def test_pages_lead_on_and_back_by_links_alone(archive: Archive, way: str)
         page = await archive.json(rels(page)["prev"])
         back = [one["id"] for one in page["features"]] + back
     assert back == seen[: len(back)] == seen[:6]
+
+
+async def test_of_a_collection_that_is_named_twice_the_items_must_be_of_both(archive: Archive) -> None:
+    for named, expected in (("scenes", 2), ("restricted,scenes", 2), ("restricted", 0)):
+        found = await archive.json(f"/collections/scenes/items?collections={named}", SCIENTIST)
+        assert found["numberReturned"] == expected
 
 
 async def test_pages_of_a_post_lead_on_by_bodies(archive: Archive) -> None:
@@ -298,6 +293,8 @@ async def test_what_is_asked_wrongly_is_refused_by_name(archive: Archive) -> Non
         ("/search?limit=0", "limit"),
         ("/collections/scenes/items?datetime=yesterday", "datetime"),
         ("/search?token=x", "token"),
+        ("/collections/scenes/items?eo:cloud_cover=5", "eo:cloud_cover"),
+        ("/collections/scenes/items?filter=x", "filter"),
     ):
         status, error = await archive.refused(path)
         assert (status, set(error)) == (400, {"code", "description"})
@@ -337,6 +334,17 @@ async def test_a_small_collection_links_to_its_items(archive: Archive, monkeypat
     assert items(await archive.json("/collections/scenes")) == []
 
 
+async def test_a_policy_that_cannot_decide_hides_no_collection(archive: Archive) -> None:
+    """Its items are not listed then: nobody can say that there are none."""
+    await archive.gateway.catalogue.connection.execute(
+        """UPDATE access_rights SET metadata_level = 'CUSTOM_ACCESS', policy = 'properties', policy_options = '{"x": 1}'
+           FROM datasets d WHERE d.dataset_id = access_rights.dataset_id AND d.collection_id = 'restricted'"""
+    )
+    found = await archive.json("/collections/restricted", SCIENTIST)
+    assert "item" not in rels(found)
+    assert (await archive.refused("/collections/restricted/items", SCIENTIST))[0] == 503
+
+
 async def test_large_pages_are_made_beside_the_loop_and_are_the_same(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -361,3 +369,29 @@ async def test_a_licence_is_linked_and_accepted_at_the_root_by_which_one_came(ar
     assert links["accept"] == f"{archive.gateway.url}{path}?acceptLicense=true"
     response, body = await archive.gateway.get(f"{path}?acceptLicense=true", SCIENTIST)
     assert (response.status, body) == (200, b"secret")
+
+
+@pytest.mark.usefixtures("no_background")
+async def test_without_postgresql_the_catalogue_is_unavailable_and_not_empty(
+    database: str, redis_url: str, tmp_path: Path
+) -> None:
+    async with (
+        counting_proxy(database) as (postgres, dsn),
+        running_gateway(config_for(dsn, redis_url, tmp_path), tmp_path) as gateway,
+    ):
+        await gateway.catalogue.grant("restricted", await gateway.catalogue.group(SCIENCE))
+        await gateway.catalogue.file(b"content")
+        paths = ["/", "/collections", "/collections/restricted", "/collections/restricted/items", "/search"]
+        paths += ["/collections/restricted/items/item"]
+        for path in paths:
+            assert (await gateway.get(path, SCIENTIST))[0].status == 200
+        postgres.shut = True
+        postgres.cut()
+        for path in paths:
+            response, body = await gateway.get(path, SCIENTIST)
+            assert (response.status, set(json.loads(body))) == (503, {"code", "description"}), path
+            assert response.headers["Retry-After"].isdigit()
+        assert (await gateway.get("/conformance", SCIENTIST))[0].status == 200
+        postgres.shut = False
+        for path in paths:
+            assert (await gateway.get(path, SCIENTIST))[0].status == 200
