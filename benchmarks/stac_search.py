@@ -222,7 +222,7 @@ def pgstac_server(
         own = {"PGUSER": "postgres", "PGPASSWORD": "none", "PGHOST": "127.0.0.1", "PGPORT": str(port)}
         own |= {"PGDATABASE": "postgres", "USE_API_HYDRATE": "false", "DB_MIN_CONN_SIZE": "1"}
         web, log = free_port(), directory / "pgstac.log"
-        command = [
+        command: list[str | Path] = [
             environment / "bin" / "uvicorn",
             "stac_fastapi.pgstac.app:create_app",
             "--factory",
@@ -242,12 +242,14 @@ def postgis(directory: Path, programs: Path, core: int) -> Iterator[int]:
     account = pwd.getpwnam("postgres") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
     os.chown(directory, account.pw_uid, account.pw_gid)
     data, log, port = directory / "data", directory / "log", free_port()
-    who = {"user": account.pw_uid, "group": account.pw_gid, "cwd": directory}
+    user, group = account.pw_uid, account.pw_gid
     subprocess.run(
         [programs / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8"],
         check=True,
         stdout=subprocess.DEVNULL,
-        **who,
+        user=user,
+        group=group,
+        cwd=directory,
     )
     options = [
         part
@@ -255,7 +257,14 @@ def postgis(directory: Path, programs: Path, core: int) -> Iterator[int]:
         for part in ("-c", setting)
     ]
     with log.open("wb") as output, on_core(core):
-        process = subprocess.Popen([programs / "postgres", "-D", data, *options], stdout=output, stderr=output, **who)
+        process = subprocess.Popen(
+            [programs / "postgres", "-D", data, *options],
+            stdout=output,
+            stderr=output,
+            user=user,
+            group=group,
+            cwd=directory,
+        )
     try:
         wait_until(lambda: "ready to accept connections" in log.read_text(), process, log)
         yield port

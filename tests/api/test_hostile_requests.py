@@ -64,8 +64,10 @@ def bodies(row: Row, parts: dict[str, str], schema: str | None) -> Iterator[byte
     """Good ones with each member that there may be in turn replaced, and such as are nothing at all."""
     if schema is None:
         return
-    good = filled(BODIES[row.method, row.path], parts)
     yield from BYTES
+    if (row.method, row.path) not in BODIES:
+        return  # it takes a form
+    good = filled(BODIES[row.method, row.path], parts)
     for value in VALUES:
         yield json.dumps(value).encode()
         if isinstance(good, list):
