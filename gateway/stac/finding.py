@@ -83,7 +83,7 @@ def finding(shape: Shape) -> str:
     return f"""
 {parts}found AS MATERIALIZED (
     SELECT product_id, sorted_at, mark FROM ({" UNION ALL ".join(f"({way})" for way in ways)}) p
-    ORDER BY {_order(shape)} LIMIT :most + 1
+    ORDER BY {_order(shape)}, p.mark NULLS FIRST LIMIT :most + 1
 )"""  # noqa: S608 - made of constants; values are bound
 
 
@@ -110,7 +110,11 @@ def _anywhere(shape: Shape) -> _Ways:
 
 def _within(shape: Shape) -> _Ways:
     if shape.on:
-        return "", [_walk_on(shape, _OF_THE_ONE), _walk_on(shape, _of_tenant(f"NOT {_IS_ONE}"))]
+        return "", [
+            _walk_on(shape, _OF_THE_ONE),
+            _walk_on_few(shape),
+            _walk_on(shape, _of_tenant(f"NOT ({_IS_ONE} OR {_IS_FEW})")),
+        ]
     flagged = """
 SELECT product_id, sorted_at, false AS more FROM hits UNION ALL
 SELECT NULL, NULL, true FROM scarce WHERE scarce"""
@@ -165,6 +169,29 @@ SELECT product_id, sorted_at, NULL AS mark FROM hits
 UNION ALL
 SELECT p.product_id, p.sorted_at, '{HORIZON}' FROM ({_next(shape, [of], "OFFSET :far - 1 LIMIT 1")}) p
 WHERE {_IS_SCARCE}"""  # noqa: S608 - as above
+
+
+def _walk_on_few(shape: Shape) -> str:
+    """Each of few datasets is walked a part of the way; what counts is how far all of them were."""
+    part = ":far / (SELECT greatest(count(*), 1) FROM wanted) + 1"
+    order = ">=" if shape.down else "<="
+    upto = f"(p.sorted_at, p.product_id) {order} (SELECT sorted_at, product_id FROM horizon)"  # noqa: S608 - as above
+    kept = [f"(NOT EXISTS (SELECT FROM horizon) OR {upto})", _WITHIN, *([_LASTS] if shape.time else [])]
+    return f"""
+WITH walked AS MATERIALIZED (
+    SELECT p.* FROM wanted d CROSS JOIN LATERAL ({_next(shape, [_OF_DATASET], f"LIMIT {part}")}) p
+    WHERE {_IS_FEW} AND NOT {_IS_ONE}
+), horizon AS MATERIALIZED (
+    SELECT p.product_id, p.sorted_at
+    FROM (SELECT w.*, row_number() OVER (PARTITION BY w.dataset_id ORDER BY {_order(shape, "w")}) FROM walked w) p
+    WHERE p.row_number = {part}
+    ORDER BY {_order(shape)} LIMIT 1
+), hits AS MATERIALIZED (
+    SELECT p.product_id, p.sorted_at FROM walked p WHERE {" AND ".join(kept)} ORDER BY {_order(shape)} LIMIT :most
+)
+SELECT product_id, sorted_at, NULL AS mark FROM hits
+UNION ALL
+SELECT product_id, sorted_at, '{HORIZON}' FROM horizon WHERE (SELECT count(*) FROM hits) < :most"""  # noqa: S608 - as above
 
 
 def _of_tenant(gate: str) -> str:
@@ -246,9 +273,9 @@ CROSS JOIN LATERAL (
 WHERE {" AND ".join(conditions)}"""  # noqa: S608 - as above
 
 
-def _order(shape: Shape) -> str:
+def _order(shape: Shape, of: str = "p") -> str:
     way = "DESC" if shape.down else "ASC"
-    return f"p.sorted_at {way}, p.product_id {way}"
+    return f"{of}.sorted_at {way}, {of}.product_id {way}"
 
 
 def _after(shape: Shape, start: str = ":start", product: str = ":product") -> str:

@@ -144,7 +144,7 @@ LEFT JOIN LATERAL (
 ) product ON true
 CROSS JOIN {RIGHTS} rights
 {_SHOWN}
-ORDER BY found.sorted_at {way}, found.product_id {way}""")  # noqa: S608 - as above
+ORDER BY found.sorted_at {way}, found.product_id {way}, found.mark NULLS FIRST""")  # noqa: S608 - as above
 
 
 ITEM = _numbered(f"""

@@ -291,9 +291,11 @@ async def test_what_lies_far_behind_others_is_found_though_it_is_too_much_to_sor
         assert await walk(search, PUBLIC, asked) == [["28", "24", "20"], ["16", "12", "8"], ["4", "0"]]
         oldest = await walk(search, PUBLIC, dataclasses.replace(asked, newest_first=False))
         assert oldest == [["0", "4", "8"], ["12", "16", "20"], ["24", "28"]]
-        # The same among several collections.
+        # The same among several collections, few or many.
         await item(catalogue, "restricted", "x", hour=-1, box=(0, 0, 1, 1))
-        assert await walk(search, SCIENTIST, asked) == [["28", "24", "20"], ["16", "12", "8"], ["4", "0", "x"]]
+    for few in (16, 1):
+        async with opened(database, bounds=dataclasses.replace(bounds, few=few)) as search:
+            assert await walk(search, SCIENTIST, asked) == [["28", "24", "20"], ["16", "12", "8"], ["4", "0", "x"]]
 
 
 async def test_pages_never_repeat_or_lose_an_item_while_others_are_added(database: str, catalogue: Catalogue) -> None:
