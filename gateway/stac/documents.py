@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from gateway.stac import regards
 from gateway.stac.assets import AUTHENTICATION, ORDERABLE, SCHEMES, Showing, Shown, asset
-from gateway.stac.links import GEOJSON, Json, JsonObject, Urls, kept, link
+from gateway.stac.links import GEOJSON, Json, JsonObject, Urls, download, kept, link
 from gateway.stac.model import CollectionRow, ItemRow
 
 STAC_VERSION = "1.1.0"
@@ -40,6 +40,7 @@ _REPLACED = frozenset(
     )
 )  # fmt: skip
 """Members of an item that are not taken as they came."""
+_ENCODER = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":"))
 _EVERYWHERE: Json = {"spatial": {"bbox": [[-180, -90, 180, 90]]}, "temporal": {"interval": [[None, None]]}}
 
 
@@ -60,10 +61,8 @@ def item(row: ItemRow, urls: Urls, showing: Showing) -> str:
     if _is_of_regards(came):
         # Members with a name of STAC's are something else there; groups are nothing for those who are in none of them.
         came = {name: value for name, value in came.items() if name not in _REPLACED and name != "groups"}
-    shown = {
-        file.asset_key: asset(file, urls.download(row.collection_id, row.item_id, file.asset_key), showing)
-        for file in row.files
-    }
+    url = urls.item(row.collection_id, row.item_id)
+    shown = {file.asset_key: asset(file, download(url, file.asset_key), showing) for file in row.files}
     is_placed = row.geometry is not None and row.bbox is not None
     box = (_box(came.get("bbox")) or list(row.bbox or ())) if is_placed else None
     members = {
@@ -75,7 +74,7 @@ def item(row: ItemRow, urls: Urls, showing: Showing) -> str:
         "geometry": row.geometry if is_placed and row.geometry is not None else "null",
         **({"bbox": _text(box)} if box else {}),
         "properties": _properties(row, came, shown.values()),
-        "links": _text(_links_of_item(row, came, urls)),
+        "links": _text(_links_of_item(row, url, came, urls)),
         "assets": _text({key: one.document for key, one in shown.items()}),
         **{name: _text(value) for name, value in came.items() if name not in _REPLACED},
     }
@@ -223,10 +222,10 @@ def _box(value: Json) -> list[Json] | None:
     return value if isinstance(value, list) and len(value) in (4, 6) else None
 
 
-def _links_of_item(row: ItemRow, came: JsonObject, urls: Urls) -> list[Json]:
+def _links_of_item(row: ItemRow, url: str, came: JsonObject, urls: Urls) -> list[Json]:
     of_collection = urls.collection(row.collection_id)
     return [
-        link("self", urls.item(row.collection_id, row.item_id), GEOJSON),
+        link("self", url, GEOJSON),
         link("root", urls.landing),
         link("parent", of_collection),
         link("collection", of_collection),
@@ -262,4 +261,4 @@ def _object(members: Mapping[str, str]) -> str:
 
 
 def _text(value: Json | Sequence[JsonObject]) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return _ENCODER.encode(value)

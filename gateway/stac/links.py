@@ -65,9 +65,10 @@ class Urls:
         """An item."""
         return f"{self.items(collection)}/{_segment(item)}"
 
-    def download(self, collection: str, item: str, asset: str) -> str:
-        """What an asset is downloaded from."""
-        return f"{self.item(collection, item)}/download/{_segment(asset)}"
+
+def download(item: str, asset: str) -> str:
+    """What an asset of the item at the URL ``item`` is downloaded from."""
+    return f"{item}/download/{_segment(asset)}"
 
 
 def link(rel: str, href: str, media_type: str | None = JSON, **more: Json) -> JsonObject:

@@ -266,6 +266,21 @@ async def test_prefixes_and_the_path_of_the_public_url(stand: Stand) -> None:
     assert told["answer"].startswith("404")
 
 
+async def test_below_the_root_of_a_tenant_and_without_naming_one(stand: Stand) -> None:
+    stand.configure(api={"default_tenant": "esa"})
+    entry = await stand.catalogue.file(CONTENT)
+    for path, options, answer in [
+        (f"/tenants/esa{entry.stac}", ("--token", token(SCIENTIST)), "200 OK"),
+        (f"/tenants/other{entry.stac}", ("--token", token(SCIENTIST)), "404 Not Found"),
+        (f"/tenants/other{entry.stac}", ("--email", "a@example.org", "--tenant", "esa"), "404 Not Found"),
+        (f"/tenants/other{entry.stac}", (), "404 Not Found"),
+        (entry.stac, (), "403 Forbidden"),
+        (entry.regards, (), "401 Unauthorized"),
+    ]:
+        told = await explain(stand, path, *options)
+        assert told["answer"].startswith(answer), (path, told)
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -155,3 +155,37 @@ def test_roles_that_lift_above_rights(role: str) -> None:
 @pytest.mark.parametrize("role", ["admin", "ADMIN ", "REGISTERED_USER", "PUBLIC", "PROJECT-ADMIN"])
 def test_roles_that_do_not(role: str) -> None:
     assert not identify(("Authorization", f"Bearer {token(claims(role=role))}")).is_admin
+
+
+def at(tenant: str | None, *fields: tuple[str, str], otherwise: str | None = None, scope: str = "") -> Principal:
+    """Who one is below the path of ``tenant``."""
+    query = MultiDict([("scope", scope)] if scope else [])
+    shown = Shown(CIMultiDictProxy(CIMultiDict(fields)), query, "192.0.2.7", tenant=tenant, otherwise=otherwise)
+    return asyncio.run(CHAIN.identify(shown))
+
+
+def test_below_the_path_of_a_tenant_one_is_of_him_or_there_is_no_such_tenant() -> None:
+    shown = ("Authorization", f"Bearer {token()}")
+    assert at("esa", shown) == SCIENTIST
+    assert at("esa").tenant == at("esa", scope="other").tenant == "esa"
+    refusals = []
+    for tenant, fields in (("other", [shown]), ("ghost", [shown]), ("\0", [shown]), ("\0", [])):
+        with pytest.raises(GatewayError) as caught:
+            at(tenant, *fields)
+        refusals.append((caught.value.status, caught.value.detail.replace(repr(tenant), "X")))
+    assert set(refusals) == {(HTTPStatus.NOT_FOUND, "There is no tenant X.")}
+
+
+def test_a_bad_credential_is_refused_whatever_the_tenant_of_the_path() -> None:
+    for tenant in ("esa", "ghost"):
+        with pytest.raises(GatewayError) as caught:
+            at(tenant, ("Authorization", "Bearer x"))
+        assert caught.value.status is HTTPStatus.UNAUTHORIZED
+
+
+def test_who_names_no_tenant_is_of_the_one_that_is_meant_otherwise() -> None:
+    assert at(None, otherwise="esa").tenant == "esa"
+    assert at(None, otherwise="esa", scope="other").tenant == "other"
+    assert at(None, ("scope", "other"), otherwise="esa").tenant == "other"
+    assert at("path", otherwise="esa").tenant == "path"
+    assert at(None, ("Authorization", f"Bearer {token()}"), otherwise="other") == SCIENTIST

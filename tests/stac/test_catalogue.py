@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,7 +17,8 @@ from gateway.locations import Location
 from gateway.stac.documents import CONFORMANCE
 from storage_plugins.http.plugin import HttpStorage
 from tests.credentials import new_key, shown_key
-from tests.harness import ADMIN, OUTSIDER, SCIENTIST, bearer, principal
+from tests.harness import ADMIN, OUTSIDER, SCIENCE, SCIENTIST, bearer, config_for, principal, running_gateway
+from tests.proxy import counting_proxy
 from tests.s3.strict import StrictS3
 from tests.stac.conftest import BUCKET, DATASET, Archive, ArchiveFactory, Json, cog, fill, item
 from tests.stac.offline import validate
@@ -361,3 +363,29 @@ async def test_a_licence_is_linked_and_accepted_at_the_root_by_which_one_came(ar
     assert links["accept"] == f"{archive.gateway.url}{path}?acceptLicense=true"
     response, body = await archive.gateway.get(f"{path}?acceptLicense=true", SCIENTIST)
     assert (response.status, body) == (200, b"secret")
+
+
+@pytest.mark.usefixtures("no_background")
+async def test_without_postgresql_the_catalogue_is_unavailable_and_not_empty(
+    database: str, redis_url: str, tmp_path: Path
+) -> None:
+    async with (
+        counting_proxy(database) as (postgres, dsn),
+        running_gateway(config_for(dsn, redis_url, tmp_path), tmp_path) as gateway,
+    ):
+        await gateway.catalogue.grant("restricted", await gateway.catalogue.group(SCIENCE))
+        await gateway.catalogue.file(b"content")
+        paths = ["/", "/collections", "/collections/restricted", "/collections/restricted/items", "/search"]
+        paths += ["/collections/restricted/items/item"]
+        for path in paths:
+            assert (await gateway.get(path, SCIENTIST))[0].status == 200
+        postgres.shut = True
+        postgres.cut()
+        for path in paths:
+            response, body = await gateway.get(path, SCIENTIST)
+            assert (response.status, set(json.loads(body))) == (503, {"code", "description"}), path
+            assert response.headers["Retry-After"].isdigit()
+        assert (await gateway.get("/conformance", SCIENTIST))[0].status == 200
+        postgres.shut = False
+        for path in paths:
+            assert (await gateway.get(path, SCIENTIST))[0].status == 200
