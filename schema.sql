@@ -420,6 +420,8 @@ CREATE INDEX IF NOT EXISTS products_long ON products USING gist (
     int8range(dataset_id, dataset_id, '[]'),
     (CASE WHEN start_datetime <= end_datetime THEN tstzrange(start_datetime, end_datetime, '[]') END)
 ) WHERE end_datetime - start_datetime > interval '24 hours';
+-- What a caller may see anything of.
+CREATE INDEX IF NOT EXISTS datasets_of_tenant ON datasets (tenant_id, dataset_id);
 CREATE INDEX IF NOT EXISTS access_rights_by_group ON access_rights (group_id, dataset_id);
 
 -- What tokens of pages are sealed with: random, and the same in all processes.

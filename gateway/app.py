@@ -143,8 +143,8 @@ async def neighbours(config: Config, identity: OpenIdentities) -> AsyncIterator[
         verifying(database, delivery.storage_timeout) as verifier,
         listening(config.database) as notifications,
         identity(database, notifications) as callers,
-        searching(database, policies, config.rights) as found,
-        catalogue(found, showing(locations, config.api.asset_href)) as products,
+        searching(database, policies, config.rights) as search,
+        catalogue(search, showing(locations, config.api.asset_href)) as products,
     ):
         downloads = Downloads(
             identity=callers.chain,

@@ -114,6 +114,7 @@ async def connect(
         max_size=settings.pool_size,
         max_inactive_connection_lifetime=0,
         max_cached_statement_lifetime=0,
+        max_cacheable_statement_size=0,  # any: the longest take longest to plan
         connection_class=_Connection,
         init=prepare,
         timeout=settings.timeout,

@@ -11,13 +11,14 @@ from gateway.stac.links import GEOJSON
 
 Json = dict[str, Any]
 
-_SEARCHED = ("bbox", "datetime", "intersects", "ids", "limit", "sortby", "token")
+ITEMS = ("collections", "bbox", "datetime", "intersects", "ids", "limit", "sortby", "token")
+"""Parameters by which items are chosen; of a collection, too: some clients name it twice."""
 
 _LANDING = Operation("Landing page: a STAC Catalog", scope="download", answer="StacLanding", refusals=SEEN)
 _ITEMS = Operation(
     "Items of a collection, the newest first",
     scope="download",
-    query=_SEARCHED,
+    query=ITEMS,
     answer="StacItems",
     types=(GEOJSON,),
     refusals=CHANGED,
@@ -26,7 +27,7 @@ _ITEMS = Operation(
 _SEARCH = Operation(
     "Search for items",
     scope="download",
-    query=("collections", *_SEARCHED),
+    query=ITEMS,
     answer="StacItems",
     types=(GEOJSON,),
     refusals=(400, 503),

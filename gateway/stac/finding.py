@@ -8,7 +8,9 @@ lies next in the order is asked for. So a statement holds several ways, and gate
   at a bound (``:walk``). Where that is reached before there are enough, items that are asked for are rare, and each
   dataset is read by itself after all.
 - Within a box, each dataset or the tenant is walked in the same way. Where that gives too few, the index of places
-  gives all items that lie in the box, which are sorted.
+  gives all items that lie in the box, which are sorted. Where even they are too many (``:area``), the walk was unlucky:
+  the row with the mark ``crowded`` asks for the statement that walks on, further (``:far``). That may end before there
+  are enough, too: then the row with the mark ``horizon`` is the last item that it looked at.
 
 An interval of time is a range of the order: the items that begin within it, and those that began at most a day before,
 of which some last until then. What lasts longer is rare, and has an index of its own.
@@ -17,6 +19,10 @@ of which some last until then. What lasts longer is rare, and has an index of it
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+
+CROWDED, HORIZON = "crowded", "horizon"
+"""Marks of rows that are no items."""
 
 DATASET = "int8range(p.dataset_id, p.dataset_id, '[]')"
 """Of an item ``p``, as the indexes of places and of long times have it: GiST knows numbers only as ranges."""
@@ -37,8 +43,12 @@ _WITHIN = f"""p.south <= :north AND p.north >= :south AND (
     OR (p.west <= :east + 360 AND {_EAST} >= :west + 360)
     OR (p.west <= :east - 360 AND {_EAST} >= :west - 360)
 )"""
-_EARLY = "coalesce(:since - interval '24 hours', '-infinity')"
-_RANGE = f"p.sorted_at > '-infinity' AND p.sorted_at >= {_EARLY} AND p.sorted_at <= coalesce(:until, 'infinity')"
+# OFFSET 0 behind such a query has it answered by the one index that it is made for, and the rest looked at afterwards:
+# what else is asked for would lead the planner to others, as it does not know how rare things are.
+_COLUMNS = "p.product_id, p.sorted_at, p.end_datetime, p.west, p.south, p.east, p.north"
+_EARLY = "coalesce(:early, '-infinity')"
+_NOT_BEFORE = f"p.sorted_at >= {_EARLY} AND p.sorted_at > '-infinity'"
+_NOT_BEHIND = "p.sorted_at <= coalesce(:until, 'infinity')"
 _LASTS = "p.end_datetime >= coalesce(:since, '-infinity')"
 
 
@@ -48,52 +58,122 @@ class Shape:
 
     down: bool
     """Whether the order is read downwards: from the newest to the oldest."""
-    collections: bool
-    ids: bool
-    box: bool
-    time: bool
+    collections: bool = False
+    ids: bool = False
+    box: bool = False
+    time: bool = False
+    on: bool = False
+    """Whether items in a box are looked for by walking on."""
 
 
 def finding(shape: Shape) -> str:
     """The parts of a WITH that find the next ``:most`` items after the place (``:start``, ``:product``).
 
-    The last is ``found``, with ``product_id`` and ``sorted_at``. They speak of ``who``, the caller, and of ``wanted``,
-    the datasets (``dataset_id``) that are asked for and in which he may see anything.
+    The last is ``found``, with ``product_id``, ``sorted_at`` and ``mark``; it may give more than ``:most``, of which
+    the first count. They speak of ``who``, the caller, and of ``wanted``, the datasets (``dataset_id``) that are asked
+    for and in which he may see anything. Where a time is asked for, (``:begin``, ``:begin_product``) is the place where
+    walks begin.
     """
     if shape.ids:
         parts, ways = "", [_by_ids(shape)]
     else:
-        parts, ways = _walked_tenant(shape), [_of_few(shape), _of_many(shape)]
+        parts, ways = _within(shape) if shape.box else _anywhere(shape)
         if shape.time:
             ways.append(_of_long(shape))
     return f"""
 {parts}found AS MATERIALIZED (
-    SELECT product_id, sorted_at FROM ({" UNION ALL ".join(f"({way})" for way in ways)}) p
-    ORDER BY {_order(shape)} LIMIT :most
+    SELECT product_id, sorted_at, mark FROM ({" UNION ALL ".join(f"({way})" for way in ways)}) p
+    ORDER BY {_order(shape)} LIMIT :most + 1
 )"""  # noqa: S608 - made of constants; values are bound
 
 
-def _order(shape: Shape) -> str:
-    way = "DESC" if shape.down else "ASC"
-    return f"p.sorted_at {way}, p.product_id {way}"
+_Ways = tuple[str, list[str]]
+"""Parts of a WITH, each with a comma behind it, and what gives ``product_id``, ``sorted_at`` and ``mark``."""
+
+_IS_FEW = "(SELECT count(*) FROM wanted) <= :few"
+_IS_ONE = "(SELECT count(*) FROM wanted) = 1"
+_IS_SCARCE = "(SELECT scarce FROM scarce)"
+_SHARE = ":walk / (SELECT greatest(count(*), 1) FROM wanted)"
+_OF_DATASET = "p.dataset_id = d.dataset_id"
+_OF_THE_ONE = f"p.dataset_id = (SELECT dataset_id FROM wanted WHERE {_IS_ONE})"  # noqa: S608 - as above
+_OF_WANTED = "(p.dataset_id IN (SELECT dataset_id FROM wanted)) IS TRUE"
 
 
-def _after(shape: Shape) -> str:
-    return f"(p.sorted_at, p.product_id) {'<' if shape.down else '>'} (coalesce(:start, '-infinity'), :product)"
+def _anywhere(shape: Shape) -> _Ways:
+    in_order = _next(shape, [_OF_DATASET, *([_LASTS] if shape.time else [])], "LIMIT :most")
+    return f"{_walk(shape, _of_tenant(f'NOT {_IS_FEW}'), _OF_WANTED, ':walk')}, ", [
+        _each(in_order, _IS_FEW),
+        f"SELECT product_id, sorted_at, NULL AS mark FROM hits WHERE NOT {_IS_SCARCE}",  # noqa: S608 - as above
+        _each(in_order, _IS_SCARCE),
+    ]
 
 
-def _next(shape: Shape, of: str, rows: str) -> str:
-    """The next items ``of`` a dataset or tenant in order, read by its index; ``rows`` ends it."""
-    columns = "p.product_id, p.sorted_at, p.dataset_id, p.end_datetime"
-    if shape.box:
-        columns += ", p.west, p.south, p.east, p.north"
+def _within(shape: Shape) -> _Ways:
+    if shape.on:
+        return "", [_walk_on(shape, _OF_THE_ONE), _walk_on(shape, _of_tenant(f"NOT {_IS_ONE}"))]
+    flagged = """
+SELECT product_id, sorted_at, false AS more FROM hits UNION ALL
+SELECT NULL, NULL, true FROM scarce WHERE scarce"""
+    of_dataset = f"WITH {_walk(shape, _OF_DATASET, 'true', _SHARE)} {flagged}"
+    of_tenant = f"WITH {_walk(shape, _of_tenant(f'NOT {_IS_FEW}'), _OF_WANTED, ':walk')} {flagged}"
+    parts = f"""
+near AS MATERIALIZED (
+    SELECT p.product_id, p.sorted_at, p.more FROM wanted d CROSS JOIN LATERAL ({of_dataset}) p WHERE {_IS_FEW}
+    UNION ALL
+    SELECT product_id, sorted_at, more FROM ({of_tenant}) p
+), scarce AS MATERIALIZED (
+    SELECT EXISTS (SELECT FROM near WHERE more) AS scarce
+), placed AS MATERIALIZED (
+    {_placed(shape)}
+), crowded AS MATERIALIZED (
+    SELECT count(*) > :area AS crowded FROM placed
+), """  # noqa: S608 - as above
+    kept = [_after(shape), _WITHIN, *([_NOT_BEFORE, _NOT_BEHIND, _LASTS] if shape.time else [])]
+    return parts, [
+        f"SELECT product_id, sorted_at, NULL AS mark FROM near WHERE NOT {_IS_SCARCE}",  # noqa: S608 - as above
+        f"""
+SELECT p.product_id, p.sorted_at, NULL AS mark FROM placed p
+WHERE NOT (SELECT crowded FROM crowded) AND {" AND ".join(kept)}""",  # noqa: S608 - as above
+        # Before all items.
+        f"SELECT NULL, '{'' if shape.down else '-'}infinity', '{CROWDED}' FROM crowded WHERE crowded",  # noqa: S608 - as above
+    ]
+
+
+def _placed(shape: Shape) -> str:
+    """All items of wanted datasets that may lie in the box, once each, as far as ``:area``."""
+    times = ""
+    if shape.time:
+        times = f" AND {TIME} && tstzrange(coalesce(:since, '-infinity'), coalesce(:until, 'infinity'), '[]')"
     return f"""
-SELECT {columns} FROM products p WHERE {of} AND {_after(shape)}{f" AND {_RANGE}" if shape.time else ""}
-ORDER BY {_order(shape)} {rows}"""  # noqa: S608 - as above
+SELECT {_COLUMNS}
+FROM wanted d
+CROSS JOIN unnest(:wests, :easts) WITH ORDINALITY AS asked(west, east, number)
+CROSS JOIN LATERAL (
+    SELECT {_COLUMNS} FROM products p
+    WHERE {DATASET} @> d.dataset_id AND {BOX} && box(point(asked.west, :south), point(asked.east, :north)){times}
+    OFFSET 0
+) p
+WHERE {_IS_SCARCE}
+  AND (asked.number = 1 OR NOT {BOX} && box(point((:wests)[1], :south), point((:easts)[1], :north)))
+LIMIT :area + 1"""  # noqa: S608 - as above
 
 
-def _walk(shape: Shape, of: str, kept: str) -> str:
-    """Parts of a WITH that walk ``of`` a dataset or tenant.
+def _walk_on(shape: Shape, of: str) -> str:
+    return f"""
+WITH {_walk(shape, of, _OF_WANTED, ":far")}
+SELECT product_id, sorted_at, NULL AS mark FROM hits
+UNION ALL
+SELECT p.product_id, p.sorted_at, '{HORIZON}' FROM ({_next(shape, [of], "OFFSET :far - 1 LIMIT 1")}) p
+WHERE {_IS_SCARCE}"""  # noqa: S608 - as above
+
+
+def _of_tenant(gate: str) -> str:
+    """That ``p`` is of the caller's tenant; of none if the ``gate`` is shut."""
+    return f"p.tenant_id = (SELECT tenant_id FROM who WHERE {gate})"  # noqa: S608 - as above
+
+
+def _walk(shape: Shape, of: str, kept: str, steps: str) -> str:
+    """Parts of a WITH that walk ``of`` a dataset or tenant, at most ``steps`` items.
 
     ``hits`` are the next items that are asked for, and ``scarce`` says whether there may be more behind the bound.
     """
@@ -101,89 +181,75 @@ def _walk(shape: Shape, of: str, kept: str) -> str:
     return f"""
 hits AS MATERIALIZED (
     SELECT p.product_id, p.sorted_at
-    FROM ({_next(shape, of, "LIMIT :walk")}) p WHERE {" AND ".join(conditions)} LIMIT :most
+    FROM ({_next(shape, [of], f"LIMIT {steps}")}) p
+    WHERE {" AND ".join(conditions)}
+    ORDER BY {_order(shape)} LIMIT :most
 ), scarce AS MATERIALIZED (
     SELECT CASE WHEN (SELECT count(*) FROM hits) < :most
-           THEN EXISTS ({_next(shape, of, "OFFSET :walk LIMIT 1")}) ELSE false END AS scarce
+           THEN EXISTS ({_next(shape, [of], f"OFFSET {steps} LIMIT 1")}) ELSE false END AS scarce
 )"""  # noqa: S608 - as above
 
 
-_IS_FEW = "(SELECT count(*) FROM wanted) <= :few"
-_OF_DATASET = "p.dataset_id = d.dataset_id"
-# Of many: for few there is no walk, and nothing is scarce.
-_OF_TENANT = f"p.tenant_id = (SELECT tenant_id FROM who WHERE NOT {_IS_FEW})"  # noqa: S608 - as above
-_OF_WANTED = "(p.dataset_id IN (SELECT dataset_id FROM wanted)) IS TRUE"
+def _next(shape: Shape, conditions: Sequence[str], rows: str) -> str:
+    """The next items in order, read by the index of a dataset or a tenant; ``rows`` ends it.
 
-
-def _walked_tenant(shape: Shape) -> str:
-    return f"{_walk(shape, _OF_TENANT, _OF_WANTED)}, "
-
-
-def _of_few(shape: Shape) -> str:
-    if not shape.box:
-        return _each(_in_order(shape), _IS_FEW)
-    walked = f"""
-WITH {_walk(shape, _OF_DATASET, "true")}
-SELECT product_id, sorted_at FROM hits WHERE NOT (SELECT scarce FROM scarce)
-UNION ALL
-(SELECT product_id, sorted_at FROM ({_by_place(shape)}) p WHERE (SELECT scarce FROM scarce))"""  # noqa: S608 - as above
-    return _each(walked, _IS_FEW)
-
-
-def _of_many(shape: Shape) -> str:
-    each = _each(_by_place(shape) if shape.box else _in_order(shape), "(SELECT scarce FROM scarce)")
-    return f"SELECT product_id, sorted_at FROM hits WHERE NOT (SELECT scarce FROM scarce) UNION ALL ({each})"  # noqa: S608 - as above
+    An interval of time is where the reading begins, and where it ends: with two conditions on either end, PostgreSQL
+    may take the wrong one to begin with.
+    """
+    columns = "p.product_id, p.sorted_at, p.dataset_id, p.end_datetime"
+    if shape.box:
+        columns += ", p.west, p.south, p.east, p.north"
+    bounds = [_after(shape)]
+    if shape.time:
+        bounds = [_after(shape, ":begin", ":begin_product"), _NOT_BEFORE if shape.down else _NOT_BEHIND]
+    return f"""
+SELECT {columns} FROM products p WHERE {" AND ".join((*conditions, *bounds))}
+ORDER BY {_order(shape)} {rows}"""  # noqa: S608 - as above
 
 
 def _each(of_dataset: str, gate: str) -> str:
     """What ``of_dataset`` gives of each wanted dataset ``d``, if the ``gate`` is open."""
     return f"""
-SELECT p.product_id, p.sorted_at FROM wanted d CROSS JOIN LATERAL ({of_dataset}) p WHERE {gate}"""  # noqa: S608 - as above
-
-
-def _in_order(shape: Shape) -> str:
-    """The next items of the dataset ``d``."""
-    lasts = f" AND {_LASTS}" if shape.time else ""
-    return _next(shape, f"{_OF_DATASET}{lasts}", "LIMIT :most")
-
-
-def _by_place(shape: Shape) -> str:
-    """All items of the dataset ``d`` that lie in the box, once each, sorted; long ones are left to `_of_long`."""
-    times = ""
-    if shape.time:
-        interval = "tstzrange(coalesce(:since, '-infinity'), coalesce(:until, 'infinity'), '[]')"
-        times = f" AND {TIME} && {interval} AND {_RANGE} AND {_LASTS}"
-    return f"""
-SELECT p.product_id, p.sorted_at
-FROM unnest(:wests, :easts) WITH ORDINALITY AS asked(west, east, number)
-JOIN products p ON {DATASET} @> d.dataset_id AND {BOX} && box(point(asked.west, :south), point(asked.east, :north))
-    AND (asked.number = 1 OR NOT {BOX} && box(point((:wests)[1], :south), point((:easts)[1], :north)))
-    AND {_after(shape)} AND {_WITHIN}{times}
-ORDER BY {_order(shape)} LIMIT :most"""  # noqa: S608 - as above
+SELECT p.product_id, p.sorted_at, NULL AS mark FROM wanted d CROSS JOIN LATERAL ({of_dataset}) p
+WHERE {gate}"""  # noqa: S608 - as above
 
 
 def _of_long(shape: Shape) -> str:
     """What began more than a day before the interval, and lasts until then."""
-    within = f" AND {_WITHIN}" if shape.box else ""
+    kept = [f"p.sorted_at < {_EARLY}", _after(shape), *([_WITHIN] if shape.box else [])]
     return _each(
         f"""
-SELECT p.product_id, p.sorted_at FROM products p
-WHERE {LONG} AND {DATASET} @> d.dataset_id AND {TIME} @> :since AND p.sorted_at < {_EARLY} AND {_after(shape)}{within}
+SELECT p.product_id, p.sorted_at
+FROM (
+    SELECT {_COLUMNS} FROM products p
+    WHERE {LONG} AND {DATASET} @> d.dataset_id AND {TIME} @> :since
+    OFFSET 0
+) p
+WHERE {" AND ".join(kept)}
 ORDER BY {_order(shape)} LIMIT :most""",  # noqa: S608 - as above
         "true",
     )
 
 
 def _by_ids(shape: Shape) -> str:
-    conditions = [_after(shape)]
+    conditions = [_OF_WANTED, _after(shape)]
     if shape.time:
-        conditions.append(f"p.sorted_at > '-infinity' AND p.sorted_at <= coalesce(:until, 'infinity') AND {_LASTS}")
+        conditions += [_NOT_BEHIND, _LASTS]
     if shape.box:
         conditions.append(_WITHIN)
     return f"""
-SELECT p.product_id, p.sorted_at
+SELECT p.product_id, p.sorted_at, NULL AS mark
 FROM who caller
 CROSS JOIN LATERAL (
     SELECT p.* FROM products p WHERE p.tenant_id = caller.tenant_id AND p.provider_id = ANY (:ids) OFFSET 0
 ) p
-WHERE {_OF_WANTED} AND {" AND ".join(conditions)}"""  # noqa: S608 - as above
+WHERE {" AND ".join(conditions)}"""  # noqa: S608 - as above
+
+
+def _order(shape: Shape) -> str:
+    way = "DESC" if shape.down else "ASC"
+    return f"p.sorted_at {way}, p.product_id {way}"
+
+
+def _after(shape: Shape, start: str = ":start", product: str = ":product") -> str:
+    return f"(p.sorted_at, p.product_id) {'<' if shape.down else '>'} (coalesce({start}, '-infinity'), {product})"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import datetime
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -20,15 +19,13 @@ from gateway.errors import GatewayError, unavailable
 from gateway.identity.principal import Principal
 from gateway.rights.policies import Policies
 from gateway.rights.predicate import caller_columns
-from gateway.stac import geometry
-from gateway.stac.finding import Shape
+from gateway.stac.finding import CROWDED
 from gateway.stac.matching import Matching, matching
 from gateway.stac.model import CollectionRow, Direction, FileRow, ItemRow, Page, Search
-from gateway.stac.statements import COLLECTION, COLLECTIONS, ITEM, PAGE_SECRET, Statement, page
+from gateway.stac.question import Question, outermost, question
+from gateway.stac.statements import COLLECTION, COLLECTIONS, ITEM, PAGE_SECRET, Statement
 from gateway.stac.tokens import OLDEST, Place, Tokens
 from gateway.text import is_storable
-
-_NEWEST = datetime.datetime.max.replace(tzinfo=datetime.UTC)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -42,7 +39,13 @@ class Bounds:
     few: int = 16
     """Datasets that are read one by one, where more are read as one."""
     walk: int = 2000
-    """Items that are read in order, beyond four for each that is wanted, before they are looked for otherwise."""
+    """Items that are read in order before they are looked for otherwise,"""
+    walk_each: int = 4
+    """and how many more for each that is wanted."""
+    area: int = 5_000
+    """Items in a box that are sorted to find the next ones."""
+    far: int = 10_000
+    """Items that are read in order where more lie in the box."""
 
 
 class Searching:
@@ -118,43 +121,54 @@ class Searching:
         from_token = self._tokens.read(principal.tenant, search)
         direction: Direction = from_token[0] if from_token else "next"
         down = search.newest_first == (direction == "next")
-        place = from_token[1] if from_token else _outermost(down=down)
+        place = from_token[1] if from_token else outermost(down=down)
         found, on = await self._from(place, principal, search, down=down)
         return self._page(principal, search, direction, found, on)
 
     async def _from(
         self, place: Place, principal: Principal, search: Search, *, down: bool
     ) -> tuple[list[ItemRow], Place | None]:
-        """The next items from ``place`` on, as many as a page has, and where to go on; None if there are no more."""
-        statement, values = _question(search, down=down)
-        bounds = self._bounds
-        values |= {"open_types": self._settings.open_data_types, "few": bounds.few}
+        """The next items after ``place``, as many as a page has, and where to go on; None if there are no more."""
         until = self._clock() + self._bounds.seconds
         found: list[tuple[Place, ItemRow]] = []
+        asked = question(search, down=down)
         # One more tells whether there is another page.
         batch = search.limit + 1
         while True:
-            most = min(batch, bounds.rows)
-            start = None if place.start == OLDEST else place.start
-            values |= {"start": start, "product": place.product_id, "most": most, "walk": bounds.walk + 4 * most}
-            rows = await self._fetch(statement, principal, values)
-            kept = await self._for_caller(principal, search, rows)
+            most = min(batch, self._bounds.rows)
+            rows = await self._rows(principal, asked, place, most)
+            if rows and rows[0]["mark"] == CROWDED:
+                asked = question(search, down=down, on=True)
+                continue
+            read, after = _read(rows, most)
+            kept = await self._for_caller(principal, search, read)
             found += [(_place(row), _item(row)) for row in kept]
             if len(found) > search.limit:
                 return [item for _, item in found[: search.limit]], found[search.limit - 1][0]
-            if len(rows) < most:
+            if after is None:
                 return [item for _, item in found], None
-            place = _place(rows[-1])
+            place = after
             if self._clock() > until:
                 if not found:
-                    raise unavailable(
-                        "Nothing was found in the time that a search may take; ask for less.", code="SearchTooWide"
-                    )
+                    raise _too_wide()
                 return [item for _, item in found], place
             batch = search.limit + 1 - len(found)
-            if len(kept) < len(rows):
+            if len(kept) < len(read):
                 # A right or the exact test says no to some: perhaps to many.
                 batch = max(batch, 4 * most)
+
+    async def _rows(self, principal: Principal, asked: Question, place: Place, most: int) -> Sequence[asyncpg.Record]:
+        bounds = self._bounds
+        values = {
+            **asked.after(place),
+            "most": most,
+            "few": bounds.few,
+            "walk": bounds.walk + bounds.walk_each * most,
+            "area": bounds.area,
+            "far": bounds.far,
+            "open_types": self._settings.open_data_types,
+        }
+        return await self._fetch(asked.statement, principal, values)
 
     def _page(
         self, principal: Principal, search: Search, direction: Direction, items: list[ItemRow], on: Place | None
@@ -177,7 +191,13 @@ class Searching:
         """Those of ``rows`` that ``search`` asks for and ``principal`` may see."""
         open_ones = [row for row in rows if row["visible"] or row["questions"] is not None]
         if search.intersects is not None:
-            matches = await self._matching.intersecting(search.intersects, [row["geometry"] for row in open_ones])
+            try:
+                async with asyncio.timeout(self._bounds.seconds):
+                    matches = await self._matching.intersecting(
+                        search.intersects, [row["geometry"] for row in open_ones]
+                    )
+            except TimeoutError as error:
+                raise _too_wide() from error
             open_ones = [row for row, match in zip(open_ones, matches, strict=True) if match]
         return await self._visible(principal, open_ones)
 
@@ -236,40 +256,16 @@ async def searching(
         yield Searching(database, policies, settings, tokens, threads, bounds=bounds, clock=clock)
 
 
-def _question(search: Search, *, down: bool) -> tuple[Statement, dict[str, object]]:
-    """The statement of ``search``, and its parameters as far as ``search`` says them."""
-    box = geometry.bounds(json.loads(search.intersects)) if search.intersects is not None else search.bbox
-    values: dict[str, object] = {"collections": _storable(search.collections), "ids": _storable(search.ids)}
-    if search.datetime is not None:
-        values |= {"since": search.datetime.start, "until": search.datetime.end}
-    if box is not None:
-        west, south, east, north = box
-        crossing = west > east
-        values |= {
-            "west": west,
-            "south": south,
-            "east": east + 360 if crossing else east,
-            "north": north,
-            "wests": [west, -180.0] if crossing else [west],
-            "easts": [180.0, east] if crossing else [east],
-        }
-    shape = Shape(
-        down=down,
-        collections=search.collections is not None,
-        ids=search.ids is not None,
-        box=box is not None,
-        time=search.datetime is not None,
-    )
-    return page(shape), values
+def _too_wide() -> GatewayError:
+    return unavailable("Nothing was found in the time that a search may take; ask for less.", code="SearchTooWide")
 
 
-def _storable(names: Sequence[str] | None) -> list[str]:
-    """Those of ``names`` that anything can have."""
-    return [name for name in names or () if is_storable(name)]
-
-
-def _outermost(*, down: bool) -> Place:
-    return Place(_NEWEST, 2**63 - 1) if down else Place(OLDEST, 0)
+def _read(rows: Sequence[asyncpg.Record], most: int) -> tuple[Sequence[asyncpg.Record], Place | None]:
+    """The items among ``rows``, and where to go on after them; None if there are no more."""
+    end = next((number for number, row in enumerate(rows) if row["mark"] is not None), len(rows))
+    if end >= most:
+        return rows[:most], _place(rows[most - 1])
+    return rows[:end], _place(rows[end]) if end < len(rows) else None
 
 
 def _place(row: asyncpg.Record) -> Place:

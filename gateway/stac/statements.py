@@ -20,11 +20,16 @@ _TYPES = {
     "ids": "text[]",
     "start": "timestamptz",
     "product": "bigint",
+    "begin": "timestamptz",
+    "begin_product": "bigint",
     "most": "bigint",
     "walk": "bigint",
     "few": "bigint",
+    "area": "bigint",
+    "far": "bigint",
     "since": "timestamptz",
     "until": "timestamptz",
+    "early": "timestamptz",
     "west": "float8",
     "south": "float8",
     "east": "float8",
@@ -96,9 +101,7 @@ _ITEM = f"""
 {PRODUCT_COLUMNS}, d.collection_id, d.licence_id, p.provider_id, p.properties::text AS properties,
 p.geometry::text AS geometry, p.west, p.south, p.east, p.north, p.body::text AS body, p.start_datetime, p.end_datetime,
 p.created_at, p.updated_at"""
-_ROW = """
-product.product_id, product.start_datetime, rights.visible, rights.downloadable, rights.questions, facts.facts,
-shown.*"""
+_ROW = "rights.visible, rights.downloadable, rights.questions, facts.facts, shown.*"
 # What is not for the caller is not even read.
 _SHOWN = f"""
 LEFT JOIN {FACTS} facts ON true
@@ -127,17 +130,18 @@ def _numbered(text: str) -> Statement:
 def page(shape: Shape) -> Statement:
     """The next ``:most`` items of a search after the place (``:start``, ``:product``), in their order.
 
-    Of each: its place, ``visible``, ``downloadable``, ``questions`` and ``facts`` of the rights, and, unless it is
-    certainly not for the caller, what documents show.
+    A row with a ``mark`` is no item (`gateway.stac.finding`). Of each other: its place, ``visible``, ``downloadable``,
+    ``questions`` and ``facts`` of the rights, and, unless it is certainly not for the caller, what documents show.
     """
     way = "DESC" if shape.down else "ASC"
     return _numbered(f"""
 WITH {_WHO}, {_WANTED_OF_THESE if shape.collections else _WANTED_OF_ALL}, {finding(shape)}
-SELECT {_ROW}
+SELECT found.mark, found.product_id, nullif(found.sorted_at, '-infinity') AS start_datetime, {_ROW}
 FROM found CROSS JOIN who caller
-CROSS JOIN LATERAL (
-    SELECT {_ITEM} FROM products p JOIN datasets d USING (dataset_id) WHERE p.product_id = found.product_id OFFSET 0
-) product
+LEFT JOIN LATERAL (
+    SELECT {_ITEM} FROM products p JOIN datasets d USING (dataset_id)
+    WHERE p.product_id = found.product_id AND found.mark IS NULL OFFSET 0
+) product ON true
 CROSS JOIN {RIGHTS} rights
 {_SHOWN}
 ORDER BY found.sorted_at {way}, found.product_id {way}""")  # noqa: S608 - as above
@@ -145,14 +149,14 @@ ORDER BY found.sorted_at {way}, found.product_id {way}""")  # noqa: S608 - as ab
 
 ITEM = _numbered(f"""
 WITH {_WHO}
-SELECT {_ROW}
+SELECT product.product_id, product.start_datetime, {_ROW}
 FROM who caller CROSS JOIN LATERAL (
     SELECT {_ITEM} FROM products p JOIN datasets d USING (dataset_id)
     WHERE d.tenant_id = caller.tenant_id AND d.collection_id = :collection AND p.provider_id = :item OFFSET 0
 ) product
 CROSS JOIN {RIGHTS} rights
 {_SHOWN}""")  # noqa: S608 - as above
-"""The item ``:item`` of ``:collection``, with the columns of `page`."""
+"""The item ``:item`` of ``:collection``, with the columns of `page`, but for the mark."""
 
 _COLLECTION = f"""
 SELECT dataset.collection_id, dataset.urn, dataset.title, dataset.body::text AS body, l.url AS licence_url,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import re
 import socket
 from typing import Any
@@ -100,7 +101,11 @@ def schema(uri: str) -> Schema:
 
 
 class _Validator(JsonSchemaSTACValidator):
-    """Pystac's, with the schemas above."""
+    """Pystac's, with the schemas above, which it reads once."""
+
+    @functools.cached_property
+    def registry(self) -> Any:
+        return super().registry
 
     def _get_schema(self, schema_uri: str) -> Schema:
         return schema(schema_uri)
@@ -113,7 +118,12 @@ def validate(document: Schema) -> None:
         STACValidationError: it is not valid.
     """
     migrated = migrate_to_latest(copy.deepcopy(document), identify_stac_object(document))
-    pystac.validation.validate_dict(migrated, validator=_Validator())
+    pystac.validation.validate_dict(migrated, validator=_validator())
+
+
+@functools.cache
+def _validator() -> _Validator:
+    return _Validator()
 
 
 def go_offline(monkeypatch: pytest.MonkeyPatch) -> None:

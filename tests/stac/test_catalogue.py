@@ -248,11 +248,11 @@ async def test_urls_of_servers_that_clients_are_never_led_to_are_not_told() -> N
     await public.close()
 
 
-@pytest.mark.parametrize("way", ["/search", "/collections/scenes/items", "/tenants/esa/search"])
+@pytest.mark.parametrize("way", ["/search?", "/collections/scenes/items?", "/tenants/esa/search?collections=scenes&"])
 async def test_pages_lead_on_and_back_by_links_alone(archive: Archive, way: str) -> None:
     many = [item(f"n{number}", "scenes", {}, day=10 + number) for number in range(5)]
     assert await archive.ingest(*many) == []
-    path = f"{way}?limit=2&bbox=10,40,12,41&collections=scenes"
+    path = f"{way}limit=2&bbox=10,40,12,41"
     seen: list[str] = []
     back: list[str] = []
     page = await archive.json(path)
@@ -269,6 +269,12 @@ async def test_pages_lead_on_and_back_by_links_alone(archive: Archive, way: str)
         page = await archive.json(rels(page)["prev"])
         back = [one["id"] for one in page["features"]] + back
     assert back == seen[: len(back)] == seen[:6]
+
+
+async def test_of_a_collection_that_is_named_twice_the_items_must_be_of_both(archive: Archive) -> None:
+    for named, expected in (("scenes", 2), ("restricted,scenes", 2), ("restricted", 0)):
+        found = await archive.json(f"/collections/scenes/items?collections={named}", SCIENTIST)
+        assert found["numberReturned"] == expected
 
 
 async def test_pages_of_a_post_lead_on_by_bodies(archive: Archive) -> None:
@@ -300,6 +306,8 @@ async def test_what_is_asked_wrongly_is_refused_by_name(archive: Archive) -> Non
         ("/search?limit=0", "limit"),
         ("/collections/scenes/items?datetime=yesterday", "datetime"),
         ("/search?token=x", "token"),
+        ("/collections/scenes/items?eo:cloud_cover=5", "eo:cloud_cover"),
+        ("/collections/scenes/items?filter=x", "filter"),
     ):
         status, error = await archive.refused(path)
         assert (status, set(error)) == (400, {"code", "description"})
@@ -337,6 +345,17 @@ async def test_a_small_collection_links_to_its_items(archive: Archive, monkeypat
     assert MOST_ITEM_LINKS > 2
     monkeypatch.setattr(stac_catalogue, "MOST_ITEM_LINKS", 1)
     assert items(await archive.json("/collections/scenes")) == []
+
+
+async def test_a_policy_that_cannot_decide_hides_no_collection(archive: Archive) -> None:
+    """Its items are not listed then: nobody can say that there are none."""
+    await archive.gateway.catalogue.connection.execute(
+        """UPDATE access_rights SET metadata_level = 'CUSTOM_ACCESS', policy = 'properties', policy_options = '{"x": 1}'
+           FROM datasets d WHERE d.dataset_id = access_rights.dataset_id AND d.collection_id = 'restricted'"""
+    )
+    found = await archive.json("/collections/restricted", SCIENTIST)
+    assert "item" not in rels(found)
+    assert (await archive.refused("/collections/restricted/items", SCIENTIST))[0] == 503
 
 
 async def test_large_pages_are_made_beside_the_loop_and_are_the_same(

@@ -119,7 +119,15 @@ searches = st.lists(
     min_size=2,
     max_size=4,
 )
-ways = st.builds(Bounds, rows=SOME([2, 500]), few=SOME([0, 16]), walk=SOME([-8, -8, -4, 2000]))
+ways = st.builds(
+    Bounds,
+    rows=SOME([2, 500]),
+    few=SOME([0, 16]),
+    walk=SOME([0, 0, 0, 2, 2000]),
+    walk_each=SOME([0, 1]),
+    area=SOME([0, 1, 20_000]),
+    far=SOME([1, 3, 20_000]),
+)
 """Bounds that have every way of finding taken also in small catalogues; of a walk by nothing at all, too."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import itertools
 import json
@@ -23,6 +24,7 @@ from tests.catalog.plans import scans
 ITEMS, COLLECTIONS, TENANT = 10_000, 400, "esa"
 BEGIN = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
 WALK = 500
+CROWDED = Bounds(walk=0, walk_each=0, area=5, far=WALK)
 
 # An item each hour. Another tenant has more than half of all; one of a hundred items lasts a month.
 _FILL = f"""
@@ -59,9 +61,11 @@ class Recording(Pool):
     def __init__(self, pool: Pool) -> None:
         super().__init__(pool._pool, pool.timeout)
         self.last: tuple[str, tuple[object, ...]] = "", ()
+        self.read = 0
 
     async def fetch(self, statement: str, *parameters: object) -> list[asyncpg.Record]:
         self.last = statement, parameters
+        self.read += 1
         return await super().fetch(statement, *parameters)
 
 
@@ -115,6 +119,15 @@ async def test_pages_read_what_they_give_by_indexes(database: str, archive: asyn
                     if who.subject == "one":
                         assert read <= 4 * ITEMS / COLLECTIONS
                     assert len(page.items) == 10 or box is not None or time is not None
+            # Where too much lies in the box to be sorted.
+            half = Search(bbox=(0.0, -90.0, 180.0, 90.0))
+            async with searching(recorded, policies, Rights(), bounds=CROWDED) as crowded:
+                for who, newest in itertools.product(WHO, (True, False)):
+                    recorded.read = 0
+                    page = await crowded.search(who, dataclasses.replace(half, newest_first=newest))
+                    assert len(page.items) == 10
+                    assert recorded.read > 1
+                    assert items_read(await explain(archive, *recorded.last), f"half of {who.subject}") <= 4 * WALK
             for who in WHO:
                 await catalogue.search(who, Search(ids=tuple(f"i-{number}" for number in range(1, 200, 2))))
                 assert items_read(await explain(archive, *recorded.last), f"ids of {who.subject}") <= 100 + 2 * 11

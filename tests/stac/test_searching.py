@@ -265,8 +265,8 @@ async def test_what_goes_over_180_is_found_from_both_sides_and_once(database: st
     for name, box in boxes.items():
         await item(catalogue, "open", name, box=box)
     # As much is walked as is there, and nothing: then the index of places is asked.
-    for walked in (2000, -44):
-        async with opened(database, bounds=Bounds(walk=walked)) as search:
+    for walked in (2000, 0):
+        async with opened(database, bounds=Bounds(walk=walked, walk_each=0)) as search:
             for asked, expected in (
                 ((171, 0, 172, 1), {"over", "around"}),
                 ((-180, 0, -175, 1), {"over", "around", "at", "west", "beyond"}),
@@ -277,6 +277,23 @@ async def test_what_goes_over_180_is_found_from_both_sides_and_once(database: st
                 found = names((await search.search(PUBLIC, Search(bbox=asked))).items)
                 assert len(found) == len(set(found))
                 assert set(found) == expected, asked
+
+
+async def test_what_lies_far_behind_others_is_found_though_it_is_too_much_to_sort(
+    database: str, catalogue: Catalogue
+) -> None:
+    for number in range(40):
+        here = number % 4 == 0 and number < 30
+        await item(catalogue, "open", f"{number}", hour=number, box=(0, 0, 1, 1) if here else (50, 0, 51, 1))
+    bounds = Bounds(walk=2, walk_each=0, area=3, far=7)
+    asked = Search(bbox=(0, 0, 2, 2), limit=3)
+    async with opened(database, bounds=bounds) as search:
+        assert await walk(search, PUBLIC, asked) == [["28", "24", "20"], ["16", "12", "8"], ["4", "0"]]
+        oldest = await walk(search, PUBLIC, dataclasses.replace(asked, newest_first=False))
+        assert oldest == [["0", "4", "8"], ["12", "16", "20"], ["24", "28"]]
+        # The same among several collections.
+        await item(catalogue, "restricted", "x", hour=-1, box=(0, 0, 1, 1))
+        assert await walk(search, SCIENTIST, asked) == [["28", "24", "20"], ["16", "12", "8"], ["4", "0", "x"]]
 
 
 async def test_pages_never_repeat_or_lose_an_item_while_others_are_added(database: str, catalogue: Catalogue) -> None:
