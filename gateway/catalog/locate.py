@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import datetime
@@ -26,6 +27,8 @@ from gateway.text import is_storable
 
 Question = tuple[str | bool | None, ...]
 """What `gateway.catalog.statements.asked` has a row for."""
+_AT_A_TIME = 50
+"""Rows that are read before others have their turn."""
 RoundTrip = Callable[[Sequence[Question]], Awaitable[Sequence[Row | None]]]
 """A row, or None, for each question."""
 
@@ -91,7 +94,9 @@ class Catalog:
             judged = await self.policies.judge(principal, list(those.values()), files=private)
             verdicts.update(zip(those, judged, strict=True))
         found: dict[Address, File | GatewayError] = {}
-        for address, row in rows.items():
+        for number, (address, row) in enumerate(rows.items()):
+            if number % _AT_A_TIME == 0:
+                await asyncio.sleep(0)
             try:
                 if row is None:
                     raise _not_found(address)

@@ -77,7 +77,10 @@ def conformance(
         raise UnusableError(one_line(str(error))) from error
     click.echo(summary(found))
     if junit is not None:
-        junit.write_text(as_junit(found, settings.root), encoding="utf-8")
+        try:
+            junit.write_text(as_junit(found, settings.root), encoding="utf-8")
+        except OSError as error:
+            raise UnusableError(f"{junit}: cannot be written: {error.strerror}") from error
     if any(result.outcome == "fail" for result in found):
         sys.exit(1)
 

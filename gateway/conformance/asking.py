@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Mapping
+from urllib.parse import urljoin
 
 import aiohttp
 import yarl
@@ -13,6 +15,7 @@ from multidict import CIMultiDictProxy
 MOST_HOPS = 5
 """Redirects that are followed."""
 _PIECE_BYTES = 64 * 1024
+_LENGTH = re.compile("[0-9]{1,18}", re.ASCII)
 
 
 class NoAnswerError(Exception):
@@ -40,7 +43,7 @@ class Answer:
     def length(self) -> int | None:
         """Content-Length."""
         value = self.headers.get("Content-Length", "")
-        return int(value) if value.isdecimal() else None
+        return int(value) if _LENGTH.fullmatch(value) else None
 
     def json(self) -> object:
         """The body, if it is JSON; else None."""
@@ -92,7 +95,7 @@ class Asking:
         Raises:
             NoAnswerError: nothing that is HTTP came back in time.
         """
-        target = yarl.URL(url, encoded=True)
+        target = _http_url(url)
         fields = {"Accept-Encoding": "identity", "Accept": "*/*", **(headers or {})}
         token = self.token if token is None else token
         if token and target.origin() == self._origin:
@@ -127,3 +130,26 @@ class Asking:
             if size > self.most_bytes:
                 return b"".join(pieces)[: self.most_bytes], False
         return b"".join(pieces), True
+
+
+def joined(base: str, reference: str) -> str:
+    """The URL that ``reference`` is on a page at ``base``.
+
+    Raises:
+        NoAnswerError: none.
+    """
+    try:
+        return urljoin(base, reference)
+    except ValueError as error:
+        raise NoAnswerError("what a link names is no URL") from error
+
+
+def _http_url(url: str) -> yarl.URL:
+    try:
+        found = yarl.URL(url, encoded=True)
+        usable = found.scheme in ("http", "https") and bool(found.host) and url.isascii() and url.isprintable()
+    except ValueError:
+        usable = False
+    if not usable:
+        raise NoAnswerError("what a link names is no http or https URL")
+    return found

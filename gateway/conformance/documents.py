@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import urljoin
 
+from gateway.conformance.asking import joined
 from gateway.conformance.suite import Check, Run, SkippedError, UnusualError, WrongError
 
 DOWNLOAD = "https://api.stacspec.org/v1.0.0/download"
@@ -32,7 +32,8 @@ def _advertised(path: str) -> Callable[[Run], Awaitable[None]]:
 
 
 async def _features(run: Run) -> None:
-    if FEATURES not in ((await _json(run, "/conformance")).get("conformsTo") or ()):
+    classes = (await _json(run, "/conformance")).get("conformsTo")
+    if not isinstance(classes, list) or FEATURES not in classes:
         raise UnusualError(f"conformsTo lacks {FEATURES}, which the extension depends on")
 
 
@@ -49,14 +50,15 @@ async def _described(run: Run) -> None:
     hrefs = [link.get("href") for link in found if link.get("rel") == "service-desc"]
     if not hrefs or not isinstance(hrefs[0], str):
         raise UnusualError("/ has no link service-desc")
-    answer = await run.asking.ask("GET", urljoin(f"{run.subject.root}/", hrefs[0]))
+    answer = await run.asking.ask("GET", joined(f"{run.subject.root}/", hrefs[0]))
     told = answer.json()
     if answer.status == 200 and answer.is_whole and not isinstance(told, dict):
         raise SkippedError("the description is no JSON")
     if not answer.is_whole:
         raise SkippedError("the description is longer than is read")
     paths = told.get("paths") if isinstance(told, dict) else None
-    operations = [one for item in (paths or {}).values() if isinstance(item, dict) for one in item.values()]
+    items = paths.values() if isinstance(paths, dict) else ()
+    operations = [one for item in items if isinstance(item, dict) for one in item.values()]
     if not any(isinstance(one, dict) and one.get("operationId") == "getDownload" for one in operations):
         raise UnusualError("the description has no operation getDownload")
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import AsyncIterator, Iterator, Mapping
-from typing import Any
-from urllib.parse import quote, urljoin
+from typing import Any, TypeGuard
+from urllib.parse import quote
 
-from gateway.conformance.asking import Answer, Asking
+from gateway.conformance.asking import Answer, Asking, NoAnswerError, joined
+from gateway.text import is_storable
 
 _MOST_COLLECTIONS = 10
 _MOST_CANDIDATES = 20
@@ -102,16 +104,16 @@ async def _collections(asking: Asking, root: str, wanted: Wanted) -> AsyncIterat
     told = await _document(asking, f"{root}/collections")
     for one in _list(told.get("collections"))[:_MOST_COLLECTIONS]:
         identifier = _mapping(one).get("id")
-        if isinstance(identifier, str) and identifier:
+        if _is_name(identifier):
             yield identifier
 
 
 def _of_item(root: str, collection: str, item: Document, wanted: Wanted) -> Iterator[Subject]:
     identifier = item.get("id")
-    if not isinstance(identifier, str) or not identifier:
+    if not _is_name(identifier):
         return
     for key, described in _mapping(item.get("assets")).items():
-        if key and wanted.asset in (None, key):
+        if _is_name(key) and wanted.asset in (None, key):
             yield Subject(root, collection, identifier, key, _mapping(described))
 
 
@@ -124,7 +126,17 @@ async def _document(asking: Asking, url: str) -> Document:
 def _hrefs(described: Document, root: str) -> set[str]:
     alternates = (_mapping(one) for one in _mapping(described.get("alternate")).values())
     found = (one.get("href") for one in (described, *alternates))
-    return {urljoin(f"{root}/", href).partition("?")[0] for href in found if isinstance(href, str)}
+    absolute = set()
+    for href in found:
+        if isinstance(href, str):
+            with contextlib.suppress(NoAnswerError):
+                absolute.add(joined(f"{root}/", href).partition("?")[0])
+    return absolute
+
+
+def _is_name(value: object) -> TypeGuard[str]:
+    """Whether a URL can hold it."""
+    return isinstance(value, str) and value != "" and is_storable(value)
 
 
 def _mapping(value: object) -> Document:

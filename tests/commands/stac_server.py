@@ -60,15 +60,21 @@ class StacServer:
         return web.json_response({"conformsTo": classes, "links": links})
 
     async def conformance(self, _: web.Request) -> web.Response:
+        if "nonsense" in self.faults:
+            return web.json_response({"conformsTo": 5})
         if "conformance as html" in self.faults:
             return web.Response(text="<p>nothing</p>", content_type="text/html")
         return web.json_response({"conformsTo": CLASSES})
 
     async def api(self, _: web.Request) -> web.Response:
+        if "nonsense" in self.faults:
+            return web.json_response({"paths": [1]})
         name = "getDownload" if "no operation" not in self.faults else "other"
         return web.json_response({"paths": {"/x": {"parameters": [], "get": {"operationId": name}}}})
 
     async def collections(self, _: web.Request) -> web.Response:
+        if "nonsense" in self.faults:
+            return web.json_response({"collections": [1, {}, {"id": ""}, {"id": "\ud800"}, {"id": 5}, {"id": "c"}]})
         found: list[Any] = [] if "empty" in self.faults else [{"id": "none"}, {"id": "c"}]
         return web.json_response({"collections": found})
 
@@ -84,6 +90,12 @@ class StacServer:
         return {"id": "i", "assets": {"thumbnail": {"href": "https://example.org/t.png"}, "data": asset}}
 
     async def items(self, request: web.Request) -> web.Response:
+        if "nonsense" in self.faults:
+            odd = {
+                "id": "i",
+                "assets": {"": {}, "\ud800": {}, "data": {"href": "http://[", "alternate": [], "type": 5}},
+            }
+            return web.json_response({"features": [1, {}, {"id": 1}, {"id": "i", "assets": [1]}, odd]})
         features = [self.described()] if request.match_info["c"] == "c" else []
         return web.json_response({"features": features})
 
@@ -117,6 +129,12 @@ class StacServer:
             return self.error(404, "NotFound")
         if request.match_info["a"] != "data":
             return self.error(500 if "500 for an asset" in self.faults else 404, "NotFound")
+        if "to nowhere" in self.faults:
+            return web.Response(status=307, headers={"Location": "http://[::1"})
+        if "to a mailbox" in self.faults:
+            return web.Response(status=307, headers={"Location": "mailto:somebody@example.org"})
+        if "307 alone" in self.faults:
+            return web.Response(status=307)
         if "302" in self.faults:
             return web.Response(status=302, headers={"Location": f"{self.storage}/object"})
         if "round and round" in self.faults:

@@ -72,6 +72,10 @@ async def test_one_that_redirects_passes_and_its_storage_sees_no_token(tmp_path:
         ("relative", True, "a redirect names an absolute URI", "not an absolute URI"),
         ("token at the storage", True, "GET is 200 with the bytes or 307, never another redirect", "leads to 403"),
         ("round and round", False, "GET is 200 with the bytes or 307, never another redirect", "more than 5 redirects"),
+        ("to nowhere", False, "GET is 200 with the bytes or 307, never another redirect", "is no URL"),
+        ("to a mailbox", False, "GET is 200 with the bytes or 307, never another redirect", "no http or https URL"),
+        ("307 alone", False, "GET is 200 with the bytes or 307, never another redirect", "307 without a Location"),
+        ("nonsense", False, "/conformance advertises the class", "conformsTo of /conformance lacks"),
         ("200 with an error", False, "an unknown asset is 404", "is 200: clients would save the error as the file"),
         ("bare string", False, "an unknown item is told as an exception", "is a JSON string, not an object"),
         ("html errors", False, "an unknown asset is told as an exception", "404 is text/html, not application/json"),
@@ -151,6 +155,9 @@ async def test_where_nothing_can_be_tested_the_status_is_2(tmp_path: Path) -> No
     ):
         assert (await run("conformance", wrong)).exit_code == 2, wrong
     assert (await run("conformance", "http://h", "--item", "i")).exit_code == 2
+    async with stac_server() as server:
+        done = await run("conformance", server.root, "--junit", tmp_path / "none" / "report.xml")
+        assert (done.exit_code, "cannot be written: No such file" in done.output) == (2, True)
     (tmp_path / "token").write_text("two words", encoding="ascii")
     done = await run("conformance", "http://127.0.0.1:9", "--token-file", tmp_path / "token")
     assert (done.exit_code, "one line of printable ASCII" in done.output) == (2, True)
