@@ -15,19 +15,19 @@ from gateway.catalog.ingest.stac import undescribed
 _LOCK = 0x494E47
 
 _STAGE = """
-CREATE TEMPORARY TABLE staged_products (
+CREATE TEMPORARY TABLE IF NOT EXISTS staged_products (
     tenant_id integer, dataset_id bigint, urn text, provider_id text, properties jsonb, geometry jsonb,
     west float8, south float8, east float8, north float8, start_datetime timestamptz, end_datetime timestamptz,
     body jsonb, quality_score float8, quality_level text
-) ON COMMIT DROP;
-CREATE TEMPORARY TABLE staged_files (
+) ON COMMIT DELETE ROWS;
+CREATE TEMPORARY TABLE IF NOT EXISTS staged_files (
     product_id bigint, asset_key text, data_type text, checksum text, checksum_algorithm text, size bigint,
     crc32 bigint, mime_type text, file_name text, reference boolean, body jsonb
-) ON COMMIT DROP;
-CREATE TEMPORARY TABLE staged_copies (
+) ON COMMIT DELETE ROWS;
+CREATE TEMPORARY TABLE IF NOT EXISTS staged_copies (
     product_id bigint, asset_key text, storage text, location text, state text, size bigint, modified timestamptz,
     version text, verified_version text, broken_version text, unanswered boolean
-) ON COMMIT DROP;
+) ON COMMIT DELETE ROWS;
 """
 _PRODUCT_COLUMNS = (
     "tenant_id", "dataset_id", "urn", "provider_id", "properties", "geometry", "west", "south", "east", "north",
@@ -105,6 +105,7 @@ class Catalogue:
         self._tenant_id = tenant_id
         self._datasets: dict[str, int] = {}
         self._undescribed: dict[int, str] = {}
+        self._staged = False
 
     @property
     def undescribed(self) -> tuple[str, ...]:
@@ -138,7 +139,9 @@ class Catalogue:
         await self._make_missing({product.collection for product in products})
         placement = await self._place(products)
         await self._connection.executemany("UPDATE products SET dataset_id = $2 WHERE product_id = $1", placement.moves)
-        await self._connection.execute("TRUNCATE staged_products, staged_files, staged_copies")
+        if self._staged:
+            await self._connection.execute("TRUNCATE staged_products, staged_files, staged_copies")
+        self._staged = True
         ids = await self._upsert_products(placement.rows)
         await self._write_files([(ids[row.urn], row.product) for row in placement.rows])
         files = sum(len(row.product.files) for row in placement.rows)
