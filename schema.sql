@@ -399,4 +399,17 @@ CREATE OR REPLACE TRIGGER sessions_changed AFTER DELETE OR UPDATE ON sessions
 -- What every decision on a download looks for: the public groups of a tenant.
 CREATE INDEX IF NOT EXISTS groups_public ON groups (tenant_id, group_id) WHERE is_public;
 
+-- Loads from other STAC APIs that have not come to their end: where each goes on. Written in the transaction of each page.
+CREATE TABLE IF NOT EXISTS loads (
+    tenant_id   integer NOT NULL REFERENCES tenants ON DELETE CASCADE,
+    source      text NOT NULL,                 -- root URL
+    wanted      text NOT NULL,                 -- what of it is loaded: JSON, always written alike
+    collection  text NOT NULL,                 -- that is being loaded; those before it (by code points) are done
+    request     jsonb,                         -- what its next page is asked with; NULL: it is done, too
+    pages       bigint NOT NULL,               -- written so far
+    started_at  timestamptz NOT NULL DEFAULT now(),
+    updated_at  timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (tenant_id, source, wanted)
+);
+
 INSERT INTO schema_version (version) VALUES (4) ON CONFLICT DO NOTHING;

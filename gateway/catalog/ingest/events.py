@@ -9,6 +9,10 @@ class IngestError(Exception):
     """The whole ingest cannot be done, and nothing of it was written. The message says why."""
 
 
+class SourceError(Exception):
+    """What is loaded from cannot be read any further; what was written before stays. The message says why."""
+
+
 class RefusedError(Exception):
     """One entry cannot be taken into the catalogue; the others can. The message is the reason."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Sequence
-from urllib.parse import unquote
+from urllib.parse import unquote, urljoin
 
 from gateway.catalog.ingest.assets import Context
 from gateway.catalog.ingest.events import RefusedError
@@ -21,6 +21,7 @@ WEB = "web"
 """Storage of ``http(s)://`` hrefs that no configured location takes; their location is the whole URL."""
 
 _UNCONFIGURED = {"s3": S3, "http": WEB, "https": WEB}
+_URLS = frozenset(("http", "https"))
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 
 
@@ -63,6 +64,8 @@ def _scheme(href: str) -> str:
 
 def _absolute(href: str, context: Context) -> str:
     scheme = _scheme(href)
+    if not scheme and _scheme(context.directory) in _URLS:
+        return urljoin(context.directory, href)
     if context.remote and scheme in ("", "file"):
         raise RefusedError(f"href {short(href)} names a local path, which an entry from elsewhere may not")
     if scheme:

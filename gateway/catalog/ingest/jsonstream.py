@@ -66,8 +66,9 @@ def page(stream: BinaryIO) -> Iterator[Found | Rest | Unreadable]:
     """Read one or more JSON texts that follow one another.
 
     Elements of an outermost array, and of the members `STREAMED` of an outermost object without ``type`` or with the
-    type FeatureCollection, come one by one, wherever among the members they stand; of such an object only a Rest comes,
-    after them. Where a text is no JSON an Unreadable comes, and nothing after it: no one could say where the next starts.
+    type FeatureCollection, come one by one, wherever among the members they stand; of such an object only a Rest
+    comes, after them. Where a text is no JSON an Unreadable comes, and nothing after it: no one could say where the
+    next starts.
     """
     text = _Text(stream)
     try:
@@ -97,6 +98,20 @@ def lines(stream: BinaryIO) -> Iterator[Found | Unreadable]:
             raw = raw.removeprefix(codecs.BOM_UTF8)
         if raw:
             yield _line(raw, number)
+
+
+def whole(raw: bytes) -> Json:
+    """Read exactly one JSON text, which fits into memory.
+
+    Raises:
+        ValueError: it is none, or nests too deep; the message says why.
+    """
+    found = _line(raw.removeprefix(codecs.BOM_UTF8), 1)
+    if isinstance(found, Unreadable):
+        raise ValueError(found.reason)  # noqa: TRY004 - no wrong type, but no JSON
+    if too_deep(found.value):
+        raise ValueError(f"nests deeper than {MAX_DEPTH} arrays and objects")
+    return found.value
 
 
 def too_deep(value: Json) -> bool:

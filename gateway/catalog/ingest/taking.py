@@ -113,6 +113,7 @@ class Reporter:
         self._entries = self._rejected = self._remarks = 0
 
     def tell(self, event: Rejection | Remark) -> None:
+        """Pass ``event`` on."""
         if isinstance(event, Rejection):
             self._rejected += 1
         else:
@@ -120,10 +121,12 @@ class Reporter:
         self._on_event(event)
 
     def looked_at(self, entries: int) -> None:
+        """So many entries more were looked at."""
         self._entries += entries
         if self._clock() - self._last >= PROGRESS_INTERVAL:
             self._last = self._clock()
             self._on_event(Progress(self._entries, self._rejected))
 
     def summary(self, undescribed: tuple[str, ...]) -> Summary:
+        """What was done."""
         return Summary(self.collections, self.items, self.files, self._rejected, self._remarks, undescribed)

@@ -10,6 +10,7 @@ from gateway.catalog.ingest.events import Count, IngestError, Rejection
 from gateway.catalog.ingest.model import Dataset, Product, dataset_urn
 from gateway.catalog.ingest.placing import Placed, Placement, Row, place
 from gateway.catalog.ingest.stac import undescribed
+from gateway.db import Connection
 
 # The first key of the advisory locks of ingests; the second is the hash of the tenant's name. "ING" in ASCII.
 _LOCK = 0x494E47
@@ -99,7 +100,7 @@ DO UPDATE SET state = EXCLUDED.state, size = EXCLUDED.size, modified = EXCLUDED.
 class Catalogue:
     """A tenant's part of the catalogue, open for one ingest. Made by `open_catalogue`."""
 
-    def __init__(self, connection: asyncpg.Connection, tenant: str, tenant_id: int) -> None:
+    def __init__(self, connection: Connection, tenant: str, tenant_id: int) -> None:
         self._connection = connection
         self._tenant = tenant
         self._tenant_id = tenant_id
@@ -277,20 +278,31 @@ class Catalogue:
         )
 
 
-async def open_catalogue(connection: asyncpg.Connection, tenant: str) -> Catalogue:
+async def open_catalogue(connection: Connection, tenant: str, *, wait: float = 1.0) -> Catalogue:
     """Make ready to write, within the transaction that is open; the tenant is created if it does not exist.
 
     Raises:
-        IngestError: another ingest of the tenant is running.
+        IngestError: another ingest of the tenant is running, and did not end in ``wait`` seconds.
     """
     # Before the tenant's row is touched: a second ingest of a new tenant would wait for that row.
-    if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1, hashtext($2))", _LOCK, tenant):
-        raise IngestError(f"another ingest of the tenant {tenant!r} is running; wait for its end")
-    await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
+    await _take_turn(connection, tenant, wait)
     await connection.execute("INSERT INTO tenants (name) VALUES ($1) ON CONFLICT DO NOTHING", tenant)
     tenant_id: int = await connection.fetchval("SELECT tenant_id FROM tenants WHERE name = $1", tenant)
-    await connection.execute(_STAGE)
+    await connection.execute(f"SET LOCAL plan_cache_mode = force_custom_plan; {_STAGE}")
     return Catalogue(connection, tenant, tenant_id)
+
+
+async def _take_turn(connection: Connection, tenant: str, wait: float) -> None:
+    """Wait for all others who write to the tenant's part of the catalogue."""
+    if await connection.fetchval("SELECT pg_try_advisory_xact_lock($1, hashtext($2))", _LOCK, tenant):
+        return
+    try:
+        async with connection.transaction():
+            await connection.execute(f"SET LOCAL lock_timeout = {int(wait * 1000)}")
+            await connection.execute("SELECT pg_advisory_xact_lock($1, hashtext($2))", _LOCK, tenant)
+            await connection.execute("SET LOCAL lock_timeout = DEFAULT")
+    except asyncpg.LockNotAvailableError as error:
+        raise IngestError(f"another ingest of the tenant {tenant!r} is running; wait for its end") from error
 
 
 def _updates(columns: Iterable[str]) -> str:
