@@ -27,6 +27,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 @click.option("--token-file", type=_FILE, help=f"File with a bearer token for the source. [env, the token: {TOKEN}]")
 @click.option("--api-key-file", type=_FILE, help=f"File with an API key (X-API-Key). [env, the key: {API_KEY}]")
 def ingest_command(
+    *,
     sources: tuple[str, ...],
     config_file: Path | None,
     tenant: str,
@@ -36,7 +37,6 @@ def ingest_command(
     page_size: int,
     token_file: Path | None,
     api_key_file: Path | None,
-    *,
     checksum: bool,
     restart: bool,
 ) -> None:
@@ -45,8 +45,8 @@ def ingest_command(
     SOURCES are files or directories of them, stac-geoparquet files, or the catalog.json of a static catalogue, whose
     links are followed. All is written in one transaction: an ingest that is interrupted leaves nothing.
 
-    Or SOURCES is one URL: the root of another STAC API, or of a static catalogue. An API is loaded page by page, each in
-    a transaction of its own; a load that was interrupted goes on after the last page it wrote.
+    Or SOURCES is one URL: the root of another STAC API, or of a static catalogue. An API is loaded page by page, each
+    in a transaction of its own; a load that was interrupted goes on after the last page it wrote.
 
     Ends with status 1 if any entry was rejected.
     """

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
-from urllib.parse import SplitResult, urljoin, urlsplit, urlunsplit
+from urllib.parse import SplitResult, quote, urljoin, urlsplit, urlunsplit
 
 from gateway.catalog.ingest.events import SourceError
 from gateway.catalog.ingest.extent import short
 
 _PORTS = {"http": 80, "https": 443}
+_ALLOWED = "%:/?#[]@!$&'()*+,;=~"
 MOST_URL = 8192
 """Characters of a URL."""
 
@@ -50,7 +51,8 @@ class Origin:
             parts = parts._replace(scheme="https", netloc=parts.netloc.removesuffix(":80"))
         elif found != self:
             raise SourceError(f"the link {short(href)} leads away from {self}: not followed")
-        text = urlunsplit(parts._replace(path=parts.path or "/", fragment=""))
+        # What may not stand in a URL is encoded; what is encoded stays so.
+        text = quote(urlunsplit(parts._replace(path=parts.path or "/", fragment="")), safe=_ALLOWED)
         if len(text) > MOST_URL:
             raise SourceError(f"the link {short(href)}… is longer than {MOST_URL} characters")
         return text
