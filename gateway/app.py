@@ -25,12 +25,14 @@ from gateway.api import (
     regards_downloads,
     regards_quota,
     stac_downloads,
+    stac_transactions,
     usage,
 )
 from gateway.api.bodies import MOST_BYTES
-from gateway.api.keys import DATABASE, DOWNLOADS, HEALTH, LOGINS
+from gateway.api.keys import DATABASE, DOWNLOADS, HEALTH, LOGINS, TRANSACTIONS
 from gateway.catalog.locate import catalog
 from gateway.catalog.statements import WARM_UP
+from gateway.catalog.transactions.transactions import Transactions, opened_transactions
 from gateway.config import Config
 from gateway.db import Database
 from gateway.delivery.pace import Pace
@@ -73,6 +75,7 @@ def create_app(config: Config) -> web.Application:
     app.add_routes(access.routes(regards))
     app.add_routes(licences.routes(regards, stac))
     app.add_routes(stac_downloads.routes(stac))
+    app.add_routes(stac_transactions.routes(stac))
     app.add_routes(usage.routes())
     app.add_routes(login.routes())
     app.add_routes(keys_admin.routes())
@@ -90,7 +93,7 @@ def _neighbours(config: Config, identity: OpenIdentities) -> Callable[[web.Appli
     async def opened(app: web.Application) -> AsyncIterator[None]:
         async with neighbours(config, identity) as found:
             app[DOWNLOADS], app[HEALTH], app[DATABASE] = found.downloads, found.health, found.database
-            app[LOGINS] = found.logins
+            app[LOGINS], app[TRANSACTIONS] = found.logins, found.transactions
             yield
 
     return opened
@@ -104,6 +107,7 @@ class Neighbours:
     health: Health
     database: Database
     logins: Logins | None
+    transactions: Transactions
 
 
 @contextlib.asynccontextmanager
@@ -123,6 +127,7 @@ async def neighbours(config: Config, identity: OpenIdentities) -> AsyncIterator[
         verifying(database, delivery.storage_timeout) as verifier,
         listening(config.database) as notifications,
         identity(database, notifications) as callers,
+        opened_transactions(config.database, list(locations.values())) as transactions,
     ):
         downloads = Downloads(
             identity=callers.chain,
@@ -139,7 +144,7 @@ async def neighbours(config: Config, identity: OpenIdentities) -> AsyncIterator[
         )
         checks = {"postgresql": database.ping, "redis": quotas.ping}
         health = Health(checks, alarms=lambda: {"broken_copies": verifier.broken}, notifications=notifications)
-        yield Neighbours(downloads, health, database, callers.logins)
+        yield Neighbours(downloads, health, database, callers.logins, transactions)
         await downloads.close()
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from gateway.api.openapi_administration import ADMINISTRATION
 from gateway.api.openapi_operation import CHANGED, GONE, SEEN, Operation
+from gateway.api.openapi_transactions import TRANSACTIONS
 from gateway.errors import Family
 
 _DOWNLOAD = Operation(
@@ -118,6 +119,7 @@ OPERATIONS: Mapping[Family, Mapping[tuple[str, str], Operation]] = {
         ("PUT", "/collections/{collectionId}/license"): Operation(
             "Accept it", "user", scope="download", answer="CollectionLicence", refusals=SEEN
         ),
+        **TRANSACTIONS,
     },
     Family.PROBLEM: {
         ("GET", "/api"): Operation(

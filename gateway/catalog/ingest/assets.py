@@ -29,6 +29,8 @@ class Context:
     default_collection: str | None
     remark: Callable[[str], None]
     """Takes what is odd about the entry but does not keep it out."""
+    own_only: bool = False
+    """Whether each href must lie where no other tenant's files do: for entries that administrators of a tenant push."""
 
 
 def file_name(href: str, otherwise: str) -> str:

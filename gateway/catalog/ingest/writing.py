@@ -30,6 +30,10 @@ CREATE TEMPORARY TABLE IF NOT EXISTS staged_copies (
     version text, verified_version text, broken_version text, unanswered boolean
 ) ON COMMIT DELETE ROWS;
 """
+# PostgreSQL takes a new table with a single row for one of hundreds, and reads the whole catalogue to join it.
+_FEW = """
+SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_seqscan = off; SET LOCAL jit = off;
+"""
 _PRODUCT_COLUMNS = (
     "tenant_id", "dataset_id", "urn", "provider_id", "properties", "geometry", "west", "south", "east", "north",
     "start_datetime", "end_datetime", "body", "quality_score", "quality_level",
@@ -139,7 +143,9 @@ class Catalogue:
         """
         await self._make_missing({product.collection for product in products})
         placement = await self._place(products)
-        await self._connection.executemany("UPDATE products SET dataset_id = $2 WHERE product_id = $1", placement.moves)
+        if placement.moves:
+            statement = "UPDATE products SET dataset_id = $2 WHERE product_id = $1"
+            await self._connection.executemany(statement, placement.moves)
         if self._staged:
             await self._connection.execute("TRUNCATE staged_products, staged_files, staged_copies")
         self._staged = True
@@ -165,6 +171,8 @@ class Catalogue:
     async def _make_missing(self, collections: set[str]) -> None:
         await self._look_up(collections)
         missing = sorted(name for name in collections if name not in self._datasets)
+        if not missing:
+            return
         await self._insert([undescribed(name) for name in missing])
         self._undescribed |= {self._datasets[name]: name for name in missing}
 
@@ -285,15 +293,27 @@ async def open_catalogue(connection: Connection, tenant: str, *, wait: float = 1
         IngestError: another ingest of the tenant is running, and did not end in ``wait`` seconds.
     """
     # Before the tenant's row is touched: a second ingest of a new tenant would wait for that row.
-    await _take_turn(connection, tenant, wait)
+    await take_turn(connection, tenant, wait=wait)
     await connection.execute("INSERT INTO tenants (name) VALUES ($1) ON CONFLICT DO NOTHING", tenant)
     tenant_id: int = await connection.fetchval("SELECT tenant_id FROM tenants WHERE name = $1", tenant)
-    await connection.execute(f"SET LOCAL plan_cache_mode = force_custom_plan; {_STAGE}")
+    return await catalogue_of(connection, tenant, tenant_id)
+
+
+async def catalogue_of(connection: Connection, tenant: str, tenant_id: int, *, few: bool = False) -> Catalogue:
+    """Make ready to write for a tenant that is there, by whoever has taken his turn in the transaction that is open.
+
+    ``few``: of at most some dozens of products.
+    """
+    await connection.execute(f"SET LOCAL plan_cache_mode = force_custom_plan; {_FEW if few else ''}{_STAGE}")
     return Catalogue(connection, tenant, tenant_id)
 
 
-async def _take_turn(connection: Connection, tenant: str, wait: float) -> None:
-    """Wait for all others who write to the tenant's part of the catalogue."""
+async def take_turn(connection: Connection, tenant: str, *, wait: float) -> None:
+    """Wait for all others who write to the tenant's part of the catalogue; keep them out until the transaction ends.
+
+    Raises:
+        IngestError: another one did not end in ``wait`` seconds.
+    """
     if await connection.fetchval("SELECT pg_try_advisory_xact_lock($1, hashtext($2))", _LOCK, tenant):
         return
     try:
