@@ -47,15 +47,18 @@ class Origin:
             found = origin_of(parts)
         except ValueError as error:
             raise SourceError(f"the link {short(href)} is no URL") from error
-        if found == Origin("http", self.host, 80) and self.scheme == "https" and self.port == 443:
-            parts = parts._replace(scheme="https", netloc=parts.netloc.removesuffix(":80"))
-        elif found != self:
+        upgraded = found == Origin("http", self.host, 80) and self.scheme == "https" and self.port == 443
+        if found != self and not upgraded:
             raise SourceError(f"the link {short(href)} leads away from {self}: not followed")
-        # What may not stand in a URL is encoded; what is encoded stays so.
-        text = quote(urlunsplit(parts._replace(path=parts.path or "/", fragment="")), safe=_ALLOWED)
+        text = self.url(parts)
         if len(text) > MOST_URL:
             raise SourceError(f"the link {short(href)}… is longer than {MOST_URL} characters")
         return text
+
+    def url(self, parts: SplitResult) -> str:
+        """The URL with the path and query of ``parts`` here, always written alike."""
+        # What may not stand in a URL is encoded; what is encoded stays so.
+        return f"{self}{quote(urlunsplit(('', '', parts.path or '/', parts.query, '')), safe=_ALLOWED)}"
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -83,7 +86,7 @@ def root_of(url: str) -> tuple[str, Origin]:
     """
     parts = urlsplit(url)
     origin = origin_of(parts)
-    return urlunsplit(parts._replace(path=parts.path or "/", fragment="")), origin
+    return origin.url(parts), origin
 
 
 def is_url(text: str) -> bool:
