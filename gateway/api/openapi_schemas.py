@@ -108,7 +108,7 @@ _WHO = {
     "address": _TEXT_OR_NULL,
 }
 
-_STAC_ITEM = {
+_STAC_ITEM: Mapping[str, Json] = {
     "type": {"const": "Feature"},
     "properties": {"type": "object"},
     "assets": {"type": "object", "additionalProperties": {"type": "object"}},

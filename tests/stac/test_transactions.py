@@ -1,4 +1,4 @@
-"""The STAC API Transaction extension: what administrators push is in the catalogue whole and recorded, or not at all."""
+"""The STAC API Transaction extension: what is pushed is in the catalogue whole and recorded, or not at all."""
 
 from __future__ import annotations
 

@@ -41,8 +41,8 @@ def entries(path: Path, place: Place) -> Iterator[tuple[Place, JsonObject] | Rej
         OSError: the file cannot be read.
     """
     try:
-        import pyarrow  # type: ignore[import-untyped,unused-ignore]  # noqa: PLC0415 - an extra
-        import pyarrow.parquet  # type: ignore[import-untyped,unused-ignore]  # noqa: PLC0415
+        import pyarrow  # noqa: PLC0415 - an extra
+        import pyarrow.parquet  # noqa: PLC0415
     except ImportError as error:
         raise IngestError(
             f"{path}: to read Parquet, install the extra 'geoparquet' (pip install 'download-gateway[geoparquet]')"

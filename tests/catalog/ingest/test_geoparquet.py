@@ -40,7 +40,9 @@ async def test_items_come_row_group_by_row_group(ingesting: Ingesting) -> None:
         "SELECT p.properties, p.geometry, p.body, f.body AS asset, p.west, p.start_datetime "
         "FROM products p JOIN files f USING (product_id) WHERE provider_id = 'scene-00003'"
     )
-    row = {name: json.loads(value) if isinstance(value, str) else value for name, value in rows[0].items()}
+    row: dict[str, Any] = {
+        name: json.loads(value) if isinstance(value, str) else value for name, value in rows[0].items()
+    }
     original = items[3]
     assert row["properties"]["datetime"] == original["properties"]["datetime"]
     assert (row["geometry"], row["asset"]) == (original["geometry"], original["assets"]["data"])

@@ -108,7 +108,7 @@ async def test_a_catalogue_on_a_server_is_followed(api: StacApi, loading: Loadin
     locations = [f"{api.url}/c/scenes/a%20b/1.tif", f"{api.url}/elsewhere/2.tif"]
     assert [row["location"] for row in rows] == locations
     # A query may make another document of it.
-    assert sorted(api.asked) == [
+    assert sorted(set(api.asked)) == [
         "GET /c/catalog.json",
         "GET /c/deep/catalog.json",
         "GET /c/scenes/2.json",

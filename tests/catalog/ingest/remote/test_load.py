@@ -18,6 +18,10 @@ from tests.catalog.ingest.remote.api import CORE, SEARCH, StacApi, body, collect
 from tests.catalog.ingest.remote.conftest import Loading
 
 ALL = [*(f"radar/scene-{n:05}" for n in range(5)), *(f"scenes/scene-{n:05}" for n in range(25))]
+MOMENT = "2024-01-20T00:00:00Z"
+QUERY = json.dumps({"updated": {"gte": MOMENT}})
+FILTER = json.dumps({"op": ">=", "args": [{"property": "updated"}, {"timestamp": MOMENT}]})
+TEXT = f"updated+%3E%3D+TIMESTAMP(%27{MOMENT}%27)"
 SINCE = datetime.datetime(2024, 1, 20, tzinfo=datetime.UTC)
 
 
@@ -133,18 +137,17 @@ async def test_a_page_that_fails_halfway_leaves_nothing_of_itself(api: StacApi, 
     [
         (
             [f"{SEARCH}#query"],
-            'POST /search {"collections": ["scenes"], "limit": 10, '
-            '"query": {"updated": {"gte": "2024-01-20T00:00:00Z"}}}',
+            'POST /search {"collections": ["scenes"], "limit": 10, "query": ' + QUERY + "}",
         ),
         (
             [f"{SEARCH}#filter", "http://www.opengis.net/spec/cql2/1.0/conf/cql2-json"],
-            'POST /search {"collections": ["scenes"], "limit": 10, "filter-lang": "cql2-json", '
-            '"filter": {"op": ">=", "args": [{"property": "updated"}, {"timestamp": "2024-01-20T00:00:00Z"}]}}',
+            'POST /search {"collections": ["scenes"], "limit": 10, "filter-lang": "cql2-json", "filter": '
+            + FILTER
+            + "}",
         ),
         (
             [f"{SEARCH}#filter", "http://www.opengis.net/spec/cql2/1.0/conf/cql2-text"],
-            "GET /search?collections=scenes&limit=10&filter-lang=cql2-text"
-            "&filter=updated+%3E%3D+TIMESTAMP(%272024-01-20T00:00:00Z%27)",
+            f"GET /search?collections=scenes&limit=10&filter-lang=cql2-text&filter={TEXT}",
         ),
         ([], "GET /collections/scenes/items?limit=10&datetime=2024-01-20T00:00:00Z/.."),
     ],

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from yarl import URL
 
 from gateway.catalog.ingest import SourceError
+from gateway.catalog.ingest.model import JsonObject
 from gateway.catalog.ingest.remote import stac_api
 from gateway.catalog.ingest.remote.origin import root_of
 from gateway.catalog.ingest.remote.patience import Patience, retry_after
@@ -120,13 +121,14 @@ def test_retry_after_is_read(field: str | None, seconds: float | None) -> None:
 
 def test_next_by_post_merges_only_where_it_is_said() -> None:
     asked = Request("https://stac.example.org/search", "POST", {"limit": 3, "x": 1}, {"X-A": "1"})
-    link = {"rel": "next", "href": "/search", "method": "post", "body": {"x": 2}, "headers": {"X-B": "2"}}
+    link: JsonObject = {"rel": "next", "href": "/search", "method": "post", "body": {"x": 2}, "headers": {"X-B": "2"}}
     merged = next_request({"links": [{**link, "merge": True}]}, asked, ORIGIN)
     assert merged == Request(asked.url, "POST", {"limit": 3, "x": 2}, {"X-A": "1", "X-B": "2"})
     assert next_request({"links": [link]}, asked, ORIGIN) == Request(asked.url, "POST", {"x": 2}, {"X-B": "2"})
     assert next_request({"links": [{"rel": "prev", "href": "/"}, 7]}, asked, ORIGIN) is None
     assert next_request({"links": {}}, asked, ORIGIN) is None
-    for wrong in ({"method": "DELETE"}, {"body": [1]}, {"href": None}):
+    wrongs: list[JsonObject] = [{"method": "DELETE"}, {"body": [1]}, {"href": None}]
+    for wrong in wrongs:
         with pytest.raises(SourceError):
             next_request({"links": [{**link, **wrong}]}, asked, ORIGIN)
     assert merged is not None
