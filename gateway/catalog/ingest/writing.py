@@ -47,7 +47,7 @@ _COPY_COLUMNS = (
     "unanswered",
 )  # fmt: skip
 
-_WRITE_FILES = """
+_RECONCILE_FILES = """
 DELETE FROM files
 WHERE product_id IN (SELECT product_id FROM products JOIN staged_products USING (tenant_id, urn))
   AND NOT EXISTS (SELECT FROM staged_files staged
@@ -82,16 +82,19 @@ WHERE staged.verified_version IS NULL AND staged.product_id = files.product_id A
   AND staged.storage = copies.storage AND staged.location = copies.location AND staged.version = copies.version
   AND staged_files.checksum_algorithm = files.checksum_algorithm
   AND lower(staged_files.checksum) = lower(files.checksum);
-
+"""
+_INSERT_FILES = """
 INSERT INTO files ({columns}) SELECT {columns} FROM staged_files
 ON CONFLICT (product_id, asset_key) DO UPDATE SET {updates};
-
+"""
+_RECONCILE_COPIES = """
 DELETE FROM copies USING files JOIN staged_files USING (product_id, asset_key)
 WHERE copies.file_id = files.file_id
   AND NOT EXISTS (SELECT FROM staged_copies staged
                   WHERE staged.product_id = files.product_id AND staged.asset_key = files.asset_key
                     AND staged.storage = copies.storage AND staged.location = copies.location);
-
+"""
+_INSERT_COPIES = """
 INSERT INTO copies (file_id, storage, location, state, size, modified, version, verified_version, broken_version)
 SELECT files.file_id, storage, location, state, staged.size, modified, version, verified_version, broken_version
 FROM staged_copies staged JOIN files USING (product_id, asset_key)
@@ -150,7 +153,8 @@ class Catalogue:
             await self._connection.execute("TRUNCATE staged_products, staged_files, staged_copies")
         self._staged = True
         ids = await self._upsert_products(placement.rows)
-        await self._write_files([(ids[row.urn], row.product) for row in placement.rows])
+        written = [(ids[row.urn], row.product) for row in placement.rows]
+        await self._write_files(written, new=not placement.count.updated)
         files = sum(len(row.product.files) for row in placement.rows)
         return placement.count, files, placement.rejections
 
@@ -237,7 +241,8 @@ class Catalogue:
             product.quality.level,
         )
 
-    async def _write_files(self, products: Sequence[tuple[int, Product]]) -> None:
+    async def _write_files(self, products: Sequence[tuple[int, Product]], *, new: bool) -> None:
+        """Write the files of these products; if all are ``new``, there are none that it could change."""
         files = [(product_id, file) for product_id, product in products for file in product.files]
         await self._connection.copy_records_to_table(
             "staged_files",
@@ -281,9 +286,9 @@ class Catalogue:
         )
         # Without parameters these statements are planned anew for each batch. A plan kept from the first batch, when
         # the tables were empty, would read them from end to end for ever after.
-        await self._connection.execute(
-            _WRITE_FILES.format(columns=", ".join(_FILE_COLUMNS), updates=_updates(_FILE_COLUMNS[2:]))
-        )
+        insert = _INSERT_FILES.format(columns=", ".join(_FILE_COLUMNS), updates=_updates(_FILE_COLUMNS[2:]))
+        reconcile = ("", "") if new else (_RECONCILE_FILES, _RECONCILE_COPIES)
+        await self._connection.execute(f"{reconcile[0]}{insert}{reconcile[1]}{_INSERT_COPIES}")
 
 
 async def open_catalogue(connection: Connection, tenant: str, *, wait: float = 1.0) -> Catalogue:

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import datetime
 import json
+import weakref
 from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
@@ -62,6 +63,8 @@ class Transactions:
         self._database = database
         self._locations = locations
         self._turns = asyncio.Semaphore(AT_A_TIME)
+        # Of those who write to the same tenant's part, all but one would hold a connection to wait with.
+        self._queues: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="transactions")
 
     def __enter__(self) -> Self:
@@ -247,7 +250,7 @@ class Transactions:
         Raises:
             GatewayError: 404 no such tenant; 503 an ingest is under way.
         """
-        async with changing(self._database, pusher.tenant, pusher.actor) as work:
+        async with self._queue(pusher.tenant), changing(self._database, pusher.tenant, pusher.actor) as work:
             try:
                 await take_turn(work.connection, pusher.tenant, wait=TURN_SECONDS)
             except IngestError as error:
@@ -255,6 +258,19 @@ class Transactions:
                     "An ingest of the tenant is under way; try again.", retry_after=30, code="IngestUnderWay"
                 ) from error
             yield work
+
+    @contextlib.asynccontextmanager
+    async def _queue(self, tenant: str) -> AsyncIterator[None]:
+        queue = self._queues.setdefault(tenant, asyncio.Lock())
+        try:
+            async with asyncio.timeout(SECONDS):
+                await queue.acquire()
+        except TimeoutError as error:
+            raise unavailable("There is too much to do at the moment; try again.") from error
+        try:
+            yield
+        finally:
+            queue.release()
 
     async def _write(self, work: Work, action: str, collection: str, products: Sequence[Product]) -> None:
         few = len(products) <= FEW
