@@ -12,8 +12,12 @@ from urllib.parse import quote
 
 import aiohttp
 import pytest
+from aiohttp import web
 
+from gateway.api import stac_transactions
+from gateway.app import create_app
 from gateway.catalog.ingest import ingest
+from gateway.config import Config
 from gateway.identity.principal import Principal
 from gateway.locations import Location
 from storage_plugins.local import LocalStorage
@@ -389,6 +393,30 @@ async def test_administrators_push_into_their_own_tenant_alone(push: Push) -> No
     assert (await push("POST", ITEMS, item(), FAR))[0] == 201
     assert (await push("DELETE", f"{ITEMS}/a?tenant=other", None, INSTANCE_ADMIN))[0] == 204
     assert await push.items() == ["a"]
+
+
+async def test_below_the_root_of_a_tenant_the_path_names_it(
+    database: str, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def with_roots(config: Config) -> web.Application:
+        app = create_app(config)
+        app.add_routes(stac_transactions.routes("/tenants/{tenant}"))
+        return app
+
+    monkeypatch.setattr("tests.harness.create_app", with_roots)
+    async with running_gateway(config_for(database, redis_url, tmp_path), tmp_path) as gateway:
+        push = Push(gateway, tmp_path)
+        for tenant in (TENANT, "other"):
+            await gateway.catalogue.tenant(tenant)
+        status, _, answer = await push("POST", "/tenants/esa/collections", collection("scenes"))
+        assert (status, answer.headers["Location"]) == (201, f"{gateway.url}/tenants/esa/collections/scenes")
+        assert (await push("POST", f"/tenants/esa{ITEMS}", item()))[0] == 201
+        for tenant in ("other", "ghost"):
+            status, told, _ = await push("POST", f"/tenants/{tenant}/collections", collection("x"))
+            assert (status, told["detail"]) == (404, f"There is no tenant {tenant!r}.")
+        assert (await push("POST", "/tenants/other/collections", collection("x"), INSTANCE_ADMIN))[0] == 201
+        rows = "SELECT name, collection_id FROM datasets JOIN tenants USING (tenant_id) ORDER BY 1"
+        assert await push.rows(rows) == [("esa", "scenes"), ("other", "x")]
 
 
 async def test_bodies_have_a_bound(push: Push, monkeypatch: pytest.MonkeyPatch) -> None:

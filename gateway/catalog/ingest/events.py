@@ -6,7 +6,7 @@ import dataclasses
 
 
 class IngestError(Exception):
-    """The whole ingest cannot be done, and nothing of it was written. The message says why."""
+    """The whole ingest cannot be done; of an ingest of files nothing was written. The message says why."""
 
 
 class SourceError(Exception):

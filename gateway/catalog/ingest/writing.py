@@ -120,6 +120,10 @@ class Catalogue:
         """Ids of the collections that were made for items, and whose description did not come in this ingest."""
         return tuple(self._undescribed.values())
 
+    def know(self, collection: str, dataset_id: int) -> None:
+        """The collection is there, and stays as long as the transaction."""
+        self._datasets[collection] = dataset_id
+
     async def write_datasets(self, datasets: Sequence[Dataset]) -> Count:
         """Insert or update collections; the last of several with the same id wins."""
         await self._look_up({dataset.collection_id for dataset in datasets})
@@ -160,6 +164,8 @@ class Catalogue:
 
     async def _look_up(self, collections: Iterable[str]) -> None:
         urns = {name: dataset_urn(self._tenant, name) for name in collections if name not in self._datasets}
+        if not urns:
+            return
         found = await self._connection.fetch(
             """SELECT dataset_id, collection_id, urn FROM datasets
                WHERE tenant_id = $1 AND (collection_id = ANY ($2) OR urn = ANY ($3))""",

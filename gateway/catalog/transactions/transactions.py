@@ -15,7 +15,7 @@ from typing import Any, Self
 
 from gateway.administration.changes import record_all
 from gateway.administration.work import Work, changing, conflict
-from gateway.catalog.ingest.events import IngestError, Rejection, Remark
+from gateway.catalog.ingest.events import Count, IngestError, Rejection, Remark
 from gateway.catalog.ingest.inspection import Inspector
 from gateway.catalog.ingest.model import File, JsonObject, Product, dataset_urn
 from gateway.catalog.ingest.writing import catalogue_of, take_turn
@@ -39,9 +39,6 @@ FEW = 20
 _ATTEMPTS = 3
 """Of a patch to what others change meanwhile."""
 
-_TAKEN = """
-SELECT provider_id FROM products WHERE dataset_id = $1 AND provider_id = ANY ($2)
-UNION ALL SELECT provider_id FROM products WHERE tenant_id = $3 AND urn = ANY ($4) LIMIT 1"""
 _COLLECTION_TAKEN = "SELECT 1 FROM datasets WHERE tenant_id = $1 AND (collection_id = $2 OR urn = $3)"
 _GROUPS = """
 SELECT coalesce(array_agg(g.name ORDER BY g.name), '{}') FROM access_rights r JOIN groups g USING (group_id)
@@ -134,16 +131,10 @@ class Transactions:
         values, alone = entities.items(body, collection)
         async with self._prepared(pusher, values) as products, self._writing(pusher) as work:
             held, now = await stored.hold_collection(work.connection, work.tenant_id, collection)
-            taken = await work.connection.fetchval(
-                _TAKEN,
-                held.row_id,
-                [product.provider_id for product in products],
-                work.tenant_id,
-                [product.urn for product in products],
-            )
-            if taken is not None:
-                raise conflict(f"There is an item {taken!r} already.")
-            await self._write(work, "item.create", collection, products)
+            written = await self._write(work, "item.create", (collection, held.row_id), products)
+            if written.updated:  # which undoes it
+                one = repr(products[0].provider_id) if alone else "of one of these ids"
+                raise conflict(f"There is an item {one} already.")
         return Written(values[0], now) if alone else None
 
     async def replace_item(
@@ -159,7 +150,7 @@ class Transactions:
             held, now = await stored.hold_collection(work.connection, work.tenant_id, collection)
             item = await stored.hold_item(work.connection, held.row_id, collection, identifier)
             check_match(match, item.updated)
-            await self._write(work, "item.change", collection, products)
+            await self._write(work, "item.change", (collection, held.row_id), products)
         return Written(value, now)
 
     async def patch_item(
@@ -191,7 +182,7 @@ class Transactions:
                 if item.updated != before.updated:
                     continue
                 product = dataclasses.replace(products[0], files=(*kept.values(), *products[0].files))
-                await self._write(work, "item.change", collection, [product])
+                await self._write(work, "item.change", (collection, held.row_id), [product])
             return Written(value, now)
         raise conflict(f"Others change the item {identifier!r} all the time; try again.")
 
@@ -272,14 +263,21 @@ class Transactions:
         finally:
             queue.release()
 
-    async def _write(self, work: Work, action: str, collection: str, products: Sequence[Product]) -> None:
+    async def _write(self, work: Work, action: str, collection: tuple[str, int], products: Sequence[Product]) -> Count:
+        """Write Items of ``collection``, its name and row, with their record.
+
+        Raises:
+            GatewayError: 409 one contradicts the catalogue.
+        """
         few = len(products) <= FEW
         catalogue = await catalogue_of(work.connection, work.tenant, work.tenant_id, few=few)
-        _, _, rejections = await catalogue.write_products(products)
+        catalogue.know(*collection)
+        count, _, rejections = await catalogue.write_products(products)
         if rejections:
             raise GatewayError(HTTPStatus.CONFLICT, f"{rejections[0].reason}.")
-        made = {f"{collection}/{product.provider_id}": {"assets": len(product.files)} for product in products}
+        made = {f"{collection[0]}/{product.provider_id}": {"assets": len(product.files)} for product in products}
         await record_all(work.connection, work.actor, work.tenant, action, made)
+        return count
 
 
 @contextlib.asynccontextmanager
