@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 from gateway.catalog.ingest import geoparquet, jsonstream
 from gateway.catalog.ingest.events import Place, RefusedError, Rejection, Remark
 from gateway.catalog.ingest.extent import short
-from gateway.catalog.ingest.jsonstream import STREAMED, Unreadable
+from gateway.catalog.ingest.jsonstream import STREAMED, Found, Unreadable
 from gateway.catalog.ingest.model import Json, JsonObject
 from gateway.catalog.ingest.walking import Walk
 
@@ -94,16 +94,18 @@ def _rows(path: Path, place: Place) -> Iterator[RawEntry | Rejection]:
 
 
 def _is_catalogue(path: Path) -> bool:
-    """Whether the file is a STAC Catalog and nothing else."""
-    try:
-        suffix = path.suffix.lower()
-        if suffix in LINE_SUFFIXES | geoparquet.SUFFIXES or path.stat().st_size > jsonstream.MAX_ENTRY:
-            return False
-        if not path.is_file():
-            return False
-        value = jsonstream.whole(path.read_bytes())
-    except (OSError, ValueError):  # reading it will say why
+    """Whether the file begins with a STAC Catalog. Entries of other files are looked at up to the first."""
+    if path.suffix.lower() in LINE_SUFFIXES | geoparquet.SUFFIXES:
         return False
+    try:
+        # Before it is opened: as in `_read_file`.
+        if not stat.S_ISREG(path.stat().st_mode):
+            return False
+        with path.open("rb") as stream:
+            first = next(jsonstream.page(stream), None)
+    except OSError:  # reading it will say why
+        return False
+    value = first.value if isinstance(first, Found) and first.index is None else None
     return isinstance(value, dict) and value.get("type") == "Catalog"
 
 

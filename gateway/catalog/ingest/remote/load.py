@@ -144,7 +144,12 @@ class _Load:
         asked = stac_api.first_request(api, identifier, items, limit=size, since=since)
         if stop is not None and stop.request is not None and stop.collection == identifier:
             asked = stop.request
-        await self._walk(asked, item_of(identifier), identifier)
+        try:
+            await self._walk(asked, item_of(identifier), identifier)
+        except SourceError as error:
+            if stop is None or self._pages > stop.pages:
+                raise
+            raise SourceError(f"{error}; if that page is no longer known there, begin anew (--restart)") from error
 
     async def _walk(self, asked: Request, believe: Believe, collection: str | None = None) -> None:
         """Write page after page; of items, ``collection`` is theirs."""

@@ -17,7 +17,7 @@ from gateway.catalog.ingest.remote.source import ingest_url
 from tests.catalog.ingest.conftest import Ingesting, Result
 from tests.catalog.ingest.remote.api import StacApi, running_api
 
-QUICK = Patience(connect=5, read=0.5, total=5, attempts=3, first_pause=0.01, longest_pause=0.02, longest_wait=1)
+QUICK = Patience(connect=5, read=0.25, total=5, attempts=3, first_pause=0.01, longest_pause=0.02, longest_wait=1)
 
 
 @dataclasses.dataclass

@@ -92,6 +92,17 @@ async def test_a_load_that_stopped_goes_on_after_the_last_page(api: StacApi, loa
     assert (await loading.ids(), await loading.stops()) == (ALL, [])
 
 
+async def test_where_the_place_is_no_longer_known_it_is_said_what_to_do(api: StacApi, loading: Loading) -> None:
+    api.faults = [fine, fine, fine, status(404)]
+    with pytest.raises(SourceError, match=r"answered 404$"):
+        await loading(api)
+    api.faults = [status(400)]
+    with pytest.raises(SourceError, match=r"answered 400; if that page is no longer known there, begin anew"):
+        await loading(api)
+    await loading(api, restart=True)
+    assert (await loading.ids(), await loading.stops()) == (ALL, [])
+
+
 async def test_it_begins_anew_where_that_is_wanted_or_other_things_are(api: StacApi, loading: Loading) -> None:
     api.faults = [fine, fine, fine, status(404)]
     with pytest.raises(SourceError):
