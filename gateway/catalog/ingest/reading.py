@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -94,7 +95,7 @@ def _rows(path: Path, place: Place) -> Iterator[RawEntry | Rejection]:
 
 
 def _is_catalogue(path: Path) -> bool:
-    """Whether the file begins with a STAC Catalog. Entries of other files are looked at up to the first."""
+    """Whether the file is a STAC Catalog and nothing else. Of other files no more than two entries are looked at."""
     if path.suffix.lower() in LINE_SUFFIXES | geoparquet.SUFFIXES:
         return False
     try:
@@ -102,11 +103,13 @@ def _is_catalogue(path: Path) -> bool:
         if not stat.S_ISREG(path.stat().st_mode):
             return False
         with path.open("rb") as stream:
-            first = next(jsonstream.page(stream), None)
+            found = list(itertools.islice(jsonstream.page(stream), 2))
     except OSError:  # reading it will say why
         return False
-    value = first.value if isinstance(first, Found) and first.index is None else None
-    return isinstance(value, dict) and value.get("type") == "Catalog"
+    match found:
+        case [Found(index=None, value={"type": "Catalog"})]:
+            return True
+    return False
 
 
 def _walk(root: Path) -> Iterator[RawEntry | Rejection | Remark]:

@@ -6,6 +6,7 @@ import asyncio
 import datetime
 import json
 import re
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -18,6 +19,7 @@ from tests.catalog.ingest.remote.api import CORE, SEARCH, StacApi, body, collect
 from tests.catalog.ingest.remote.conftest import Loading
 
 ALL = [*(f"radar/scene-{n:05}" for n in range(5)), *(f"scenes/scene-{n:05}" for n in range(25))]
+DATA = Path(__file__).parents[3] / "data" / "stac"
 MOMENT = "2024-01-20T00:00:00Z"
 QUERY = json.dumps({"updated": {"gte": MOMENT}})
 FILTER = json.dumps({"op": ">=", "args": [{"property": "updated"}, {"timestamp": MOMENT}]})
@@ -364,3 +366,24 @@ async def test_a_load_waits_for_others_who_write_but_not_for_ever(
 async def test_a_source_that_is_not_there_is_said_so(loading: Loading) -> None:
     with pytest.raises(SourceError, match=r"gave no whole answer: ClientConnectorError \(attempt 3\)"):
         await loading("http://127.0.0.1:1/")
+
+
+async def test_real_catalogues_come_as_they_are(api: StacApi, loading: Loading) -> None:
+    documents = [json.loads(path.read_text()) for path in sorted(DATA.glob("*json"))]
+    items = [one for document in documents for one in document.get("features", [document])]
+    given = {(one["collection"], one["id"]): one for one in items if one["type"] == "Feature" and "collection" in one}
+    api.items = {name: [] for name, _ in given}
+    for (name, _), one in given.items():
+        api.items[name].append(one)
+    result = await loading(api, page_size=3)
+    assert result.reasons == []
+    rows = await loading.ingesting.rows(
+        "SELECT d.collection_id AS c, provider_id AS i, p.properties, p.geometry, p.body, "
+        "(SELECT jsonb_object_agg(asset_key, f.body) FROM files f WHERE f.product_id = p.product_id) AS assets "
+        "FROM products p JOIN datasets d USING (dataset_id)"
+    )
+    assert len(rows) == len(given) > 30
+    for row in rows:
+        one = given[str(row["c"]), str(row["i"])]
+        members = {name: json.loads(str(row[name])) for name in ("properties", "geometry", "assets") if row[name]}
+        assert {**json.loads(str(row["body"])), **members} == one
