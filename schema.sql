@@ -453,4 +453,17 @@ CREATE TABLE IF NOT EXISTS page_secret (
 INSERT INTO page_secret
 SELECT uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()) WHERE NOT EXISTS (SELECT FROM page_secret);
 
+-- Loads from other STAC APIs that have not come to their end: where each goes on. Written in the transaction of each page.
+CREATE TABLE IF NOT EXISTS loads (
+    tenant_id   integer NOT NULL REFERENCES tenants ON DELETE CASCADE,
+    source      text NOT NULL,                 -- root URL
+    wanted      text NOT NULL,                 -- what of it is loaded: JSON, always written alike
+    collection  text NOT NULL,                 -- that is being loaded; those before it (by code points) are done
+    request     jsonb,                         -- what its next page is asked with; NULL: it is done, too
+    pages       bigint NOT NULL,               -- written so far
+    started_at  timestamptz NOT NULL DEFAULT now(),
+    updated_at  timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (tenant_id, source, wanted)
+);
+
 INSERT INTO schema_version (version) VALUES (4) ON CONFLICT DO NOTHING;

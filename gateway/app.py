@@ -28,13 +28,15 @@ from gateway.api import (
     stac_batch,
     stac_catalogue,
     stac_downloads,
+    stac_transactions,
     usage,
 )
 from gateway.api.bodies import MOST_BYTES
-from gateway.api.keys import DATABASE, DOWNLOADS, HEALTH, LOGINS
+from gateway.api.keys import DATABASE, DOWNLOADS, HEALTH, LOGINS, TRANSACTIONS
 from gateway.api.stac_catalogue import CATALOGUE, Catalogue, catalogue, showing
 from gateway.catalog.locate import catalog
 from gateway.catalog.statements import WARM_UP
+from gateway.catalog.transactions.transactions import Transactions, opened_transactions
 from gateway.companion.opening import following
 from gateway.companion.passing import PassingOn
 from gateway.config import Config
@@ -92,6 +94,7 @@ def create_app(config: Config) -> web.Application:
     for root in roots(stac):
         if root != stac or config.companion is None:
             app.add_routes(stac_catalogue.routes(root))
+            app.add_routes(stac_transactions.routes(root))
         app.add_routes(stac_downloads.routes(root))
         app.add_routes(stac_batch.routes(root))
         app.add_routes(licences.stac_routes(root))
@@ -114,7 +117,7 @@ def _neighbours(config: Config, identity: OpenIdentities) -> Callable[[web.Appli
     async def opened(app: web.Application) -> AsyncIterator[None]:
         async with neighbours(config, identity) as found:
             app[DOWNLOADS], app[HEALTH], app[DATABASE] = found.downloads, found.health, found.database
-            app[LOGINS] = found.logins
+            app[LOGINS], app[TRANSACTIONS] = found.logins, found.transactions
             app[CATALOGUE] = found.catalogue
             if found.passing_on is not None:
                 app[companion.PASSING_ON] = found.passing_on
@@ -132,6 +135,7 @@ class Neighbours:
     database: Database
     logins: Logins | None
     catalogue: Catalogue
+    transactions: Transactions
     passing_on: PassingOn | None
 
 
@@ -154,6 +158,7 @@ async def neighbours(config: Config, identity: OpenIdentities) -> AsyncIterator[
         identity(database, notifications) as callers,
         searching(database, policies, config.rights) as search,
         catalogue(search, showing(locations, config.api.asset_href)) as products,
+        opened_transactions(config.database, list(locations.values())) as transactions,
         following(config.companion, config.api, database, locations) as companionship,
     ):
         downloads = Downloads(
@@ -171,7 +176,15 @@ async def neighbours(config: Config, identity: OpenIdentities) -> AsyncIterator[
         )
         checks = {"postgresql": database.ping, "redis": quotas.ping}
         health = Health(checks, alarms=lambda: {"broken_copies": verifier.broken}, notifications=notifications)
-        yield Neighbours(downloads, health, database, callers.logins, products, companionship.passing_on)
+        yield Neighbours(
+            downloads,
+            health,
+            database,
+            callers.logins,
+            products,
+            transactions,
+            companionship.passing_on,
+        )
         await downloads.close()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import datetime
 import gc
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from gateway.commands.admin import admin
 from gateway.commands.conformance import conformance
 from gateway.commands.doctor import doctor
 from gateway.commands.explain import explain
+from gateway.commands.ingest import ingest_command
 from gateway.commands.keys import keys
 from gateway.commands.links import links
 from gateway.commands.quotas import quotas
@@ -69,54 +69,6 @@ def migrate(config_file: Path | None) -> None:
 
     with plain_errors():
         asyncio.run(run(load(config_file)))
-
-
-@main.command()
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
-@CONFIG
-@click.option("--tenant", required=True, help="Tenant that the entries belong to; made if it is new.")
-@click.option("--collection", help="Collection of the Items and products that name none.")
-@click.option("--checksum", is_flag=True, help="Read the files: compute or verify their checksums.")
-def ingest(
-    paths: tuple[Path, ...], config_file: Path | None, tenant: str, collection: str | None, *, checksum: bool
-) -> None:
-    """Take STAC Collections, Items, ItemCollections, NDJSON or REGARDS products into the catalogue.
-
-    PATHS are files or directories of them. All is written in one transaction: an ingest that is interrupted leaves
-    nothing. Ends with status 1 if any entry was rejected.
-    """
-    from gateway.catalog.ingest import ingest as take_in  # noqa: PLC0415
-    from gateway.catalog.ingest.events import IngestError, Summary  # noqa: PLC0415
-    from gateway.cli_report import Report  # noqa: PLC0415
-    from gateway.db import check_schema, one_connection  # noqa: PLC0415
-    from gateway.locations import storage_locations  # noqa: PLC0415
-
-    async def run(config: Config, report: Report) -> Summary:
-        await check_schema(config.database)
-        async with (
-            storage_locations(config.storage) as locations,
-            one_connection(config.database) as connection,
-        ):
-            return await take_in(
-                connection,
-                tenant=tenant,
-                paths=paths,
-                locations=list(locations.values()),
-                default_collection=collection,
-                compute_checksums=checksum,
-                on_event=report.hear,
-            )
-
-    with plain_errors():
-        config = load(config_file)
-        report = Report(time.monotonic)
-        try:
-            summary = asyncio.run(run(config, report))
-        except IngestError as error:
-            raise click.ClickException(str(error)) from error
-        report.end(summary)
-        if summary.rejected:
-            sys.exit(1)
 
 
 @main.command()
@@ -185,5 +137,5 @@ def demo(
         asyncio.run(run_demo(options, Report(time.monotonic).hear))
 
 
-for command in (admin, conformance, doctor, explain, keys, links, quotas, sessions, verify):
+for command in (admin, conformance, doctor, explain, ingest_command, keys, links, quotas, sessions, verify):
     main.add_command(command)

@@ -145,6 +145,24 @@ async def connect(
 
 
 @asynccontextmanager
+async def connect_for_writing(settings: DatabaseSettings, *, most: int, timeout: float) -> AsyncIterator[Database]:  # noqa: ASYNC109 - of each transaction
+    """Open a pool for long transactions, apart from that of look-ups: at most ``most`` connections, made when needed.
+
+    ``timeout`` is in seconds, of a transaction as a whole.
+    """
+    async with asyncpg.create_pool(
+        settings.dsn.get_secret_value(),
+        min_size=0,
+        max_size=most,
+        max_inactive_connection_lifetime=300,
+        connection_class=_Connection,
+        timeout=settings.timeout,
+        server_settings={"application_name": "download-gateway-writing"},
+    ) as pool:
+        yield Database(pool, timeout)
+
+
+@asynccontextmanager
 async def one_connection(settings: DatabaseSettings) -> AsyncIterator[asyncpg.Connection[Any]]:
     """A connection of one's own, for work that is no look-up.
 

@@ -50,6 +50,13 @@ class Location:
             return False
         return any(location.startswith(prefix.replace("{tenant}", tenant)) for prefix in self.prefixes)
 
+    def is_own(self, tenant: str, location: str) -> bool:
+        """Whether what lies at ``location`` can be of no other tenant: none has files here, or not below its prefix."""
+        if self.tenants == {tenant}:
+            return True
+        own = (prefix.replace("{tenant}", tenant) for prefix in self.prefixes if "{tenant}" in prefix)
+        return any(location.startswith(prefix) for prefix in own)
+
 
 def load_plugin(name: str) -> type[Storage]:
     """The plug-in class announced as ``name``.

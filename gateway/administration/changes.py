@@ -39,6 +39,24 @@ class Change:
     """What it became. No secrets."""
 
 
+_RECORD_ALL = """
+INSERT INTO changes (tenant_id, actor, action, object, detail, address, request_id)
+SELECT (SELECT tenant_id FROM tenants WHERE name = $1), $2, $3, what, detail::jsonb, $6, $7
+FROM unnest($4::text[], $5::text[]) AS made (what, detail)"""
+
+
+async def record_all(
+    connection: Connection, actor: Actor, tenant: str, action: str, made: Mapping[str, Mapping[str, object]]
+) -> None:
+    """Write down that ``action`` was done to each object of ``made``, which became what stands with it.
+
+    In the transaction that does it, as `record`.
+    """
+    details = [json.dumps(detail) for detail in made.values()]
+    parameters = (tenant, actor.name, action, list(made), details, actor.address, actor.request_id)
+    await connection.execute(_RECORD_ALL, *parameters)
+
+
 async def record(connection: Connection, actor: Actor, change: Change) -> None:
     """Write ``change`` down, in the transaction that makes it."""
     await connection.execute(

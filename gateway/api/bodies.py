@@ -29,6 +29,27 @@ def bad(detail: str) -> GatewayError:
     return GatewayError(HTTPStatus.BAD_REQUEST, detail)
 
 
+async def read_long_json(request: web.Request, *, most: int, seconds: float) -> Any:
+    """The body of ``request``, of ``most`` bytes at most, which comes in so many ``seconds``; as `read_json`.
+
+    What is long is read in a thread.
+
+    Raises:
+        GatewayError: 400 it is no JSON; 408 it did not come in time.
+        web.HTTPRequestEntityTooLarge: it is too long.
+    """
+    body = bytearray()
+    try:
+        async with asyncio.timeout(seconds):
+            async for piece in request.content.iter_any():
+                body += piece
+                if len(body) > most:
+                    raise web.HTTPRequestEntityTooLarge(max_size=most, actual_size=len(body))
+    except TimeoutError as error:
+        raise GatewayError(HTTPStatus.REQUEST_TIMEOUT, "The body did not come in time.") from error
+    return await asyncio.to_thread(_parsed, body) if len(body) > MOST_BYTES else _parsed(body)
+
+
 async def read_json(request: web.Request) -> Any:
     """The body of ``request``.
 
@@ -36,7 +57,10 @@ async def read_json(request: web.Request) -> Any:
         GatewayError: 400 it is no JSON; 408 it did not come in time.
         web.HTTPRequestEntityTooLarge: it is too long.
     """
-    body = await read_body(request)
+    return _parsed(await read_body(request))
+
+
+def _parsed(body: bytes | bytearray) -> Any:
     try:
         return json.loads(body.decode(), object_pairs_hook=_unique, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:

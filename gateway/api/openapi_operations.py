@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from gateway.api.openapi_administration import ADMINISTRATION
 from gateway.api.openapi_operation import CHANGED, FORM, GONE, SEEN, Operation
 from gateway.api.openapi_stac import CATALOGUE
+from gateway.api.openapi_transactions import TRANSACTIONS
 from gateway.errors import Family
 from gateway.stac.metalink import MEDIA_TYPE as METALINK
 
@@ -157,6 +158,7 @@ OPERATIONS: Mapping[Family, Mapping[tuple[str, str], Operation]] = {
             statuses=(303,),
             refusals=SEEN,
         ),
+        **TRANSACTIONS,
     },
     Family.PROBLEM: {
         ("GET", "/api"): _DOCUMENT,

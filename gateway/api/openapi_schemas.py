@@ -135,7 +135,32 @@ _GIVEN: dict[str, Json] = {
     },
 }
 
+_STAC_ITEM: Mapping[str, Json] = {
+    "type": {"const": "Feature"},
+    "properties": {"type": "object"},
+    "assets": {"type": "object", "additionalProperties": {"type": "object"}},
+}
+
 SCHEMAS: Json = {
+    "StacCollection": _object(
+        {"type": {"const": "Collection"}, "description": _TEXT, "license": _TEXT, "extent": {"type": "object"}},
+        {"id": _TEXT},
+        open_=True,
+    ),
+    "StacItem": _object(_STAC_ITEM, {"id": _TEXT, "collection": _TEXT}, open_=True),
+    "StacItems": {
+        "oneOf": [
+            _ref("StacItem"),
+            _object(
+                {
+                    "type": {"const": "FeatureCollection"},
+                    "features": {"type": "array", "items": _ref("StacItem"), "minItems": 1, "maxItems": 5000},
+                },
+                open_=True,
+            ),
+        ]
+    },
+    "StacPatch": {"type": "object", "description": "Members of a STAC Item; null takes one away."},
     "Problem": _object(
         {"type": _TEXT, "title": _TEXT, "status": _WHOLE, "detail": _TEXT, "code": _TEXT, "instance": _TEXT}, open_=True
     ),

@@ -101,7 +101,7 @@ class Taker:
         """Whether it is written; it is not while somebody else writes."""
         async with self._turn, self._database.transaction() as connection:
             try:
-                catalogue = await open_catalogue(connection, self._tenant)  # type: ignore[arg-type]
+                catalogue = await open_catalogue(connection, self._tenant)
             except IngestError:
                 return False
             _, _, rejections = await catalogue.write_products([product])

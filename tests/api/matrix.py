@@ -41,6 +41,9 @@ LIMITS = {"maxQuota": 7, "rateLimit": -1}
 RULE = {"subject": "group", "name": "doomed", "metric": "downloads", "period": "day", "value": 3}
 RIGHT = {"metadataAccessLevel": "FULL_ACCESS", "fileAccessLevel": "NO_ACCESS"}
 FILES = [{"collection": "{collectionId}", "item": "{itemId}", "asset": "{assetId}"}]
+COLLECTION = {"type": "Collection", "stac_version": "1.1.0", "description": "", "license": "other", "extent": {}}
+ITEM: dict[str, object] = {"type": "Feature", "geometry": None, "properties": {"datetime": "2024-01-01T00:00:00Z"}}
+ITEM |= {"stac_version": "1.1.0", "links": [], "assets": {}}
 BODIES: Mapping[tuple[str, str], object] = {
     ("POST", "/quota/currents"): [SCIENTIST.email],
     ("PUT", "/quota/defaults"): LIMITS,
@@ -57,6 +60,11 @@ BODIES: Mapping[tuple[str, str], object] = {
     ("POST", "/admin/keys"): {"label": "made", "email": "a@example.org"},
     ("PUT", "/admin/tenants/{name}"): {},
     ("PUT", "/admin/groups/{group}"): {"isPublic": False},
+    ("POST", "/collections"): {**COLLECTION, "id": "made-7f3"},
+    ("PUT", "/collections/{collectionId}"): {**COLLECTION, "id": "{collectionId}"},
+    ("POST", "/collections/{collectionId}/items"): {**ITEM, "id": "made-7f3", "collection": "{collectionId}"},
+    ("PUT", "/collections/{collectionId}/items/{itemId}"): ITEM,
+    ("PATCH", "/collections/{collectionId}/items/{itemId}"): {"properties": {"title": "Other"}},
     ("PUT", "/admin/groups/{group}/members"): {"members": ["b@example.org"]},
     ("PUT", "/admin/collections/{collectionId}/rights/{group}"): RIGHT,
     ("PUT", "/admin/licences/{licence}"): {"url": "https://example.org"},
@@ -75,6 +83,12 @@ KEY, LINK_KEY = "k" * 12, "l" * 12
 """Ids of an API key of A, and of the key that his links are signed with."""
 
 RESTORE = f"""
+DELETE FROM products WHERE provider_id = 'made-7f3';
+DELETE FROM datasets WHERE collection_id = 'made-7f3';
+INSERT INTO products (tenant_id, dataset_id, urn, provider_id, properties, body)
+    SELECT tenant_id, dataset_id, 'URN:FEATURE:DATA:esa:doomed:V1', 'doomed', '{{"datetime": "2024-01-01T00:00:00Z"}}',
+           '{{"type": "Feature", "id": "doomed", "collection": "restricted"}}'
+    FROM datasets WHERE collection_id = 'restricted' ON CONFLICT DO NOTHING;
 DELETE FROM groups WHERE tenant_id = (SELECT tenant_id FROM tenants WHERE name = 'other');
 DELETE FROM licences WHERE tenant_id = (SELECT tenant_id FROM tenants WHERE name = 'other');
 DELETE FROM roles WHERE tenant_id = (SELECT tenant_id FROM tenants WHERE name = 'other');
@@ -127,6 +141,8 @@ class Row:
 
     def own(self, *, missing: bool = False) -> dict[str, str]:
         """Parts whose names stand for another thing on each route: those that are there, or none that ever was."""
+        if self.path == "/collections/{collectionId}/items/{itemId}":
+            return {"itemId": "zz" if missing else "doomed"}
         if self.path.startswith("/links/"):
             return {"id": f"{'z' * 12}-{'z' * 12}" if missing else f"{LINK_KEY}-{'x' * 12}"}
         return {"id": "z" * 12 if missing else KEY, "name": "empty" if "/tenants/" in self.path else "maxQuota"}

@@ -13,8 +13,20 @@ from gateway.catalog.ingest.events import (
     Progress,
     Rejection,
     Remark,
+    SourceError,
     Summary,
 )
 from gateway.catalog.ingest.run import ingest
 
-__all__ = ["Count", "Event", "IngestError", "Place", "Progress", "Rejection", "Remark", "Summary", "ingest"]
+__all__ = [
+    "Count",
+    "Event",
+    "IngestError",
+    "Place",
+    "Progress",
+    "Rejection",
+    "Remark",
+    "SourceError",
+    "Summary",
+    "ingest",
+]

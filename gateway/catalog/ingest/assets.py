@@ -25,10 +25,12 @@ class Context:
     remote: bool
     """Whether the entry came over the network from somebody else: then none of its hrefs may name a local path."""
     directory: str
-    """Absolute path of the directory that relative hrefs start from."""
+    """What relative hrefs start from: the absolute path of a directory, or the URL of the entry's document."""
     default_collection: str | None
     remark: Callable[[str], None]
     """Takes what is odd about the entry but does not keep it out."""
+    own_only: bool = False
+    """Whether each href must lie where no other tenant's files do: for entries that administrators of a tenant push."""
 
 
 def file_name(href: str, otherwise: str) -> str:

@@ -6,7 +6,11 @@ import dataclasses
 
 
 class IngestError(Exception):
-    """The whole ingest cannot be done, and nothing of it was written. The message says why."""
+    """The whole ingest cannot be done; of an ingest of files nothing was written. The message says why."""
+
+
+class SourceError(Exception):
+    """What is loaded from cannot be read any further; what was written before stays. The message says why."""
 
 
 class RefusedError(Exception):

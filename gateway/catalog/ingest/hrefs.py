@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Sequence
-from urllib.parse import unquote
+from urllib.parse import unquote, urljoin
 
 from gateway.catalog.ingest.assets import Context
 from gateway.catalog.ingest.events import RefusedError
@@ -21,6 +21,7 @@ WEB = "web"
 """Storage of ``http(s)://`` hrefs that no configured location takes; their location is the whole URL."""
 
 _UNCONFIGURED = {"s3": S3, "http": WEB, "https": WEB}
+_URLS = frozenset(("http", "https"))
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
 
 
@@ -38,7 +39,7 @@ def locate(
     """
     try:
         absolute = _absolute(href, context)
-        first = _copy(absolute, state, context) or _unconfigured(absolute, state, context)
+        first = _copy(absolute, state, context) or _unlocated(absolute, state, context)
     except RefusedError as error:
         raise RefusedError(f"{what}: {error}") from error
     copies = [first]
@@ -63,10 +64,14 @@ def _scheme(href: str) -> str:
 
 def _absolute(href: str, context: Context) -> str:
     scheme = _scheme(href)
+    if not scheme and _scheme(context.directory) in _URLS:
+        return urljoin(context.directory, href)
     if context.remote and scheme in ("", "file"):
         raise RefusedError(f"href {short(href)} names a local path, which an entry from elsewhere may not")
     if scheme:
         return href
+    if not context.directory and not href.startswith("/"):
+        raise RefusedError(f"href {short(href)} is relative, and there is nothing that it could start from")
     if href.startswith("//"):
         raise RefusedError(f"href {short(href)} has a host but no scheme")
     # An href without a scheme is a relative URI reference all the same (RFC 3986 §4.2), so percent-encoded.
@@ -98,10 +103,19 @@ def _refusal(location: Location, found: str, context: Context) -> str | None:
     if context.remote and isinstance(location.storage, OnDisk):
         return f"{name} is a disk of this machine, whose files ({short(found)}) an entry from elsewhere may not name"
     if location.serves(context.tenant, found):
-        return None
+        # What lies at `WEB` is nobody's here.
+        if not context.own_only or location.storage.name == WEB or location.is_own(context.tenant, found):
+            return None
+        return f"{name} is shared by tenants, and {short(found)} does not lie below a prefix with {{tenant}}"
     if location.tenants.isdisjoint((context.tenant, EVERY_TENANT)):
         return f"{name} does not serve tenant {context.tenant!r}, to whom {short(found)} would belong"
     return f"{name} serves no location like {short(found)} for tenant {context.tenant!r}"
+
+
+def _unlocated(href: str, state: str, context: Context) -> Copy:
+    if context.own_only:
+        raise RefusedError(f"no storage of the tenant holds {short(href)}")
+    return _unconfigured(href, state, context)
 
 
 def _unconfigured(href: str, state: str, context: Context) -> Copy:

@@ -88,7 +88,7 @@ class Inspector:
                 done(1)
         try:
             async with asyncio.TaskGroup() as group:
-                for _ in range(OVER_NETWORK):
+                for _ in range(min(OVER_NETWORK, sum(look.left for look in looks))):
                     group.create_task(work())
         except ExceptionGroup as errors:
             raise errors.exceptions[0] from None

@@ -40,6 +40,13 @@ class Found:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Rest:
+    """What an object whose array came entry by entry holds beside it."""
+
+    members: JsonObject
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class Unreadable:
     """A place where a text is no JSON."""
 
@@ -50,9 +57,18 @@ class Unreadable:
 def values(stream: BinaryIO) -> Iterator[Found | Unreadable]:
     """Read one or more JSON texts that follow one another.
 
+    As `page`, without what stands beside the entries.
+    """
+    return (found for found in page(stream) if not isinstance(found, Rest))
+
+
+def page(stream: BinaryIO) -> Iterator[Found | Rest | Unreadable]:
+    """Read one or more JSON texts that follow one another.
+
     Elements of an outermost array, and of the members `STREAMED` of an outermost object without ``type`` or with the
-    type FeatureCollection, come one by one, wherever among the members they stand; such an object does not come
-    itself. Where a text is no JSON an Unreadable comes, and nothing after it: no one could say where the next starts.
+    type FeatureCollection, come one by one, wherever among the members they stand; of such an object only a Rest
+    comes, after them. Where a text is no JSON an Unreadable comes, and nothing after it: no one could say where the
+    next starts.
     """
     text = _Text(stream)
     try:
@@ -82,6 +98,20 @@ def lines(stream: BinaryIO) -> Iterator[Found | Unreadable]:
             raw = raw.removeprefix(codecs.BOM_UTF8)
         if raw:
             yield _line(raw, number)
+
+
+def whole(raw: bytes) -> Json:
+    """Read exactly one JSON text, which fits into memory.
+
+    Raises:
+        ValueError: it is none, or nests too deep; the message says why.
+    """
+    found = _line(raw.removeprefix(codecs.BOM_UTF8), 1)
+    if isinstance(found, Unreadable):
+        raise ValueError(found.reason)  # noqa: TRY004 - no wrong type, but no JSON
+    if too_deep(found.value):
+        raise ValueError(f"nests deeper than {MAX_DEPTH} arrays and objects")
+    return found.value
 
 
 def too_deep(value: Json) -> bool:
@@ -222,7 +252,7 @@ def _array(text: _Text) -> Iterator[Found]:
             return
 
 
-def _object(text: _Text) -> Iterator[Found]:
+def _object(text: _Text) -> Iterator[Found | Rest]:
     line = text.line
     members: JsonObject = {}
     streamed, size = False, 0
@@ -244,6 +274,8 @@ def _object(text: _Text) -> Iterator[Found]:
         end = text.take(",}") == "}"
     if not streamed or members.get("type", "FeatureCollection") != "FeatureCollection":
         yield Found(line, None, members)
+    else:
+        yield Rest(members)
 
 
 def _name(text: _Text) -> str:

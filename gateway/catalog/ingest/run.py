@@ -1,44 +1,21 @@
-"""One ingest from its paths to its summary: a thread reads, the loop inspects and writes."""
+"""One ingest of files from its paths to its summary."""
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Self
 
 import asyncpg
 
 from gateway.catalog.ingest import model
 from gateway.catalog.ingest.convert import convert
-from gateway.catalog.ingest.events import (
-    Count,
-    Event,
-    IngestError,
-    Progress,
-    RefusedError,
-    Rejection,
-    Remark,
-    Summary,
-)
+from gateway.catalog.ingest.events import Event, IngestError, RefusedError, Summary
 from gateway.catalog.ingest.inspection import Inspector
-from gateway.catalog.ingest.model import Dataset, Product
 from gateway.catalog.ingest.reading import read
-from gateway.catalog.ingest.writing import Catalogue, open_catalogue
+from gateway.catalog.ingest.taking import Reporter, take
+from gateway.catalog.ingest.writing import open_catalogue
 from gateway.locations import Location
-
-BATCH_ENTRIES = 1000
-"""Entries that are written together, at most."""
-BATCH_CHARACTERS = 8 * 1024 * 1024
-"""JSON text after which a batch is closed even with fewer entries: it bounds the memory of an ingest."""
-PROGRESS_INTERVAL = 0.25
-"""Seconds between two Progress events, at least."""
-STOP_TIMEOUT = 10.0
-"""Seconds that an interrupted ingest waits for its reading thread, which a disk may hold up."""
-
-_Row = Dataset | Product | Rejection | Remark
 
 
 async def ingest(
@@ -66,6 +43,24 @@ async def ingest(
         IngestError: nothing could be done, and nothing was written; the message says why.
         asyncpg.PostgresError, OSError: the database failed; nothing was written.
     """
+    check_names(tenant, default_collection)
+    rows = convert(
+        read(paths), tenant=tenant, locations=locations, default_collection=default_collection, remote=remote
+    )
+    reporter = Reporter(on_event, clock)
+    async with connection.transaction():
+        catalogue = await open_catalogue(connection, tenant)
+        with Inspector(locations, compute_checksums=compute_checksums) as inspector:
+            await take(rows, catalogue, inspector, reporter)
+    return reporter.summary(catalogue.undescribed)
+
+
+def check_names(tenant: str, default_collection: str | None) -> None:
+    """See that these can be names.
+
+    Raises:
+        IngestError: one cannot.
+    """
     if model.TENANT.fullmatch(tenant) is None:
         raise IngestError(
             f"tenant {tenant!r} is no name of at most 100 letters, digits and the characters '.', '_', '-'"
@@ -75,111 +70,3 @@ async def ingest(
             model.key(default_collection, "the default collection")
         except RefusedError as error:
             raise IngestError(str(error)) from error
-    rows = convert(
-        read(paths), tenant=tenant, locations=locations, default_collection=default_collection, remote=remote
-    )
-    reporter = _Reporter(on_event, clock)
-    async with connection.transaction():
-        catalogue = await open_catalogue(connection, tenant)
-        with Inspector(locations, compute_checksums=compute_checksums) as inspector:
-            async with _Reader(rows) as reader:
-                while batch := await reader.next_batch():
-                    await _take(batch, catalogue, inspector, reporter)
-    return reporter.summary(catalogue.undescribed)
-
-
-async def _take(batch: Sequence[_Row], catalogue: Catalogue, inspector: Inspector, reporter: _Reporter) -> None:
-    datasets: list[Dataset] = []
-    products: list[Product] = []
-    for row in batch:
-        if isinstance(row, Dataset):
-            datasets.append(row)
-        elif isinstance(row, Product):
-            products.append(row)
-        else:
-            reporter.tell(row)
-            reporter.looked_at(int(isinstance(row, Rejection)))
-    sound = await inspector.inspect(products, tell=reporter.tell, done=reporter.looked_at)
-    if datasets:
-        reporter.collections += await catalogue.write_datasets(datasets)
-        reporter.looked_at(len(datasets))
-    if sound:
-        count, files, rejections = await catalogue.write_products(sound)
-        for rejection in rejections:
-            reporter.tell(rejection)
-        reporter.items += count
-        reporter.files += files
-
-
-class _Reader:
-    """Takes rows from their iterator in a thread, one batch ahead of whoever asks. A context manager."""
-
-    def __init__(self, rows: Iterator[_Row]) -> None:
-        self._rows = rows
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ingest-reader")
-        self._ahead: asyncio.Future[list[_Row]] | None = None
-        self._stopped = False
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._stopped = True
-        if self._ahead is not None:
-            await asyncio.wait([self._ahead], timeout=STOP_TIMEOUT)
-        self._thread.shutdown(wait=False)
-
-    async def next_batch(self) -> list[_Row]:
-        """The next rows; empty when there are no more."""
-        loop = asyncio.get_running_loop()
-        self._ahead = self._ahead or loop.run_in_executor(self._thread, self._batch)
-        batch = await asyncio.shield(self._ahead)
-        self._ahead = loop.run_in_executor(self._thread, self._batch)
-        return batch
-
-    def _batch(self) -> list[_Row]:
-        batch: list[_Row] = []
-        characters = 0
-        for row in self._rows:
-            if self._stopped:
-                return []
-            batch.append(row)
-            characters += _characters(row)
-            if len(batch) >= BATCH_ENTRIES or characters >= BATCH_CHARACTERS:
-                break
-        return batch
-
-
-def _characters(row: _Row) -> int:
-    if isinstance(row, Product):
-        return len(row.properties) + len(row.geometry or "") + len(row.body) + sum(len(file.body) for file in row.files)
-    return len(row.body) if isinstance(row, Dataset) else 0
-
-
-class _Reporter:
-    """Passes events on and keeps the figures of the summary."""
-
-    def __init__(self, on_event: Callable[[Event], None], clock: Callable[[], float]) -> None:
-        self.collections = Count()
-        self.items = Count()
-        self.files = 0
-        self._on_event = on_event
-        self._clock = clock
-        self._last = clock()
-        self._entries = self._rejected = self._remarks = 0
-
-    def tell(self, event: Rejection | Remark) -> None:
-        if isinstance(event, Rejection):
-            self._rejected += 1
-        else:
-            self._remarks += 1
-        self._on_event(event)
-
-    def looked_at(self, entries: int) -> None:
-        self._entries += entries
-        if self._clock() - self._last >= PROGRESS_INTERVAL:
-            self._last = self._clock()
-            self._on_event(Progress(self._entries, self._rejected))
-
-    def summary(self, undescribed: tuple[str, ...]) -> Summary:
-        return Summary(self.collections, self.items, self.files, self._rejected, self._remarks, undescribed)

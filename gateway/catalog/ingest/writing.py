@@ -10,24 +10,29 @@ from gateway.catalog.ingest.events import Count, IngestError, Rejection
 from gateway.catalog.ingest.model import Dataset, Product, dataset_urn
 from gateway.catalog.ingest.placing import Placed, Placement, Row, place
 from gateway.catalog.ingest.stac import undescribed
+from gateway.db import Connection
 
 # The first key of the advisory locks of ingests; the second is the hash of the tenant's name. "ING" in ASCII.
 _LOCK = 0x494E47
 
 _STAGE = """
-CREATE TEMPORARY TABLE staged_products (
+CREATE TEMPORARY TABLE IF NOT EXISTS staged_products (
     tenant_id integer, dataset_id bigint, urn text, provider_id text, properties jsonb, geometry jsonb,
     west float8, south float8, east float8, north float8, start_datetime timestamptz, end_datetime timestamptz,
     body jsonb, quality_score float8, quality_level text
-) ON COMMIT DROP;
-CREATE TEMPORARY TABLE staged_files (
+) ON COMMIT DELETE ROWS;
+CREATE TEMPORARY TABLE IF NOT EXISTS staged_files (
     product_id bigint, asset_key text, data_type text, checksum text, checksum_algorithm text, size bigint,
     crc32 bigint, mime_type text, file_name text, reference boolean, body jsonb
-) ON COMMIT DROP;
-CREATE TEMPORARY TABLE staged_copies (
+) ON COMMIT DELETE ROWS;
+CREATE TEMPORARY TABLE IF NOT EXISTS staged_copies (
     product_id bigint, asset_key text, storage text, location text, state text, size bigint, modified timestamptz,
     version text, verified_version text, broken_version text, unanswered boolean
-) ON COMMIT DROP;
+) ON COMMIT DELETE ROWS;
+"""
+# PostgreSQL takes a new table with a single row for one of hundreds, and reads the whole catalogue to join it.
+_FEW = """
+SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_seqscan = off; SET LOCAL jit = off;
 """
 _PRODUCT_COLUMNS = (
     "tenant_id", "dataset_id", "urn", "provider_id", "properties", "geometry", "west", "south", "east", "north",
@@ -42,7 +47,7 @@ _COPY_COLUMNS = (
     "unanswered",
 )  # fmt: skip
 
-_WRITE_FILES = """
+_RECONCILE_FILES = """
 DELETE FROM files
 WHERE product_id IN (SELECT product_id FROM products JOIN staged_products USING (tenant_id, urn))
   AND NOT EXISTS (SELECT FROM staged_files staged
@@ -77,16 +82,19 @@ WHERE staged.verified_version IS NULL AND staged.product_id = files.product_id A
   AND staged.storage = copies.storage AND staged.location = copies.location AND staged.version = copies.version
   AND staged_files.checksum_algorithm = files.checksum_algorithm
   AND lower(staged_files.checksum) = lower(files.checksum);
-
+"""
+_INSERT_FILES = """
 INSERT INTO files ({columns}) SELECT {columns} FROM staged_files
 ON CONFLICT (product_id, asset_key) DO UPDATE SET {updates};
-
+"""
+_RECONCILE_COPIES = """
 DELETE FROM copies USING files JOIN staged_files USING (product_id, asset_key)
 WHERE copies.file_id = files.file_id
   AND NOT EXISTS (SELECT FROM staged_copies staged
                   WHERE staged.product_id = files.product_id AND staged.asset_key = files.asset_key
                     AND staged.storage = copies.storage AND staged.location = copies.location);
-
+"""
+_INSERT_COPIES = """
 INSERT INTO copies (file_id, storage, location, state, size, modified, version, verified_version, broken_version)
 SELECT files.file_id, storage, location, state, staged.size, modified, version, verified_version, broken_version
 FROM staged_copies staged JOIN files USING (product_id, asset_key)
@@ -99,17 +107,22 @@ DO UPDATE SET state = EXCLUDED.state, size = EXCLUDED.size, modified = EXCLUDED.
 class Catalogue:
     """A tenant's part of the catalogue, open for one ingest. Made by `open_catalogue`."""
 
-    def __init__(self, connection: asyncpg.Connection, tenant: str, tenant_id: int) -> None:
+    def __init__(self, connection: Connection, tenant: str, tenant_id: int) -> None:
         self._connection = connection
         self._tenant = tenant
         self._tenant_id = tenant_id
         self._datasets: dict[str, int] = {}
         self._undescribed: dict[int, str] = {}
+        self._staged = False
 
     @property
     def undescribed(self) -> tuple[str, ...]:
         """Ids of the collections that were made for items, and whose description did not come in this ingest."""
         return tuple(self._undescribed.values())
+
+    def know(self, collection: str, dataset_id: int) -> None:
+        """The collection is there, and stays as long as the transaction."""
+        self._datasets[collection] = dataset_id
 
     async def write_datasets(self, datasets: Sequence[Dataset]) -> Count:
         """Insert or update collections; the last of several with the same id wins."""
@@ -137,15 +150,22 @@ class Catalogue:
         """
         await self._make_missing({product.collection for product in products})
         placement = await self._place(products)
-        await self._connection.executemany("UPDATE products SET dataset_id = $2 WHERE product_id = $1", placement.moves)
-        await self._connection.execute("TRUNCATE staged_products, staged_files, staged_copies")
+        if placement.moves:
+            statement = "UPDATE products SET dataset_id = $2 WHERE product_id = $1"
+            await self._connection.executemany(statement, placement.moves)
+        if self._staged:
+            await self._connection.execute("TRUNCATE staged_products, staged_files, staged_copies")
+        self._staged = True
         ids = await self._upsert_products(placement.rows)
-        await self._write_files([(ids[row.urn], row.product) for row in placement.rows])
+        written = [(ids[row.urn], row.product) for row in placement.rows]
+        await self._write_files(written, new=not placement.count.updated)
         files = sum(len(row.product.files) for row in placement.rows)
         return placement.count, files, placement.rejections
 
     async def _look_up(self, collections: Iterable[str]) -> None:
         urns = {name: dataset_urn(self._tenant, name) for name in collections if name not in self._datasets}
+        if not urns:
+            return
         found = await self._connection.fetch(
             """SELECT dataset_id, collection_id, urn FROM datasets
                WHERE tenant_id = $1 AND (collection_id = ANY ($2) OR urn = ANY ($3))""",
@@ -161,6 +181,8 @@ class Catalogue:
     async def _make_missing(self, collections: set[str]) -> None:
         await self._look_up(collections)
         missing = sorted(name for name in collections if name not in self._datasets)
+        if not missing:
+            return
         await self._insert([undescribed(name) for name in missing])
         self._undescribed |= {self._datasets[name]: name for name in missing}
 
@@ -225,7 +247,8 @@ class Catalogue:
             product.quality.level,
         )
 
-    async def _write_files(self, products: Sequence[tuple[int, Product]]) -> None:
+    async def _write_files(self, products: Sequence[tuple[int, Product]], *, new: bool) -> None:
+        """Write the files of these products; if all are ``new``, there are none that it could change."""
         files = [(product_id, file) for product_id, product in products for file in product.files]
         await self._connection.copy_records_to_table(
             "staged_files",
@@ -269,25 +292,48 @@ class Catalogue:
         )
         # Without parameters these statements are planned anew for each batch. A plan kept from the first batch, when
         # the tables were empty, would read them from end to end for ever after.
-        await self._connection.execute(
-            _WRITE_FILES.format(columns=", ".join(_FILE_COLUMNS), updates=_updates(_FILE_COLUMNS[2:]))
-        )
+        insert = _INSERT_FILES.format(columns=", ".join(_FILE_COLUMNS), updates=_updates(_FILE_COLUMNS[2:]))
+        reconcile = ("", "") if new else (_RECONCILE_FILES, _RECONCILE_COPIES)
+        await self._connection.execute(f"{reconcile[0]}{insert}{reconcile[1]}{_INSERT_COPIES}")
 
 
-async def open_catalogue(connection: asyncpg.Connection, tenant: str) -> Catalogue:
+async def open_catalogue(connection: Connection, tenant: str, *, wait: float = 1.0) -> Catalogue:
     """Make ready to write, within the transaction that is open; the tenant is created if it does not exist.
 
     Raises:
-        IngestError: another ingest of the tenant is running.
+        IngestError: another ingest of the tenant is running, and did not end in ``wait`` seconds.
     """
     # Before the tenant's row is touched: a second ingest of a new tenant would wait for that row.
-    if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1, hashtext($2))", _LOCK, tenant):
-        raise IngestError(f"another ingest of the tenant {tenant!r} is running; wait for its end")
-    await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
+    await take_turn(connection, tenant, wait=wait)
     await connection.execute("INSERT INTO tenants (name) VALUES ($1) ON CONFLICT DO NOTHING", tenant)
     tenant_id: int = await connection.fetchval("SELECT tenant_id FROM tenants WHERE name = $1", tenant)
-    await connection.execute(_STAGE)
+    return await catalogue_of(connection, tenant, tenant_id)
+
+
+async def catalogue_of(connection: Connection, tenant: str, tenant_id: int, *, few: bool = False) -> Catalogue:
+    """Make ready to write for a tenant that is there, by whoever has taken his turn in the transaction that is open.
+
+    ``few``: of at most some dozens of products.
+    """
+    await connection.execute(f"SET LOCAL plan_cache_mode = force_custom_plan; {_FEW if few else ''}{_STAGE}")
     return Catalogue(connection, tenant, tenant_id)
+
+
+async def take_turn(connection: Connection, tenant: str, *, wait: float) -> None:
+    """Wait for all others who write to the tenant's part of the catalogue; keep them out until the transaction ends.
+
+    Raises:
+        IngestError: another one did not end in ``wait`` seconds.
+    """
+    if await connection.fetchval("SELECT pg_try_advisory_xact_lock($1, hashtext($2))", _LOCK, tenant):
+        return
+    try:
+        async with connection.transaction():
+            await connection.execute(f"SET LOCAL lock_timeout = {int(wait * 1000)}")
+            await connection.execute("SELECT pg_advisory_xact_lock($1, hashtext($2))", _LOCK, tenant)
+            await connection.execute("SET LOCAL lock_timeout = DEFAULT")
+    except asyncpg.LockNotAvailableError as error:
+        raise IngestError(f"another ingest of the tenant {tenant!r} is running; wait for its end") from error
 
 
 def _updates(columns: Iterable[str]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from gateway.catalog.ingest import Count, Event, IngestError, Progress, ingest, run
+from gateway.catalog.ingest import Count, Event, IngestError, Progress, ingest, taking
 from storage_plugins.local import LocalStorage
 from tests.catalog.ingest.conftest import Ingesting, everyones
 
@@ -119,7 +119,7 @@ async def test_a_second_ingest_of_the_tenant_is_turned_away(ingesting: Ingesting
 async def test_an_interrupted_ingest_leaves_nothing(
     ingesting: Ingesting, item: Item, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "BATCH_ENTRIES", 50)
+    monkeypatch.setattr(taking, "BATCH_ENTRIES", 50)
     file = ingesting.directory / "items.ndjson"
     file.write_text("\n".join(json.dumps({**item, "id": f"scene-{number}"}) for number in range(2000)))
     events: list[Event] = []

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from gateway.catalog.ingest import Count, Event, run
+from gateway.catalog.ingest import Count, Event, taking
 from storage_plugins.local import LocalStorage
 from tests.catalog.ingest.conftest import Ingesting
 from tests.catalog.ingest.test_regards import FEATURE, URN
@@ -139,7 +139,7 @@ async def test_a_collection_that_comes_late_describes_the_one_made_for_items(ing
 async def test_items_before_their_collection_in_one_ingest(
     ingesting: Ingesting, item: Item, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "BATCH_ENTRIES", 1)
+    monkeypatch.setattr(taking, "BATCH_ENTRIES", 1)
     result = await ingesting.of(item, {"type": "Collection", "id": "scenes"})
     assert result.summary.undescribed == ()
     assert result.summary.collections == ONE
