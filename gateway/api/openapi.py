@@ -199,7 +199,7 @@ def _responses(route: Route, family: Family, operation: Operation) -> Json:
 
 def _content(media_type: str, schema: str | None) -> Json:
     """What a body of a media type looks like; only JSON and forms have a schema."""
-    if media_type not in ("application/json", "application/problem+json", GEOJSON, FORM):
+    if schema is None or media_type not in ("application/json", "application/problem+json", GEOJSON, FORM):
         return {}
     return {"schema": {"$ref": f"#/components/schemas/{schema}"}}
 

@@ -142,25 +142,25 @@ _STAC_ITEM: Mapping[str, Json] = {
 }
 
 SCHEMAS: Json = {
-    "StacCollection": _object(
+    "CollectionIn": _object(
         {"type": {"const": "Collection"}, "description": _TEXT, "license": _TEXT, "extent": {"type": "object"}},
         {"id": _TEXT},
         open_=True,
     ),
-    "StacItem": _object(_STAC_ITEM, {"id": _TEXT, "collection": _TEXT}, open_=True),
-    "StacItems": {
+    "ItemIn": _object(_STAC_ITEM, {"id": _TEXT, "collection": _TEXT}, open_=True),
+    "ItemsIn": {
         "oneOf": [
-            _ref("StacItem"),
+            _ref("ItemIn"),
             _object(
                 {
                     "type": {"const": "FeatureCollection"},
-                    "features": {"type": "array", "items": _ref("StacItem"), "minItems": 1, "maxItems": 5000},
+                    "features": {"type": "array", "items": _ref("ItemIn"), "minItems": 1, "maxItems": 5000},
                 },
                 open_=True,
             ),
         ]
     },
-    "StacPatch": {"type": "object", "description": "Members of a STAC Item; null takes one away."},
+    "ItemPatch": {"type": "object", "description": "Members of a STAC Item; null takes one away."},
     "Problem": _object(
         {"type": _TEXT, "title": _TEXT, "status": _WHOLE, "detail": _TEXT, "code": _TEXT, "instance": _TEXT}, open_=True
     ),

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from gateway.api.openapi_operation import GONE, Operation
 
 _ITEM = ("application/geo+json",)
+_COLLECTION = ("application/json",)
 _MATCHED = ("If-Match", "tenant")
 _REFUSALS = (400, 404, 409, 503)
 _MATCHING = (400, 404, 409, 412, 503)
@@ -17,8 +18,8 @@ TRANSACTIONS: Mapping[tuple[str, str], Operation] = {
         "Make a Collection",
         "administrator",
         query=("tenant",),
-        body="StacCollection",
-        answer="StacCollection",
+        body="CollectionIn",
+        types=_COLLECTION,
         statuses=(201,),
         refusals=_REFUSALS,
         text="Nobody has a right to it yet.",
@@ -27,8 +28,8 @@ TRANSACTIONS: Mapping[tuple[str, str], Operation] = {
         "Replace a Collection",
         "administrator",
         query=_MATCHED,
-        body="StacCollection",
-        answer="StacCollection",
+        body="CollectionIn",
+        types=_COLLECTION,
         refusals=(400, 404, 412, 503),
         text="Its items, rights and licence stay.",
     ),
@@ -44,7 +45,7 @@ TRANSACTIONS: Mapping[tuple[str, str], Operation] = {
         "Make an Item, or all Items of an ItemCollection",
         "administrator",
         query=("tenant",),
-        body="StacItems",
+        body="ItemsIn",
         types=_ITEM,
         statuses=(201,),
         refusals=_REFUSALS,
@@ -54,7 +55,7 @@ TRANSACTIONS: Mapping[tuple[str, str], Operation] = {
         "Replace an Item",
         "administrator",
         query=_MATCHED,
-        body="StacItem",
+        body="ItemIn",
         types=_ITEM,
         refusals=_MATCHING,
         text=_HREFS,
@@ -63,7 +64,7 @@ TRANSACTIONS: Mapping[tuple[str, str], Operation] = {
         "Change parts of an Item",
         "administrator",
         query=_MATCHED,
-        body="StacPatch",
+        body="ItemPatch",
         types=_ITEM,
         refusals=_MATCHING,
         text="A JSON merge patch (RFC 7396). Assets that stay as they are keep what is known of their files.",

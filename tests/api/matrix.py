@@ -44,7 +44,7 @@ FILES = [{"collection": "{collectionId}", "item": "{itemId}", "asset": "{assetId
 COLLECTION = {"type": "Collection", "stac_version": "1.1.0", "description": "", "license": "other", "extent": {}}
 ITEM: dict[str, object] = {"type": "Feature", "geometry": None, "properties": {"datetime": "2024-01-01T00:00:00Z"}}
 ITEM |= {"stac_version": "1.1.0", "links": [], "assets": {}}
-BODIES: Mapping[tuple[str, str], object] = {
+_BODIES: Mapping[tuple[str, str], object] = {
     ("POST", "/quota/currents"): [SCIENTIST.email],
     ("PUT", "/quota/defaults"): LIMITS,
     ("PUT", "/quota/{user_email}"): {"email": "{user_email}", **LIMITS},
@@ -52,9 +52,7 @@ BODIES: Mapping[tuple[str, str], object] = {
     ("PUT", "/settings/{name}"): {"value": 7},
     ("POST", "/entities/access"): ["{urn}"],
     ("POST", "/download"): FILES,
-    ("POST", "/tenants/{tenant}/download"): FILES,
     ("POST", "/search"): {},
-    ("POST", "/tenants/{tenant}/search"): {},
     ("POST", "/links"): {"product": "{aip_id}", "checksum": "{checksum}"},
     ("POST", "/me/keys"): {"label": "made"},
     ("POST", "/admin/keys"): {"label": "made", "email": "a@example.org"},
@@ -72,6 +70,11 @@ BODIES: Mapping[tuple[str, str], object] = {
     ("PUT", "/admin/collections/{collectionId}/licence"): {"licence": None},
     ("PUT", "/admin/licence"): {"licence": None},
     ("PUT", "/admin/roles/{role}"): {"parent": "EXPLOIT"},
+}
+_OF_STAC = ("/collections", "/search", "/download")
+BODIES: Mapping[tuple[str, str], object] = {
+    **_BODIES,
+    **{(way, f"/tenants/{{tenant}}{path}"): body for (way, path), body in _BODIES.items() if path.startswith(_OF_STAC)},
 }
 """What is sent; names in braces are those of `parts`."""
 QUERIES: Mapping[tuple[str, str], str] = {
@@ -141,7 +144,7 @@ class Row:
 
     def own(self, *, missing: bool = False) -> dict[str, str]:
         """Parts whose names stand for another thing on each route: those that are there, or none that ever was."""
-        if self.path == "/collections/{collectionId}/items/{itemId}":
+        if self.path.removeprefix("/tenants/{tenant}") == "/collections/{collectionId}/items/{itemId}":
             return {"itemId": "zz" if missing else "doomed"}
         if self.path.startswith("/links/"):
             return {"id": f"{'z' * 12}-{'z' * 12}" if missing else f"{LINK_KEY}-{'x' * 12}"}
