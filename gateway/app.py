@@ -24,6 +24,7 @@ from gateway.api import (
     quota_rules,
     regards_downloads,
     regards_quota,
+    regards_search,
     stac_downloads,
     usage,
 )
@@ -47,7 +48,7 @@ from gateway.rights.policies import open_policies
 from gateway.sources import Resting
 from gateway.verification import verifying
 
-_REGARDS = ("downloads", "entities", "license", "quota", "quotas", "settings")
+_REGARDS = ("downloads", "engines", "entities", "license", "quota", "quotas", "settings")
 """What REGARDS' paths begin with."""
 
 
@@ -71,6 +72,7 @@ def create_app(config: Config) -> web.Application:
     app.add_routes(quota_rules.routes(regards))
     app.add_routes(regards_quota.routes(regards))
     app.add_routes(access.routes(regards))
+    regards_search.set_up(app, config)
     app.add_routes(licences.routes(regards, stac))
     app.add_routes(stac_downloads.routes(stac))
     app.add_routes(usage.routes())
