@@ -32,20 +32,18 @@ SORTS: Mapping[str, str] = {
     "quality_score": "quality_score",
 }
 """What products may be sorted by, and its column."""
+FEW = 10_000
+"""Products that are sorted in no time."""
 
-# A caller who sees no product of a dataset is not let go through all of them.
 _WITH = f"""
-WITH caller AS MATERIALIZED (SELECT caller.* FROM {asked()} CROSS JOIN {CALLER} caller), reachable AS MATERIALIZED (
-    SELECT dataset.dataset_id
-    FROM caller JOIN datasets dataset ON dataset.tenant_id = caller.tenant_id CROSS JOIN {DATASET_RIGHTS} rights
-    WHERE rights.visible
-)"""  # noqa: S608 - made of constants; values are bound
-_FOUND = """
-FROM products p
-WHERE p.tenant_id = (SELECT tenant_id FROM caller) AND p.dataset_id IN (SELECT dataset_id FROM reachable) AND {}"""
+WITH caller AS MATERIALIZED (SELECT caller.* FROM {asked()} CROSS JOIN {CALLER} caller)"""  # noqa: S608 - made of constants; values are bound
+# Nobody sees a product of a dataset that he may not see. To know these first spares going through the others, and shows
+# PostgreSQL how few they are.
+_DATASETS = f"""{_WITH}
+SELECT dataset.dataset_id, rights.visible
+FROM caller JOIN datasets dataset ON dataset.tenant_id = caller.tenant_id CROSS JOIN {DATASET_RIGHTS} rights"""  # noqa: S608 - as above
 _SEEN = "(rights.visible OR rights.questions IS NOT NULL)"
-_BY_URN = f"""
-WITH caller AS MATERIALIZED (SELECT caller.* FROM {asked()} CROSS JOIN {CALLER} caller), page AS (
+_BY_URN = f"""{_WITH}, page AS (
     SELECT {PRODUCT_COLUMNS}, 0 AS place FROM products p
     WHERE p.tenant_id = (SELECT tenant_id FROM caller) AND p.urn = $6
 )"""  # noqa: S608 - as above
@@ -79,6 +77,17 @@ class Order:
     name: str
     """One of `SORTS`."""
     descending: bool = False
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Part:
+    """What of the products that are found is wanted."""
+
+    order: Sequence[Order]
+    offset: int
+    most: int
+    is_of_few: bool
+    """Whether there are at most `FEW` in all."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -148,13 +157,17 @@ class ProductSearch:
             QueryError: PostgreSQL takes too long for it.
             GatewayError: 503 PostgreSQL, or a policy that decides, does not answer.
         """
-        count, count_with = count_statement(principal, query)
-        page, page_with = page_statement(principal, query, order, offset, most)
+        rows: list[asyncpg.Record] = []
         async with self._turn(), self._database.transaction() as connection:
             try:
                 await self._prepare(connection)
-                total: int = await connection.fetchval(count, *count_with)
-                rows = await connection.fetch(page, *page_with) if offset < total else []
+                datasets = await datasets_of(connection, principal)
+                text, parameters = count_statement(principal, query, datasets)
+                total: int = await connection.fetchval(text, *parameters)
+                if offset < total:
+                    part = Part(order, offset, most, is_of_few=total <= FEW)
+                    text, parameters = page_statement(principal, query, datasets, part)
+                    rows = await connection.fetch(text, *parameters)
             except asyncpg.QueryCanceledError as error:
                 raise QueryError("The query takes too long: narrow it, for example by tags or creationDate.") from error
         return Page(await self._visible(principal, rows), total)
@@ -224,13 +237,20 @@ class ProductSearch:
         )
 
 
-def count_statement(principal: Principal, query: Query) -> tuple[str, list[object]]:
+async def datasets_of(connection: Connection, principal: Principal) -> list[int] | None:
+    """The datasets that the caller may see; None for all there are."""
+    rows = await connection.fetch(_DATASETS, *_who(principal))
+    found = [row["dataset_id"] for row in rows if row["visible"]]
+    return None if len(found) == len(rows) else found
+
+
+def count_statement(principal: Principal, query: Query, datasets: Sequence[int] | None) -> tuple[str, list[object]]:
     """How many products of ``query`` the caller may see: a statement and its parameters.
 
     Rights are the same for all products of a dataset that are rated the same: they are looked up once for these.
     """
     parameters = Parameters(*_who(principal))
-    found = _FOUND.format(condition(query, parameters))
+    found = _found(query, datasets, parameters)
     text = f"""{_WITH}
 SELECT coalesce(sum(product.products), 0)::bigint
 FROM (
@@ -241,26 +261,36 @@ WHERE {_SEEN}"""  # noqa: S608 - as above
 
 
 def page_statement(
-    principal: Principal, query: Query, order: Sequence[Order], offset: int, most: int
+    principal: Principal, query: Query, datasets: Sequence[int] | None, part: Part
 ) -> tuple[str, list[object]]:
     """The rows of a page: a statement and its parameters. What is equal is ordered by when the catalogue met it."""
     parameters = Parameters(*_who(principal))
-    found = _FOUND.format(condition(query, parameters))
-    limit, skipped = parameters.bind(most, "bigint"), parameters.bind(offset, "bigint")
-    columns = "".join(f", p.{SORTS[one.name]} AS sort_{number}" for number, one in enumerate(order))
-    directions = ["DESC" if one.descending else "ASC" for one in order]
+    found = _found(query, datasets, parameters)
+    most, skipped = parameters.bind(part.most, "bigint"), parameters.bind(part.offset, "bigint")
+    columns = "".join(f", p.{SORTS[one.name]} AS sort_{number}" for number, one in enumerate(part.order))
+    directions = ["DESC" if one.descending else "ASC" for one in part.order]
     by = [f"product.sort_{number} {direction}" for number, direction in enumerate(directions)]
     by.append(f"product.product_id {directions[-1]}")
+    # Of few all are found and then sorted; else PostgreSQL, which cannot know how few they are, might go through all
+    # products in their order until it has met them.
+    fence = "OFFSET 0" if part.is_of_few else ""
     text = f"""{_WITH}, page AS (
     SELECT sorted.*, row_number() OVER () AS place
     FROM (
-        SELECT product.* FROM (SELECT {PRODUCT_COLUMNS}{columns} {found}) product
+        SELECT product.* FROM (SELECT {PRODUCT_COLUMNS}{columns} {found} {fence}) product
         CROSS JOIN caller CROSS JOIN {RIGHTS} rights
-        WHERE {_SEEN} ORDER BY {", ".join(by)} LIMIT {limit} OFFSET {skipped}
+        WHERE {_SEEN} ORDER BY {", ".join(by)} LIMIT {most} OFFSET {skipped}
     ) sorted
 )
 {_ROWS}"""  # noqa: S608 - as above
     return text, parameters.values
+
+
+def _found(query: Query, datasets: Sequence[int] | None, parameters: Parameters) -> str:
+    conditions = ["p.tenant_id = (SELECT tenant_id FROM caller)", condition(query, parameters)]
+    if datasets is not None:
+        conditions.append(f"p.dataset_id = ANY ({parameters.bind(datasets, 'bigint[]')})")
+    return f"FROM products p WHERE {' AND '.join(conditions)}"
 
 
 def _who(principal: Principal) -> list[object]:

@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -287,7 +287,7 @@ def test_no_query_makes_the_search_fail(database: str, redis_url: str, tmp_path:
             runner.run(fill())
             random_ones()
             for bomb in BOMBS.values():
-                if len(bomb) < 6000:
-                    assert runner.run(search(gateway, bomb, ADMIN))[0] in (400, 414, 422)
+                if len(quote(bomb)) < 7000:  # what a line of HTTP may have
+                    assert runner.run(search(gateway, bomb, ADMIN))[0] == 422
         finally:
             runner.run(context.__aexit__(None, None, None))
