@@ -139,6 +139,7 @@ texts = st.one_of(
 )
 
 
+@pytest.mark.timeout(900 if FULL else 60)
 @settings(max_examples=10_000 if FULL else 500, deadline=None)
 @given(texts)
 def test_no_text_gives_anything_but_a_query_or_the_error_for_queries(text: str) -> None:

@@ -6,7 +6,8 @@ import asyncio
 import os
 
 import asyncpg
-from hypothesis import HealthCheck, given, settings
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from gateway.search.limits import Limits
@@ -18,6 +19,7 @@ FULL = bool(os.environ.get("GATEWAY_TEST_FULL"))
 AMPLE = Limits(octets=65_536, depth=64, clauses=2048, wildcards=256, tokens=16_384)
 
 
+@pytest.mark.timeout(900 if FULL else 60)
 def test_random_queries_find_what_they_mean_in_random_catalogues(database: str) -> None:
     async def check(connection: asyncpg.Connection, products: tuple[Product, ...], asked: list[Case]) -> None:
         await fill(connection, products)
@@ -32,6 +34,8 @@ def test_random_queries_find_what_they_mean_in_random_catalogues(database: str) 
             max_examples=300 if FULL else 8,
             deadline=None,
             database=None,
+            # What fails is told as it is: smaller ones take minutes to find.
+            phases=[Phase.generate],
             suppress_health_check=list(HealthCheck),
         )
         @given(catalogues(), st.lists(cases, min_size=25, max_size=25))
