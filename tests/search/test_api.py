@@ -218,31 +218,26 @@ async def test_pages_are_cut_sorted_and_linked(gateway: RunningGateway) -> None:
     assert (await search(gateway, "tags:restricted", page=9))[1]["content"] == []
 
 
-@pytest.mark.parametrize(
-    ("parameters", "status", "told"),
-    [
-        ({"q": "nosuch:x"}, 422, "There is no field 'nosuch'"),
-        ({"q": "id:x^2"}, 422, "Boosts"),
-        ({"q": "(id:x"}, 422, "cannot be read"),
-        ({"q": "x" * 4097}, 422, "longer than 4096 bytes"),
-        ({"size": 0}, 400, "'size' must be 1 to 100"),
-        ({"size": 101}, 400, "'size' must be 1 to 100"),
-        ({"size": "-1"}, 400, "'size' must be a whole number"),
-        ({"page": "x"}, 400, "'page' must be a whole number"),
-        ({"page": 100, "size": 100}, 400, "Only the first 10000 products"),
-        ({"page": "9" * 30}, 400, "'page' must be a whole number"),
-        ({"sort": "body"}, 400, "Products cannot be sorted by 'body'"),
-        ({"sort": "desc"}, 200, ""),
-        ({"sort": ",desc"}, 400, "Products cannot be sorted by ''"),
-    ],
-)
-async def test_what_cannot_be_answered_is_refused_by_name(
-    gateway: RunningGateway, parameters: dict[str, Any], status: int, told: str
-) -> None:
-    found, body = await search(gateway, **parameters)
-    assert found == status
-    if told:
-        assert told in body["messages"][0]
+REFUSED: list[tuple[dict[str, Any], int, str]] = [
+    ({"q": "nosuch:x"}, 422, "There is no field 'nosuch'"),
+    ({"q": "id:x^2"}, 422, "Boosts"),
+    ({"q": "(id:x"}, 422, "cannot be read"),
+    ({"q": "x" * 4097}, 422, "longer than 4096 bytes"),
+    ({"size": 0}, 400, "'size' must be 1 to 100"),
+    ({"size": 101}, 400, "'size' must be 1 to 100"),
+    ({"size": "-1"}, 400, "'size' must be a whole number"),
+    ({"page": "x"}, 400, "'page' must be a whole number"),
+    ({"page": 100, "size": 100}, 400, "Only the first 10000 products"),
+    ({"page": "9" * 30}, 400, "'page' must be a whole number"),
+    ({"sort": "body"}, 400, "Products cannot be sorted by 'body'"),
+    ({"sort": ",desc"}, 400, "Products cannot be sorted by ''"),
+]
+
+
+async def test_what_cannot_be_answered_is_refused_by_name(gateway: RunningGateway) -> None:
+    for parameters, status, told in REFUSED:
+        found, body = await search(gateway, **parameters)
+        assert (found, told in json.dumps(body)) == (status, True), (parameters, body)
 
 
 async def test_a_query_that_takes_too_long_is_ended_and_says_so(

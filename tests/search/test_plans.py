@@ -75,7 +75,14 @@ async def statements(connection: asyncpg.Connection[Any], who: Principal, text: 
     return [count, page_statement(who, query, datasets, part)]
 
 
-async def test_what_an_index_finds_is_all_that_is_read(archive: asyncpg.Connection[Any]) -> None:
+async def test_a_search_reads_no_more_than_it_must(archive: asyncpg.Connection[Any]) -> None:
+    await what_an_index_finds_is_all_that_is_read(archive)
+    await a_page_of_everything_reads_a_page(archive)
+    await who_sees_one_dataset_reads_no_other(archive)
+    await rights_are_looked_up_once_for_each_dataset_to_count(archive)
+
+
+async def what_an_index_finds_is_all_that_is_read(archive: asyncpg.Connection[Any]) -> None:
     asked = {
         "id:urn-77": 1,
         'ipId:"urn-77" OR ipId:"urn-78" OR ipId:"urn-79"': 3,
@@ -98,7 +105,7 @@ async def test_what_an_index_finds_is_all_that_is_read(archive: asyncpg.Connecti
                 assert 1 <= products <= 2 * max(most, 20) + 20, (text, who.subject, products)
 
 
-async def test_a_page_of_everything_reads_a_page(archive: asyncpg.Connection[Any]) -> None:
+async def a_page_of_everything_reads_a_page(archive: asyncpg.Connection[Any]) -> None:
     for text in ("*:*", "creationDate:[* TO 2030-01-01]"):
         _, page = await statements(archive, ADMIN, text)
         assert (await read(archive, page))["products"] <= 100
@@ -106,7 +113,7 @@ async def test_a_page_of_everything_reads_a_page(archive: asyncpg.Connection[Any
         assert (await read(archive, page))["products"] <= 100
 
 
-async def test_who_sees_one_dataset_reads_no_other(archive: asyncpg.Connection[Any]) -> None:
+async def who_sees_one_dataset_reads_no_other(archive: asyncpg.Connection[Any]) -> None:
     count, page = await statements(archive, LITTLE, "*:*")
     assert await archive.fetchval(count[0], *count[1]) == PRODUCTS // DATASETS
     assert len(await archive.fetch(page[0], *page[1])) == 20
@@ -114,7 +121,7 @@ async def test_who_sees_one_dataset_reads_no_other(archive: asyncpg.Connection[A
         assert (await read(archive, statement))["products"] <= 2 * PRODUCTS // DATASETS + 40
 
 
-async def test_rights_are_looked_up_once_for_each_dataset_to_count(archive: asyncpg.Connection[Any]) -> None:
+async def rights_are_looked_up_once_for_each_dataset_to_count(archive: asyncpg.Connection[Any]) -> None:
     count, _ = await statements(archive, SCIENTIST, "*:*")
     assert await archive.fetchval(count[0], *count[1]) == PRODUCTS
     assert (await read(archive, count))["access_rights"] <= 4 * DATASETS
