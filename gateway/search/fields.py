@@ -75,4 +75,6 @@ def _path(text: str) -> tuple[str, ...]:
     while found := _STEP.match(text, position):
         steps.append(unescaped(found.group(1)))
         position = found.end()
-    return tuple(steps) if position == len(text) and not text.endswith(".") else ()
+        if found.end(1) == len(text):
+            return tuple(steps)
+    return ()

@@ -75,6 +75,7 @@ async def statements(connection: asyncpg.Connection[Any], who: Principal, text: 
     return [count, page_statement(who, query, datasets, part)]
 
 
+@pytest.mark.timeout(600 if FULL else 60)
 async def test_a_search_reads_no_more_than_it_must(archive: asyncpg.Connection[Any]) -> None:
     await what_an_index_finds_is_all_that_is_read(archive)
     await a_page_of_everything_reads_a_page(archive)

@@ -45,6 +45,7 @@ def told(text: str) -> tuple[str, list[object]]:
         ("creationDate:2020-02-29", "creationDate:[2020-02-29T00:00:00Z TO 2020-02-29T23:59:59.999999Z]"),
         ("creationDate:<2020-02-29", "creationDate:[* TO 2020-02-28]"),
         ('creationDate:"2020-02-29T10:00+02:00"', "creationDate:2020-02-29T08:00"),
+        ("properties.a\\.:x", "properties.a\\.:(x)"),
         ("", "*:*"),
         ("  ", "*"),
         ("id:TO", 'id:"TO"'),
