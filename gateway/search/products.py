@@ -34,6 +34,8 @@ SORTS: Mapping[str, str] = {
 """What products may be sorted by, and its column."""
 FEW = 10_000
 """Products that are sorted in no time."""
+MOST_ASKED = 1000
+"""Products of a query that policies are asked about."""
 
 _WITH = f"""
 WITH caller AS MATERIALIZED (SELECT caller.* FROM {asked()} CROSS JOIN {CALLER} caller)"""  # noqa: S608 - made of constants; values are bound
@@ -42,7 +44,7 @@ WITH caller AS MATERIALIZED (SELECT caller.* FROM {asked()} CROSS JOIN {CALLER} 
 _DATASETS = f"""{_WITH}
 SELECT dataset.dataset_id, rights.visible
 FROM caller JOIN datasets dataset ON dataset.tenant_id = caller.tenant_id CROSS JOIN {DATASET_RIGHTS} rights"""  # noqa: S608 - as above
-_SEEN = "(rights.visible OR rights.questions IS NOT NULL)"
+_OPEN = "(NOT rights.visible AND rights.questions IS NOT NULL)"
 _BY_URN = f"""{_WITH}, page AS (
     SELECT {PRODUCT_COLUMNS}, 0 AS place FROM products p
     WHERE p.tenant_id = (SELECT tenant_id FROM caller) AND p.urn = $6
@@ -88,6 +90,8 @@ class Part:
     most: int
     is_of_few: bool
     """Whether there are at most `FEW` in all."""
+    allowed: Sequence[int] = ()
+    """Ids of products that policies let be seen."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -135,9 +139,8 @@ class Page:
     """A part of what was found."""
 
     products: tuple[Found, ...]
-    """Fewer than were asked for where a policy lets some not be seen."""
     total: int
-    """Of all pages; what only a policy decides on counts as found."""
+    """Of all pages."""
 
 
 class ProductSearch:
@@ -153,23 +156,32 @@ class ProductSearch:
     async def find(self, principal: Principal, query: Query, order: Sequence[Order], offset: int, most: int) -> Page:
         """The products of ``query`` that ``principal`` may see: up to ``most``, from ``offset`` on.
 
+        What a policy hides is not found at all: counts and short pages would tell of it.
+
         Raises:
-            QueryError: PostgreSQL takes too long for it.
+            QueryError: PostgreSQL takes too long for it, or policies would be asked about too many products.
             GatewayError: 503 PostgreSQL, or a policy that decides, does not answer.
         """
-        rows: list[asyncpg.Record] = []
-        async with self._turn(), self._database.transaction() as connection:
-            try:
-                await self._prepare(connection)
-                datasets = await datasets_of(connection, principal)
-                text, parameters = count_statement(principal, query, datasets)
-                total: int = await connection.fetchval(text, *parameters)
-                if offset < total:
-                    part = Part(order, offset, most, is_of_few=total <= FEW)
-                    text, parameters = page_statement(principal, query, datasets, part)
-                    rows = await connection.fetch(text, *parameters)
-            except asyncpg.QueryCanceledError as error:
-                raise QueryError("The query takes too long: narrow it, for example by tags or creationDate.") from error
+        async with self._searching() as connection:
+            datasets = await datasets_of(connection, principal)
+            text, parameters = count_statement(principal, query, datasets)
+            ((certain, left_open),) = await connection.fetch(text, *parameters)
+            if left_open > MOST_ASKED:
+                raise QueryError(f"A policy decides on more than {MOST_ASKED} of these products: narrow the query.")
+            text, parameters = open_statement(principal, query, datasets)
+            asked = await connection.fetch(text, *parameters) if left_open else []
+        # No connection is held while policies think.
+        verdicts = await self._policies.judge(principal, asked, files=False)
+        judged = zip(asked, verdicts, strict=True)
+        allowed = [row["product_id"] for row, verdict in judged if _decided(verdict.visible)]
+        total = certain + len(allowed)
+        if offset >= total:
+            return Page((), total)
+        text, parameters = page_statement(
+            principal, query, datasets, Part(order, offset, most, is_of_few=total <= FEW, allowed=allowed)
+        )
+        async with self._searching() as connection:
+            rows = await connection.fetch(text, *parameters)
         return Page(await self._visible(principal, rows), total)
 
     async def get(self, principal: Principal, urn: str) -> Found | None:
@@ -187,24 +199,28 @@ class ProductSearch:
         return found[0] if found else None
 
     @contextlib.asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
+    async def _searching(self) -> AsyncIterator[Connection]:
+        """A connection for a statement or two of a search, when it is its turn."""
         try:
             async with asyncio.timeout(self._database.timeout):
                 await self._turns.acquire()
         except TimeoutError as error:
             raise no_answer() from error
         try:
-            yield
+            async with self._database.transaction() as connection:
+                # A query is best answered by a plan of its own: one for all queries of its form suits few. The
+                # statements end before the transaction does, which cannot tell that it was they who took so long.
+                milliseconds = max(1, int(self._database.timeout * 450))
+                await connection.execute(
+                    f"SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL statement_timeout = {milliseconds}"
+                )
+                try:
+                    yield connection
+                except asyncpg.QueryCanceledError as error:
+                    what = "The query takes too long: narrow it, for example by tags or creationDate."
+                    raise QueryError(what) from error
         finally:
             self._turns.release()
-
-    async def _prepare(self, connection: Connection) -> None:
-        # A query is best answered by a plan of its own: one for all queries of its form suits few. Its two statements
-        # end before the transaction does, which cannot tell that it was they who took so long.
-        milliseconds = max(1, int(self._database.timeout * 450))
-        await connection.execute(
-            f"SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL statement_timeout = {milliseconds}"
-        )
 
     async def _visible(self, principal: Principal, rows: Sequence[asyncpg.Record]) -> tuple[Found, ...]:
         verdicts = await self._policies.judge(principal, rows)
@@ -245,18 +261,30 @@ async def datasets_of(connection: Connection, principal: Principal) -> list[int]
 
 
 def count_statement(principal: Principal, query: Query, datasets: Sequence[int] | None) -> tuple[str, list[object]]:
-    """How many products of ``query`` the caller may see: a statement and its parameters.
+    """How many products of ``query`` the caller sees for certain, and on how many policies decide.
 
     Rights are the same for all products of a dataset that are rated the same: they are looked up once for these.
     """
     parameters = Parameters(*_who(principal))
     found = _found(query, datasets, parameters)
     text = f"""{_WITH}
-SELECT coalesce(sum(product.products), 0)::bigint
+SELECT coalesce(sum(product.products) FILTER (WHERE rights.visible), 0)::bigint,
+       coalesce(sum(product.products) FILTER (WHERE {_OPEN}), 0)::bigint
 FROM (
     SELECT p.dataset_id, p.quality_score, p.quality_level, count(*) AS products {found} GROUP BY 1, 2, 3
-) product CROSS JOIN caller CROSS JOIN {RIGHTS} rights
-WHERE {_SEEN}"""  # noqa: S608 - as above
+) product CROSS JOIN caller CROSS JOIN {RIGHTS} rights"""  # noqa: S608 - as above
+    return text, parameters.values
+
+
+def open_statement(principal: Principal, query: Query, datasets: Sequence[int] | None) -> tuple[str, list[object]]:
+    """The products of ``query`` on which policies decide whether the caller sees them, with what they look at."""
+    parameters = Parameters(*_who(principal))
+    found = _found(query, datasets, parameters)
+    text = f"""{_WITH}
+SELECT product.product_id, rights.visible, rights.downloadable, rights.questions, facts.facts
+FROM (SELECT {PRODUCT_COLUMNS} {found} OFFSET 0) product
+CROSS JOIN caller CROSS JOIN {RIGHTS} rights LEFT JOIN {FACTS} facts ON true
+WHERE {_OPEN} LIMIT {MOST_ASKED}"""  # noqa: S608 - as above
     return text, parameters.values
 
 
@@ -266,6 +294,7 @@ def page_statement(
     """The rows of a page: a statement and its parameters. What is equal is ordered by when the catalogue met it."""
     parameters = Parameters(*_who(principal))
     found = _found(query, datasets, parameters)
+    allowed = parameters.bind(part.allowed, "bigint[]")
     most, skipped = parameters.bind(part.most, "bigint"), parameters.bind(part.offset, "bigint")
     columns = "".join(f", p.{SORTS[one.name]} AS sort_{number}" for number, one in enumerate(part.order))
     directions = ["DESC" if one.descending else "ASC" for one in part.order]
@@ -279,7 +308,8 @@ def page_statement(
     FROM (
         SELECT product.* FROM (SELECT {PRODUCT_COLUMNS}{columns} {found} {fence}) product
         CROSS JOIN caller CROSS JOIN {RIGHTS} rights
-        WHERE {_SEEN} ORDER BY {", ".join(by)} LIMIT {most} OFFSET {skipped}
+        WHERE rights.visible OR product.product_id = ANY ({allowed})
+        ORDER BY {", ".join(by)} LIMIT {most} OFFSET {skipped}
     ) sorted
 )
 {_ROWS}"""  # noqa: S608 - as above

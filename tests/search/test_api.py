@@ -175,7 +175,14 @@ async def test_a_policy_decides_on_each_product_of_a_page(gateway: RunningGatewa
     options = {"all": [{"property": "cloud", "atMost": 20}]}
     await grant(made, "restricted", group, "CUSTOM_ACCESS", policy="properties", options=options)
     who = principal("clear", "clear")
-    assert await urns(gateway, "tags:restricted", who) == [entries["one"].product]
+    # Neither a count nor a page that is cut short tells of what it hides.
+    for text, hidden in (("tags:restricted", 0), ("properties.place:Kiruna", 0), ("properties.cloud:80", 1)):
+        _, page = await search(gateway, text, who, size=1)
+        assert page["metadata"]["totalElements"] == len(page["content"]) == 1 - hidden
+        assert [link["rel"] for link in page["links"]] == ["self"]
+    assert await urns(gateway, "tags:restricted OR tags:open", who, sort="id,desc") == [
+        entries[name].product for name in ("one", "free")
+    ]
     for name, status in (("one", 200), ("two", 403)):
         assert (await gateway.get(f"{PATH}/{entries[name].product}", who))[0].status == status
     # One that cannot decide: nobody knows what there is to see.

@@ -70,7 +70,7 @@ async def statements(connection: asyncpg.Connection[Any], who: Principal, text: 
     """As a search makes them: how many there are decides on the second."""
     query, datasets = parse(text), await datasets_of(connection, who)
     count = count_statement(who, query, datasets)
-    total = await connection.fetchval(count[0], *count[1])
+    total: int = await connection.fetchval(count[0], *count[1])
     part = Part([Order("creationDate", descending=True)], 0, 20, is_of_few=total <= FEW)
     return [count, page_statement(who, query, datasets, part)]
 
