@@ -45,7 +45,7 @@ _REFUSED = {
     "boost": "Boosts (^) are not supported: at character {1}.",
 }
 _ALTERNATIVES = {"&&": "AND", "||": "OR", "!": "NOT or -"}
-_WORDS = frozenset(("AND", "OR", "TO"))
+_OPERATORS = frozenset(("AND", "OR"))
 
 
 @dataclasses.dataclass(slots=True)
@@ -117,7 +117,7 @@ def _count(count: _Count, kind: str, written: str) -> None:
         count.in_range = kind == "low"
         count.clauses += kind == "low"
         count.prefixes = 0
-    elif kind in ("term", "phrase") and written not in _WORDS and not count.in_range:
+    elif kind in ("term", "phrase") and written not in _OPERATORS and not count.in_range:
         count.clauses += 1
         count.wildcards += kind == "term" and written.endswith("*") and len(written) > 1
         count.prefixes = 0

@@ -168,8 +168,10 @@ class ProductSearch:
             ((certain, left_open),) = await connection.fetch(text, *parameters)
             if left_open > MOST_ASKED:
                 raise QueryError(f"A policy decides on more than {MOST_ASKED} of these products: narrow the query.")
-            text, parameters = open_statement(principal, query, datasets)
-            asked = await connection.fetch(text, *parameters) if left_open else []
+            asked: list[asyncpg.Record] = []
+            if left_open:
+                text, parameters = open_statement(principal, query, datasets)
+                asked = await connection.fetch(text, *parameters)
         # No connection is held while policies think.
         verdicts = await self._policies.judge(principal, asked, files=False)
         judged = zip(asked, verdicts, strict=True)

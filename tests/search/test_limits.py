@@ -83,6 +83,8 @@ def test_the_largest_that_is_allowed_is_parsed_and_told_in_sql_without_recursion
         ("(" * 33 + "id:x" + ")" * 33, "deeper than 32"),
         ("NOT " * 33 + "id:x", "deeper than 32"),
         ("id:x " * 257, "more than 256 clauses"),
+        ("id:TO " * 257, "more than 256 clauses"),
+        ("datetime:>2020-01-01 " * 100 + "id:x " * 157, "more than 256 clauses"),
         ("id:a* id:b* id:c*", "more than 2 wildcards"),
         ("+" * 30 + "(" * 3 + "id:x" + ")" * 3, "deeper than 32"),
         ("id:x^2", "Boosts (^) are not supported: at character 5"),
