@@ -25,6 +25,7 @@ from gateway.api import (
     quota_rules,
     regards_downloads,
     regards_quota,
+    regards_search,
     stac_batch,
     stac_catalogue,
     stac_downloads,
@@ -62,7 +63,7 @@ from gateway.stac.roots import places, roots
 from gateway.stac.searching import searching
 from gateway.verification import verifying
 
-_REGARDS = ("downloads", "entities", "license", "quota", "quotas", "settings")
+_REGARDS = ("downloads", "engines", "entities", "license", "quota", "quotas", "settings")
 """What REGARDS' paths begin with."""
 
 
@@ -90,6 +91,7 @@ def create_app(config: Config) -> web.Application:
     app.add_routes(quota_rules.routes(regards))
     app.add_routes(regards_quota.routes(regards))
     app.add_routes(access.routes(regards))
+    regards_search.set_up(app, config)
     app.add_routes(licences.routes(regards))
     for root in roots(stac):
         if root != stac or config.companion is None:
