@@ -2,390 +2,272 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, get_args
+from typing import get_args
 
 from gateway.administration.rights import FILE_LEVELS, METADATA_LEVELS, QUALITY_LEVELS
 from gateway.administration.roles import PARENTS
-from gateway.api.stac_batch import MOST_FILES
+from gateway.api.openapi_files import FILES
+from gateway.api.openapi_shapes import (
+    NUMBER_OR_NULL,
+    TEXT,
+    TEXT_OR_NULL,
+    TIME,
+    TIME_OR_NULL,
+    TRUTH,
+    WHOLE,
+    WHOLE_OR_NULL,
+    Json,
+    list_of,
+    object_of,
+    one_of,
+    page_of,
+    ref,
+)
 from gateway.identity.principal import SCOPES, Credential
 from gateway.identity.sessions import COOKIE
 from gateway.links import LINK
 
-Json = dict[str, Any]
-
-_TEXT: Json = {"type": "string"}
-_TEXT_OR_NULL: Json = {"type": ["string", "null"]}
-_WHOLE: Json = {"type": "integer"}
-_WHOLE_OR_NULL: Json = {"type": ["integer", "null"]}
-_NUMBER_OR_NULL: Json = {"type": ["number", "null"]}
-_TRUTH: Json = {"type": "boolean"}
-_TIME: Json = {"type": "string", "format": "date-time"}
-_TIME_OR_NULL: Json = {"type": ["string", "null"], "format": "date-time"}
 _LIMIT: Json = {"type": "integer", "minimum": -1, "description": "-1 is unlimited, 0 forbids."}
-
-
-def _object(required: Mapping[str, Json], optional: Mapping[str, Json] | None = None, *, open_: bool = False) -> Json:
-    found: Json = {"type": "object", "properties": {**required, **(optional or {})}}
-    if required:
-        found["required"] = list(required)
-    if not open_:
-        found["additionalProperties"] = False
-    return found
-
-
-def _list(items: Json) -> Json:
-    return {"type": "array", "items": items}
-
-
-def _ref(name: str) -> Json:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def _page(name: str, items: Json) -> Json:
-    return _object(
-        {name: _list(items), "next": {**_TEXT_OR_NULL, "description": "What `cursor` takes; null: no more."}}
-    )
-
-
-def _one_of(*values: str) -> Json:
-    return {"type": "string", "enum": list(values)}
-
 
 _LIMITS = {"maxQuota": _LIMIT, "rateLimit": _LIMIT}
 _RULE_KEY = {
-    "subject": _one_of("tenant", "group", "role", "user", "anonymous"),
-    "metric": _one_of("downloads", "bytes", "concurrent", "rate"),
-    "period": _TEXT,
+    "subject": one_of("tenant", "group", "role", "user", "anonymous"),
+    "metric": one_of("downloads", "bytes", "concurrent", "rate"),
+    "period": TEXT,
     "value": _LIMIT,
 }
 _RULE_MORE = {
-    "name": _TEXT,
-    "shared": _TRUTH,
-    "burst": _WHOLE,
-    "slowRate": _WHOLE_OR_NULL,
-    "fail": _one_of("closed", "capped"),
+    "name": TEXT,
+    "shared": TRUTH,
+    "burst": WHOLE,
+    "slowRate": WHOLE_OR_NULL,
+    "fail": one_of("closed", "capped"),
 }
-_RIGHT = {"metadataAccessLevel": _one_of(*METADATA_LEVELS), "fileAccessLevel": _one_of(*FILE_LEVELS)}
+_RIGHT = {"metadataAccessLevel": one_of(*METADATA_LEVELS), "fileAccessLevel": one_of(*FILE_LEVELS)}
 _RIGHT_MORE: dict[str, Json] = {
-    "qualityFilter": {"oneOf": [_ref("QualityFilter"), {"type": "null"}]},
-    "policy": _TEXT_OR_NULL,
+    "qualityFilter": {"oneOf": [ref("QualityFilter"), {"type": "null"}]},
+    "policy": TEXT_OR_NULL,
     "policyOptions": {"type": ["object", "null"]},
 }
-_GROUPS = {**_list(_TEXT), "maxItems": 1000, "description": "Names."}
-_SCOPES = {**_list(_one_of(*sorted(SCOPES))), "minItems": 1}
-_NETWORKS: Json = {"type": ["array", "null"], "items": {**_TEXT, "description": "Like 192.0.2.0/24."}, "maxItems": 100}
-_KEY_MORE = {"scopes": _SCOPES, "networks": _NETWORKS, "expires": _TIME_OR_NULL}
+_GROUPS = {**list_of(TEXT), "maxItems": 1000, "description": "Names."}
+_SCOPES = {**list_of(one_of(*sorted(SCOPES))), "minItems": 1}
+_NETWORKS: Json = {"type": ["array", "null"], "items": {**TEXT, "description": "Like 192.0.2.0/24."}, "maxItems": 100}
+_KEY_MORE = {"scopes": _SCOPES, "networks": _NETWORKS, "expires": TIME_OR_NULL}
 _LABEL: Json = {"type": "string", "minLength": 1, "maxLength": 200}
 _KEY = {
-    "id": _TEXT,
+    "id": TEXT,
     "label": _LABEL,
-    "subject": _TEXT,
-    "email": _TEXT,
-    "role": _TEXT,
-    "groups": _list(_TEXT),
+    "subject": TEXT,
+    "email": TEXT,
+    "role": TEXT,
+    "groups": list_of(TEXT),
     "scopes": _SCOPES,
     "networks": _NETWORKS,
-    "created": _TIME,
-    "createdBy": _TEXT,
-    "expires": _TIME_OR_NULL,
-    "lastUsed": _TIME_OR_NULL,
-    "revoked": _TIME_OR_NULL,
+    "created": TIME,
+    "createdBy": TEXT,
+    "expires": TIME_OR_NULL,
+    "lastUsed": TIME_OR_NULL,
+    "revoked": TIME_OR_NULL,
 }
 _LINK_MORE = {
-    "expires": _TIME_OR_NULL,
-    "downloads": {**_WHOLE_OR_NULL, "minimum": 1, "description": "How many it is good for."},
-    "bytes": {**_WHOLE_OR_NULL, "minimum": 1, "description": "How many it is good for."},
-    "network": {**_TEXT_OR_NULL, "description": "That it may be used from."},
+    "expires": TIME_OR_NULL,
+    "downloads": {**WHOLE_OR_NULL, "minimum": 1, "description": "How many it is good for."},
+    "bytes": {**WHOLE_OR_NULL, "minimum": 1, "description": "How many it is good for."},
+    "network": {**TEXT_OR_NULL, "description": "That it may be used from."},
 }
-_AMOUNT = _object({"downloads": _WHOLE, "bytes": _WHOLE})
-_VERDICT = _one_of("whole", "cut", "redirected", "offloaded", "refused", "failed")
+_AMOUNT = object_of({"downloads": WHOLE, "bytes": WHOLE})
+_VERDICT = one_of("whole", "cut", "redirected", "offloaded", "refused", "failed")
 _WHO = {
-    "tenant": _TEXT,
-    "subject": _TEXT_OR_NULL,
-    "email": _TEXT_OR_NULL,
-    "role": _TEXT_OR_NULL,
-    "credential": _TEXT_OR_NULL,
-    "credentialId": _TEXT_OR_NULL,
-    "address": _TEXT_OR_NULL,
+    "tenant": TEXT,
+    "subject": TEXT_OR_NULL,
+    "email": TEXT_OR_NULL,
+    "role": TEXT_OR_NULL,
+    "credential": TEXT_OR_NULL,
+    "credentialId": TEXT_OR_NULL,
+    "address": TEXT_OR_NULL,
 }
-
-_BY_ASSET = {"collection": _TEXT, "item": _TEXT, "asset": _TEXT}
-_BY_CHECKSUM = {"product": _TEXT, "checksum": _TEXT}
-_FILES: Json = {
-    "type": "array",
-    "items": {"oneOf": [_object(_BY_ASSET), _object(_BY_CHECKSUM)]},
-    "minItems": 1,
-    "maxItems": MOST_FILES,
-}
-_GIVEN: dict[str, Json] = {
-    "href": {**_TEXT, "format": "uri", "description": "Where it is downloaded; with an end it needs no credential."},
-    "expires": {**_TIME_OR_NULL, "description": "When `href` ends; null for the address of the file itself."},
-    "name": {**_TEXT, "description": "Of the file."},
-    "type": {**_TEXT_OR_NULL, "description": "Media type."},
-    "size": {**_WHOLE_OR_NULL, "description": "Bytes."},
-    "digests": {
-        "type": "object",
-        "additionalProperties": _TEXT,
-        "description": "Hexadecimal, by name: md5, sha-1, sha-256, sha-384, sha-512.",
-    },
-    "error": {
-        **_object({"status": _WHOLE, "code": _TEXT, "description": _TEXT}, {"links": _list({"type": "object"})}),
-        "description": "Instead of all else: why there is none.",
-    },
-}
-
-_STAC_ITEM: Mapping[str, Json] = {
-    "type": {"const": "Feature"},
-    "properties": {"type": "object"},
-    "assets": {"type": "object", "additionalProperties": {"type": "object"}},
-}
-
-_FOUND_FILE = {
-    "dataType": _TEXT,
-    "reference": {**_TRUTH, "description": "Whether somebody else has it: its `uri` takes no credential of this API."},
-    "uri": {**_TEXT, "description": "Where it is downloaded."},
-    "mimeType": _TEXT_OR_NULL,
-    "online": {**_TRUTH, "description": "Whether it can be had at once."},
-    "checksum": _TEXT_OR_NULL,
-    "digestAlgorithm": _TEXT_OR_NULL,
-    "filesize": {**_WHOLE_OR_NULL, "description": "Bytes."},
-    "filename": _TEXT,
-    "types": _list(_TEXT),
-}
-_PRODUCT = _object(
-    {
-        "id": {**_TEXT, "description": "URN."},
-        "providerId": _TEXT,
-        "entityType": _one_of("DATA"),
-        "type": _one_of("Feature"),
-        "label": _TEXT,
-        "tags": {**_list(_TEXT), "description": "The URN of its dataset, and what else it is tagged with."},
-        "creationDate": _TIME,
-        "lastUpdate": _TIME,
-        "properties": {"type": "object"},
-        "files": {
-            "type": "object",
-            "additionalProperties": _list(_object(_FOUND_FILE)),
-            "description": "By data type: those that the caller may download.",
-        },
-    },
-    {
-        "model": _TEXT,
-        "geometry": {"type": "object"},
-        "bbox": {**_list({"type": "number"}), "minItems": 4, "maxItems": 4},
-    },
-)
 
 SCHEMAS: Json = {
-    "CollectionIn": _object(
-        {"type": {"const": "Collection"}, "description": _TEXT, "license": _TEXT, "extent": {"type": "object"}},
-        {"id": _TEXT},
-        open_=True,
-    ),
-    "ItemIn": _object(_STAC_ITEM, {"id": _TEXT, "collection": _TEXT}, open_=True),
-    "ItemsIn": {
-        "oneOf": [
-            _ref("ItemIn"),
-            _object(
-                {
-                    "type": {"const": "FeatureCollection"},
-                    "features": {"type": "array", "items": _ref("ItemIn"), "minItems": 1, "maxItems": 5000},
-                },
-                open_=True,
-            ),
-        ]
-    },
-    "ItemPatch": {"type": "object", "description": "Members of a STAC Item; null takes one away."},
-    "Problem": _object(
-        {"type": _TEXT, "title": _TEXT, "status": _WHOLE, "detail": _TEXT, "code": _TEXT, "instance": _TEXT}, open_=True
+    **FILES,
+    "Problem": object_of(
+        {"type": TEXT, "title": TEXT, "status": WHOLE, "detail": TEXT, "code": TEXT, "instance": TEXT}, open_=True
     ),
     "RegardsError": {
         "anyOf": [
-            _object({"messages": _list(_TEXT)}, open_=True),
-            _object({"license": _TEXT, "accept": _TEXT}, open_=True),
+            object_of({"messages": list_of(TEXT)}, open_=True),
+            object_of({"license": TEXT, "accept": TEXT}, open_=True),
             {"type": "object"},
         ]
     },
     "exception": {
-        **_object({"code": _TEXT}, {"description": _TEXT}, open_=True),
+        **object_of({"code": TEXT}, {"description": TEXT}, open_=True),
         "description": "Information about the exception: an error code plus an optional description.",
     },
-    "Number": _WHOLE,
-    "Empty": _object({}),
-    "Named": _object({"name": _TEXT}),
-    "Emails": {**_list(_TEXT), "maxItems": 1000},
-    "RegardsValues": _object(_LIMITS),
-    "RegardsLimits": _object({"email": _TEXT, **_LIMITS}),
-    "RegardsLimitsOfSeveral": _list(_ref("RegardsLimits")),
-    "RegardsUsage": _object({"email": _TEXT, **_LIMITS, "currentQuota": _WHOLE, "currentRate": _WHOLE}),
-    "RegardsUsages": _list(_ref("RegardsUsage")),
-    "Setting": _object({"value": _LIMIT}, {"name": _TEXT, "description": _TEXT, "defaultValue": _LIMIT}),
-    "Settings": _list(_ref("Setting")),
-    "Rule": _object(_RULE_KEY, _RULE_MORE),
-    "Rules": _page("rules", _ref("Rule")),
-    "Usage": _object(
+    "Number": WHOLE,
+    "Empty": object_of({}),
+    "Named": object_of({"name": TEXT}),
+    "Emails": {**list_of(TEXT), "maxItems": 1000},
+    "RegardsValues": object_of(_LIMITS),
+    "RegardsLimits": object_of({"email": TEXT, **_LIMITS}),
+    "RegardsLimitsOfSeveral": list_of(ref("RegardsLimits")),
+    "RegardsUsage": object_of({"email": TEXT, **_LIMITS, "currentQuota": WHOLE, "currentRate": WHOLE}),
+    "RegardsUsages": list_of(ref("RegardsUsage")),
+    "Setting": object_of({"value": _LIMIT}, {"name": TEXT, "description": TEXT, "defaultValue": _LIMIT}),
+    "Settings": list_of(ref("Setting")),
+    "Rule": object_of(_RULE_KEY, _RULE_MORE),
+    "Rules": page_of("rules", ref("Rule")),
+    "Usage": object_of(
         {
-            "account": _TEXT,
-            "limits": _list({"type": "object"}),
-            "totals": _object({"all": _AMOUNT, "today": _AMOUNT, "month": _AMOUNT}),
-            "running": _WHOLE,
+            "account": TEXT,
+            "limits": list_of({"type": "object"}),
+            "totals": object_of({"all": _AMOUNT, "today": _AMOUNT, "month": _AMOUNT}),
+            "running": WHOLE,
             "reserved": _AMOUNT,
         }
     ),
-    "Health": _object(
+    "Health": object_of(
         {
-            "status": _TEXT,
-            "live": _TRUTH,
-            "ready": _TRUTH,
-            "reasons": {"type": "object", "additionalProperties": _TEXT},
-            "alarms": {"type": "object", "additionalProperties": _WHOLE},
-            "notifications": _object({"connected": _TRUTH, "since": _TIME}),
+            "status": TEXT,
+            "live": TRUTH,
+            "ready": TRUTH,
+            "reasons": {"type": "object", "additionalProperties": TEXT},
+            "alarms": {"type": "object", "additionalProperties": WHOLE},
+            "notifications": object_of({"connected": TRUTH, "since": TIME}),
         }
     ),
-    "Caller": _object(
+    "Caller": object_of(
         {
-            "tenant": _TEXT,
-            "subject": _TEXT,
-            "email": {**_TEXT_OR_NULL, "description": "null: anonymous."},
-            "role": _TEXT,
-            "groups": _list(_TEXT),
-            "credential": _one_of(*get_args(Credential)),
+            "tenant": TEXT,
+            "subject": TEXT,
+            "email": {**TEXT_OR_NULL, "description": "null: anonymous."},
+            "role": TEXT,
+            "groups": list_of(TEXT),
+            "credential": one_of(*get_args(Credential)),
             "scopes": {
                 **_SCOPES,
                 "type": ["array", "null"],
                 "description": "What the API key is good for; null: all that the caller may.",
             },
-            "expires": {**_TIME_OR_NULL, "description": "When the API key ends; null: not by itself."},
+            "expires": {**TIME_OR_NULL, "description": "When the API key ends; null: not by itself."},
         }
     ),
-    "Key": _object(_KEY),
-    "Keys": _list(_ref("Key")),
-    "KeysOfTenant": _page("keys", _ref("Key")),
-    "NewKey": _object({**_KEY, "key": {**_TEXT, "description": "What is shown; nobody can tell it again."}}),
-    "OwnKeyIn": _object({"label": _LABEL}, _KEY_MORE),
-    "KeyIn": _object(
-        {"label": _LABEL, "email": _TEXT}, {"subject": _TEXT, "role": _TEXT, "groups": _GROUPS, **_KEY_MORE}
+    "Key": object_of(_KEY),
+    "Keys": list_of(ref("Key")),
+    "KeysOfTenant": page_of("keys", ref("Key")),
+    "NewKey": object_of({**_KEY, "key": {**TEXT, "description": "What is shown; nobody can tell it again."}}),
+    "OwnKeyIn": object_of({"label": _LABEL}, _KEY_MORE),
+    "KeyIn": object_of(
+        {"label": _LABEL, "email": TEXT}, {"subject": TEXT, "role": TEXT, "groups": _GROUPS, **_KEY_MORE}
     ),
     "LinkIn": {
         "oneOf": [
-            _object({"product": _TEXT, "checksum": _TEXT}, _LINK_MORE),
-            _object({"collection": _TEXT, "item": _TEXT, "asset": _TEXT}, _LINK_MORE),
+            object_of({"product": TEXT, "checksum": TEXT}, _LINK_MORE),
+            object_of({"collection": TEXT, "item": TEXT, "asset": TEXT}, _LINK_MORE),
         ]
     },
-    "Link": _object({"url": {**_TEXT, "format": "uri"}, "expires": _TIME, "id": _TEXT}),
-    "FilesIn": {"oneOf": [_FILES, _object({"files": _FILES}, {"expires": _TIME_OR_NULL, "network": _TEXT_OR_NULL})]},
-    "Files": _object({"files": _list({"oneOf": [_object(_BY_ASSET, _GIVEN), _object(_BY_CHECKSUM, _GIVEN)]})}),
-    "Accepted": _object({}, {"next": {**_TEXT, "description": "Path of this gateway to go to then."}}),
-    "Truth": _TRUTH,
-    "Urns": {**_list(_TEXT), "maxItems": 1000},
-    "RegardsProduct": _object({"content": _PRODUCT, "links": _list({"type": "object"})}),
-    "RegardsProducts": _object(
+    "Link": object_of({"url": {**TEXT, "format": "uri"}, "expires": TIME, "id": TEXT}),
+    "Accepted": object_of({}, {"next": {**TEXT, "description": "Path of this gateway to go to then."}}),
+    "Truth": TRUTH,
+    "Urns": {**list_of(TEXT), "maxItems": 1000},
+    "RegardsLicence": object_of(
         {
-            "metadata": _object({"size": _WHOLE, "totalElements": _WHOLE, "totalPages": _WHOLE, "number": _WHOLE}),
-            "content": _list(_ref("RegardsProduct")),
-            "links": _list(_object({"rel": _one_of("self", "prev", "next"), "href": _TEXT})),
+            "content": object_of({"accepted": TRUTH, "licenseLink": {**TEXT_OR_NULL, "format": "uri"}}),
+            "links": list_of({"type": "object"}),
         }
     ),
-    "RegardsLicence": _object(
+    "CollectionLicence": object_of(
         {
-            "content": _object({"accepted": _TRUTH, "licenseLink": {**_TEXT_OR_NULL, "format": "uri"}}),
-            "links": _list({"type": "object"}),
+            "accepted": TRUTH,
+            "acceptedAt": TIME_OR_NULL,
+            "licenseLink": {**TEXT_OR_NULL, "format": "uri", "description": "null: there is none."},
+            "title": TEXT_OR_NULL,
+            "version": WHOLE_OR_NULL,
+            "public": {**TRUTH, "description": "Whether nobody need accept it."},
+            "links": list_of(object_of({"rel": TEXT, "href": {**TEXT, "format": "uri"}})),
         }
     ),
-    "CollectionLicence": _object(
-        {
-            "accepted": _TRUTH,
-            "acceptedAt": _TIME_OR_NULL,
-            "licenseLink": {**_TEXT_OR_NULL, "format": "uri", "description": "null: there is none."},
-            "title": _TEXT_OR_NULL,
-            "version": _WHOLE_OR_NULL,
-            "public": {**_TRUTH, "description": "Whether nobody need accept it."},
-            "links": _list(_object({"rel": _TEXT, "href": {**_TEXT, "format": "uri"}})),
-        }
-    ),
-    "Live": _object({"status": _TEXT}),
-    "Tenant": _object({"name": _TEXT, "createdAt": _TIME, "licence": _TEXT_OR_NULL}),
-    "Tenants": _page("tenants", _ref("Tenant")),
-    "GroupIn": _object({"isPublic": _TRUTH}),
-    "Group": _object({"name": _TEXT, "isPublic": _TRUTH}, {"members": _WHOLE}),
-    "Groups": _page("groups", _ref("Group")),
-    "Members": _page("members", _TEXT),
-    "MembersIn": _object({"members": _list(_TEXT)}),
-    "MembersChanged": _object({"added": _list(_TEXT), "removed": _list(_TEXT)}),
-    "QualityFilter": _object(
+    "Live": object_of({"status": TEXT}),
+    "Tenant": object_of({"name": TEXT, "createdAt": TIME, "licence": TEXT_OR_NULL}),
+    "Tenants": page_of("tenants", ref("Tenant")),
+    "GroupIn": object_of({"isPublic": TRUTH}),
+    "Group": object_of({"name": TEXT, "isPublic": TRUTH}, {"members": WHOLE}),
+    "Groups": page_of("groups", ref("Group")),
+    "Members": page_of("members", TEXT),
+    "MembersIn": object_of({"members": list_of(TEXT)}),
+    "MembersChanged": object_of({"added": list_of(TEXT), "removed": list_of(TEXT)}),
+    "QualityFilter": object_of(
         {},
         {
-            "minScore": _NUMBER_OR_NULL,
-            "maxScore": _NUMBER_OR_NULL,
-            "qualityLevels": {"type": ["array", "null"], "items": _one_of(*QUALITY_LEVELS), "minItems": 1},
+            "minScore": NUMBER_OR_NULL,
+            "maxScore": NUMBER_OR_NULL,
+            "qualityLevels": {"type": ["array", "null"], "items": one_of(*QUALITY_LEVELS), "minItems": 1},
         },
     ),
-    "RightIn": _object(_RIGHT, {**_RIGHT_MORE, "group": _TEXT}),
-    "Right": _object({"group": _TEXT, **_RIGHT, **_RIGHT_MORE}),
-    "Rights": _page("rights", _ref("Right")),
-    "LicenceIn": _object({"url": {**_TEXT, "format": "uri"}}, {"title": _TEXT_OR_NULL, "isPublic": _TRUTH}),
-    "Licence": _object(
+    "RightIn": object_of(_RIGHT, {**_RIGHT_MORE, "group": TEXT}),
+    "Right": object_of({"group": TEXT, **_RIGHT, **_RIGHT_MORE}),
+    "Rights": page_of("rights", ref("Right")),
+    "LicenceIn": object_of({"url": {**TEXT, "format": "uri"}}, {"title": TEXT_OR_NULL, "isPublic": TRUTH}),
+    "Licence": object_of(
         {
-            "name": _TEXT,
-            "title": _TEXT_OR_NULL,
-            "url": {**_TEXT, "format": "uri"},
-            "isPublic": {**_TRUTH, "description": "Shown and linked, never in the way."},
-            "version": {**_WHOLE, "description": "A new one asks everyone again."},
-            "isDefault": _TRUTH,
+            "name": TEXT,
+            "title": TEXT_OR_NULL,
+            "url": {**TEXT, "format": "uri"},
+            "isPublic": {**TRUTH, "description": "Shown and linked, never in the way."},
+            "version": {**WHOLE, "description": "A new one asks everyone again."},
+            "isDefault": TRUTH,
         }
     ),
-    "Licences": _page("licences", _ref("Licence")),
-    "VersionIn": _object({}, {"url": {"type": ["string", "null"], "format": "uri"}}),
-    "Chosen": _object({"licence": _TEXT_OR_NULL}),
-    "RoleIn": _object({"parent": _one_of(*PARENTS)}),
-    "Role": _object({"name": _TEXT, "parent": _one_of(*PARENTS)}),
-    "Roles": _page("roles", _ref("Role")),
-    "Download": _object(
+    "Licences": page_of("licences", ref("Licence")),
+    "VersionIn": object_of({}, {"url": {"type": ["string", "null"], "format": "uri"}}),
+    "Chosen": object_of({"licence": TEXT_OR_NULL}),
+    "RoleIn": object_of({"parent": one_of(*PARENTS)}),
+    "Role": object_of({"name": TEXT, "parent": one_of(*PARENTS)}),
+    "Roles": page_of("roles", ref("Role")),
+    "Download": object_of(
         {
-            "at": _TIME,
+            "at": TIME,
             **_WHO,
-            "method": _TEXT,
-            "route": _TEXT,
-            "path": _TEXT,
-            "product": _TEXT_OR_NULL,
-            "file": _TEXT_OR_NULL,
-            "fileId": _WHOLE_OR_NULL,
+            "method": TEXT,
+            "route": TEXT,
+            "path": TEXT,
+            "product": TEXT_OR_NULL,
+            "file": TEXT_OR_NULL,
+            "fileId": WHOLE_OR_NULL,
             "verdict": _VERDICT,
-            "reason": _TEXT_OR_NULL,
-            "status": _WHOLE_OR_NULL,
-            "promised": _WHOLE_OR_NULL,
-            "sent": _WHOLE_OR_NULL,
-            "storage": _TEXT_OR_NULL,
-            "delivery": _TEXT_OR_NULL,
+            "reason": TEXT_OR_NULL,
+            "status": WHOLE_OR_NULL,
+            "promised": WHOLE_OR_NULL,
+            "sent": WHOLE_OR_NULL,
+            "storage": TEXT_OR_NULL,
+            "delivery": TEXT_OR_NULL,
             "durationMs": {"type": "number"},
-            "requestId": _TEXT_OR_NULL,
-            "userAgent": _TEXT_OR_NULL,
+            "requestId": TEXT_OR_NULL,
+            "userAgent": TEXT_OR_NULL,
         }
     ),
-    "Downloads": _page("downloads", _ref("Download")),
-    "Change": _object(
+    "Downloads": page_of("downloads", ref("Download")),
+    "Change": object_of(
         {
-            "at": _TIME,
-            "actor": _TEXT,
-            "action": _TEXT,
-            "object": _TEXT,
+            "at": TIME,
+            "actor": TEXT,
+            "action": TEXT,
+            "object": TEXT,
             "detail": {"type": "object"},
-            "address": _TEXT_OR_NULL,
-            "requestId": _TEXT_OR_NULL,
-            "keyId": _TEXT_OR_NULL,
+            "address": TEXT_OR_NULL,
+            "requestId": TEXT_OR_NULL,
+            "keyId": TEXT_OR_NULL,
         }
     ),
-    "Changes": _page("changes", _ref("Change")),
+    "Changes": page_of("changes", ref("Change")),
 }
 
 
 def _query(name: str, description: str, schema: Json | None = None) -> Json:
-    return {"name": name, "in": "query", "description": description, "schema": schema or _TEXT}
+    return {"name": name, "in": "query", "description": description, "schema": schema or TEXT}
 
 
 def _field(name: str, description: str) -> Json:
-    return {"name": name, "in": "header", "description": description, "schema": _TEXT}
+    return {"name": name, "in": "header", "description": description, "schema": TEXT}
 
 
 PARAMETERS: Json = {
@@ -394,10 +276,10 @@ PARAMETERS: Json = {
     "q": _query("q", 'A query like `tags:"URN:…" AND properties.cloud:[0 TO 20]`; everything unless given.'),
     "page": _query("page", "Number of the page, from 0 on.", {"type": "integer", "minimum": 0}),
     "size": _query("size", "Products on a page.", {"type": "integer", "minimum": 1, "maximum": 100}),
-    "sort": _query("sort", "Like `creationDate,desc`; may be there several times.", _list(_TEXT)),
+    "sort": _query("sort", "Like `creationDate,desc`; may be there several times.", list_of(TEXT)),
     "cursor": _query("cursor", "`next` of the page before."),
-    "from": _query("from", "The earliest time.", _TIME),
-    "to": _query("to", "The time before which they are.", _TIME),
+    "from": _query("from", "The earliest time.", TIME),
+    "to": _query("to", "The time before which they are.", TIME),
     "email": _query("email", "Of whom."),
     "product": _query("product", "URN."),
     "status": _query("status", "Status of the answer.", {"type": "integer"}),
@@ -406,18 +288,18 @@ PARAMETERS: Json = {
     "object": _query("object", "What was changed."),
     "subject": _query("subject", "Whom a rule concerns.", _RULE_KEY["subject"]),
     "name": _query("name", "Of a group or role; e-mail address of a user."),
-    "shared": _query("shared", "Whether one counter serves all.", _TRUTH),
+    "shared": _query("shared", "Whether one counter serves all.", TRUTH),
     "metric": _query("metric", "Of what.", _RULE_KEY["metric"]),
     "period": _query("period", "In which time."),
-    "names": _query("names", "Which settings.", _list(_TEXT)),
-    "user_email": _query("user_email", "Of whom.", _list(_TEXT)),
-    "isContentInline": _query("isContentInline", "Have a browser show the file.", _TRUTH),
+    "names": _query("names", "Which settings.", list_of(TEXT)),
+    "user_email": _query("user_email", "Of whom.", list_of(TEXT)),
+    "isContentInline": _query("isContentInline", "Have a browser show the file.", TRUTH),
     "next": _query("next", "Path of this gateway to go to then; `/me` unless given."),
     "code": _query("code", "What the identity provider gave: RFC 6749 §4.1.2."),
     "state": _query("state", "What it was sent: RFC 6749 §4.1.2."),
     "error": _query("error", "Why it gave none: RFC 6749 §4.1.2.1."),
-    "acceptLicense": _query("acceptLicense", "Accept the licence first.", _TRUTH),
-    "dryRun": _query("dryRun", "Tell what it would be charged, and change nothing.", _TRUTH),
+    "acceptLicense": _query("acceptLicense", "Accept the licence first.", TRUTH),
+    "dryRun": _query("dryRun", "Tell what it would be charged, and change nothing.", TRUTH),
     "Range": _field("Range", "RFC 9110 §14.2."),
     "If-Match": _field("If-Match", "RFC 9110 §13.1.1."),
     "If-None-Match": _field("If-None-Match", "RFC 9110 §13.1.2."),
@@ -463,7 +345,7 @@ SECURITY_SCHEMES: Json = {
     },
 }
 
-LOCATION: Json = {"description": "Where to go.", "required": True, "schema": {**_TEXT, "format": "uri"}}
+LOCATION: Json = {"description": "Where to go.", "required": True, "schema": {**TEXT, "format": "uri"}}
 
 TAGS = {
     "Download": "All endpoints related to STAC API - Download.",
