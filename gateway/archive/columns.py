@@ -16,7 +16,7 @@ class Columns:
         """Where each ends."""
         self.sizes = array("Q")
         """Bytes."""
-        self.crcs = array("L") if array("L").itemsize == 4 else array("I")
+        self.crcs = array("I")
         """CRC-32 of each; 0 where it is not known."""
         self.unknown = bytearray()
         """1 where the CRC-32 is not known, else 0."""
@@ -34,9 +34,7 @@ class Columns:
         """Whether there is a CRC-32 for every member."""
         return 1 not in self.unknown
 
-    def add(
-        self, name: bytes, size: int, crc32: int | None, *, modified: int, key: int, fingerprint: bytes
-    ) -> None:
+    def add(self, name: bytes, size: int, crc32: int | None, *, modified: int, key: int, fingerprint: bytes) -> None:
         """Add a member."""
         self.names += name
         self.name_ends.append(len(self.names))

@@ -13,7 +13,8 @@ from gateway.archive.layout import Layout
 
 _MAGIC = b"ZL1\n"
 """Of what this module writes. Whoever changes what a layout's bytes are must change it."""
-_HEAD = struct.Struct("<4sQq40s")
+_HEAD = struct.Struct("<Qq40s2Q")
+"""Members, when it was laid out, tag, bytes of all names, bytes of the archive."""
 _LEVEL = 1
 
 
@@ -28,8 +29,8 @@ def freeze(layout: Layout) -> bytes:
     body += [bytes(columns.unknown), bytes(columns.fingerprints), bytes(columns.names)]
     for index, text in layout.texts.items():
         body.append(struct.pack("<2Q", index, len(text)) + text)
-    head = _HEAD.pack(_MAGIC, len(columns), int(layout.created.timestamp()), layout.tag.encode("ascii"))
-    whole = head + struct.pack("<2Q", len(columns.names), layout.length) + b"".join(body)
+    tag, created = layout.tag.encode("ascii"), int(layout.created.timestamp())
+    whole = b"".join([_HEAD.pack(len(columns), created, tag, len(columns.names), layout.length), *body])
     return _MAGIC + struct.pack("<I", zlib.crc32(whole)) + zlib.compress(whole, _LEVEL)
 
 
@@ -55,9 +56,8 @@ def thaw(frozen: bytes) -> Layout:
 
 
 def _read(whole: memoryview) -> tuple[Layout, int]:
-    _, count, created, tag = _HEAD.unpack_from(whole)
-    names, length = struct.unpack_from("<2Q", whole, _HEAD.size)
-    rest = whole[_HEAD.size + 16 :]
+    count, created, tag, names, length = _HEAD.unpack_from(whole)
+    rest = whole[_HEAD.size :]
 
     def take(octets: int) -> memoryview:
         nonlocal rest

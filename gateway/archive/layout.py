@@ -108,9 +108,7 @@ class LayoutBuilder:
         if not 0 < len(raw) <= records.MAX_16 or size < 0:
             raise ValueError(f"no member of an archive: {len(raw)} bytes of name, {size} bytes")
         known = crc32 if size else 0
-        self._columns.add(
-            raw, size, known, modified=seconds, key=key, fingerprint=fingerprint_of(identity)
-        )
+        self._columns.add(raw, size, known, modified=seconds, key=key, fingerprint=fingerprint_of(identity))
         self._digest.update(_STATED.pack(len(raw), size, known or 0, known is None, seconds, len(content)))
         self._digest.update(raw + content)
 
@@ -185,6 +183,10 @@ class Layout:
             columns.fingerprint(index),
         )
 
+    def offset_of(self, index: int) -> int:
+        """Where the record of the member with this index begins."""
+        return self._starts[index]
+
     def pieces(self, start: int, stop: int, crcs: Sequence[int] | None = None) -> Iterator[Piece]:
         """The bytes from ``start`` up to, not including, ``stop``, in order; no piece is empty.
 
@@ -200,7 +202,7 @@ class Layout:
             yield from _cut(self._local_records(start, known), start, min(stop, directory))
         if max(start, directory) < min(stop, self._entries[-1]):
             yield from _cut(self._entries_from(start, known), max(start, directory), min(stop, self._entries[-1]))
-        if stop > self._entries[-1]:
+        if max(start, self._entries[-1]) < stop:
             yield self._end[max(start - self._entries[-1], 0) : stop - self._entries[-1]]
 
     def _local_records(self, start: int, crcs: Sequence[int]) -> Iterator[tuple[int, Piece]]:

@@ -61,6 +61,7 @@ async def cloud(strict: StrictS3) -> AsyncIterator[Cloud]:
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[ArchiveServer]:
+async def server(disk: Disk, cloud: Cloud) -> AsyncIterator[ArchiveServer]:
+    """It ends before the storages, which it may be sending from."""
     async with archive_server() as running:
         yield running

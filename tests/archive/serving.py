@@ -181,7 +181,11 @@ async def received(
     """Status, fields, body as far as it came, and how much of it was promised."""
     reader, writer = await asyncio.open_connection(*server.address)
     try:
-        lines = [f"GET {path} HTTP/1.1", "Host: localhost", *(f"{name}: {value}" for name, value in (fields or {}).items())]
+        lines = [
+            f"GET {path} HTTP/1.1",
+            "Host: localhost",
+            *(f"{name}: {value}" for name, value in (fields or {}).items()),
+        ]
         writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         answered = dict(line.split(": ", 1) for line in head.split("\r\n")[1:] if line)

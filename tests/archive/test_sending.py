@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import io
-import os
 import random
 import zipfile
 
@@ -192,7 +191,7 @@ async def test_a_first_member_that_is_gone_is_an_error_and_not_a_broken_archive(
     for size in (100, 100 * KIB):
         files = [await disk.put("gone", content_of(size)), await disk.put("there", b"x" * 300_000)]
         server.serve(files)
-        os.unlink(disk.root / files[0].location)
+        (disk.root / files[0].location).unlink()
         assert (await received(server))[0] == 502
 
 
@@ -214,7 +213,7 @@ async def test_a_client_that_goes_away_leaves_nothing_open(server: ArchiveServer
         await reader.readexactly(100_000)
         writer.transport.abort()
         async with asyncio.timeout(10), server.settled:
-            await server.settled.wait_for(lambda: bool(served.transfers))
+            await server.settled.wait_for(lambda transfers=served.transfers: bool(transfers))
         assert not served.transfers[0].finished
         assert served.shelf.open == 0
 
