@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,34 +15,48 @@ from tests.s3.strict import StrictS3
 from tests.storage_plugins.test_s3_strict import storage_at
 
 
-class Disk:
-    """A storage of this machine."""
+class Place(abc.ABC):
+    """A storage that files can be put into."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.storage = LocalStorage("disk", root, threads=4)
+    storage: LocalStorage | S3Storage
+
+    def __init__(self) -> None:
         self._number = 0
+
+    @abc.abstractmethod
+    def write(self, number: int, content: bytes) -> str:
+        """Write a file; gives its location."""
 
     async def put(self, name: str, content: bytes, *, known: bool = True, folder: str = "") -> Lying:
         self._number += 1
-        location = f"file-{self._number}"
-        (self.root / location).write_bytes(content)
+        location = self.write(self._number, content)
         return await lying(name, content, self.storage, location, known=known, folder=folder)
 
 
-class Cloud:
+class Disk(Place):
+    """A storage of this machine."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__()
+        self.root = root
+        self.storage = LocalStorage("disk", root, threads=4)
+
+    def write(self, number: int, content: bytes) -> str:
+        (self.root / f"file-{number}").write_bytes(content)
+        return f"file-{number}"
+
+
+class Cloud(Place):
     """A storage on a network."""
 
     def __init__(self, server: StrictS3) -> None:
+        super().__init__()
         self.server = server
-        self.storage: S3Storage = storage_at(server)
-        self._number = 0
+        self.storage = storage_at(server)
 
-    async def put(self, name: str, content: bytes, *, known: bool = True, folder: str = "") -> Lying:
-        self._number += 1
-        key = f"object-{self._number}"
-        self.server.store.put("bucket", key, content)
-        return await lying(name, content, self.storage, f"bucket/{key}", known=known, folder=folder)
+    def write(self, number: int, content: bytes) -> str:
+        self.server.store.put("bucket", f"object-{number}", content)
+        return f"bucket/object-{number}"
 
 
 @pytest.fixture

@@ -26,8 +26,8 @@ Files = list[tuple[str, bytes, bool, datetime.datetime | None]]
 TIMES = st.none() | st.datetimes(timezones=st.just(datetime.UTC))
 FILES: st.SearchStrategy[Files] = st.lists(
     st.tuples(
-        st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=9), st.binary(max_size=40), st.booleans(),
-        TIMES,
+        st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=9),
+        st.binary(max_size=40), st.booleans(), TIMES,
     ),
     max_size=8,
     unique_by=lambda file: file[0],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.archive.conftest import Cloud, Disk
+from tests.archive.conftest import Cloud, Disk, Place
 from tests.archive.serving import ArchiveServer, content_of, received
 from tests.conformance.answers import read
 from tests.conformance.table import TABLE
@@ -16,7 +16,7 @@ async def test_an_archive_answers_all_of_the_table_as_a_file_does(
 ) -> None:
     """One that leaves with its header in one write, and one whose members leave by sendfile and from a store."""
     for size in (300, 100_000):
-        places = (disk, cloud, disk)
+        places: tuple[Place, ...] = (disk, cloud, disk)
         server.serve([await place.put(f"{number}", content_of(size, number)) for number, place in enumerate(places)])
         _, _, whole, _ = await received(server)
         for depth in (1, 16):

@@ -213,7 +213,7 @@ async def test_a_client_that_goes_away_leaves_nothing_open(server: ArchiveServer
         await reader.readexactly(100_000)
         writer.transport.abort()
         async with asyncio.timeout(10), server.settled:
-            await server.settled.wait_for(lambda transfers=served.transfers: bool(transfers))
+            await server.settled.wait_for(served.transfers.__len__)
         assert not served.transfers[0].finished
         assert served.shelf.open == 0
 

@@ -25,7 +25,8 @@ each_tool = pytest.mark.parametrize("tool", TESTS)
 HOSTILE = [
     "../../etc/passwd", "/etc/shadow", "C:\\Windows\\system.ini", "\\\\server\\share\\x", "con", "NUL.txt", "a/b/c",
     "trailing.", "trailing ", "new\nline", "nul\0byte", "e\u0301", "\u00e9", "\u00c9", "A.txt", "a.TXT",
-    "-rf", "~", "..", ".", "", "\u202egpj.exe", "\U0001f600.tif", "\ud800", "x" * 400 + ".tif", "\u00fc" * 200 + ".tif", "NOTICE.txt",
+    "-rf", "~", "..", ".", "", "\u202egpj.exe", "\U0001f600.tif", "\ud800",
+    "x" * 400 + ".tif", "\u00fc" * 200 + ".tif", "NOTICE.txt",
     "notice.TXT", "a:b", "a*b?", '<>|"', "%00", "\u4e2d\u6587.nc", "*", "@list", "\uffff",
 ]  # fmt: skip
 
