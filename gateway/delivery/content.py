@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from gateway.delivery.client import Client
-from gateway.delivery.source import Opened, Source, open_source
+from gateway.delivery.source import READ_MANY_BYTES, Opened, Source, open_source
 from gateway.hashing import AT_ONCE_BYTES, Proof
 from gateway.http.evaluate import Span
 from gateway.storage import CopyBrokenError, CopyUnavailableError, StorageError, on_disk
@@ -102,7 +102,7 @@ class Content:
         while True:
             try:
                 opened = await self._ready(span)
-                piece = await opened.read(span.start, span.stop)
+                piece = await opened.read(span.start, span.stop, READ_MANY_BYTES)
             except StorageError as error:
                 await self._recover(error, progress=False)
             else:
