@@ -1,7 +1,7 @@
 """Servers of one archive: the gateway's own code without its checks, and zipstream-ng as it is used without asyncio.
 
 ``python -m benchmarks.archive_app --directory DIR`` serves the files below DIR as ``/known.zip``, with the CRC-32 of
-each known before, and as ``/unknown.zip``, where each is computed on the way; with ``--zipstream``, a synchronous server
+each known before, and as ``/unknown.zip``, where each is computed on the way. With ``--zipstream`` a synchronous server
 with a thread for each connection serves them. Members are stored, in the order of their names.
 """
 
