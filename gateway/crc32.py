@@ -11,5 +11,5 @@ try:
 except ImportError:
     fastest = of_zlib
 
-crc32: Callable[[bytes, int], int] = fastest
+crc32: Callable[[bytes | memoryview, int], int] = fastest
 """The CRC-32 of ``data`` behind bytes that have the CRC-32 ``value``; it lets other threads run meanwhile."""

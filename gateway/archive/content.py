@@ -21,6 +21,10 @@ BATCH_BYTES = 256 * 1024
 """Records and small members leave together, once there are so many bytes of them."""
 BATCH_MEMBERS = 16
 """Or so many members: these are read at the same time."""
+BATCH_PIECES = 512
+"""Or so many pieces, which take a millisecond to be made."""
+STEP_BYTES = 4 * 1024 * 1024
+"""Bytes of a file of which a CRC-32 is computed before they are sent."""
 ALONE_BYTES = 16 * 1024
 """Records of so many bytes took their time to be made, and leave alone."""
 
@@ -146,13 +150,20 @@ class ArchiveContent:
             return read
 
     async def _send_counting(self, item: _Large, client: Client) -> None:
-        """Send a member whose CRC-32 nobody knows: its bytes pass through here."""
+        """Send a member whose CRC-32 nobody knows: it is read here, or by the storage just before it is sent."""
         offset, stop, found = item.span.start, item.span.stop, 0
         while offset < stop:
-            piece = await item.content.piece(Span(offset, stop))
-            found = crc32(piece, found)
-            await client.write(piece)
-            offset += len(piece)
+            step = Span(offset, min(offset + STEP_BYTES, stop))
+            summed = None if client.encrypted else await item.content.crc32(step, found)
+            if summed is not None:
+                found = summed
+                await item.content.send(step, client)
+                offset = step.stop
+            else:
+                piece = await item.content.piece(Span(offset, stop))
+                found = crc32(piece, found)
+                await client.write(piece)
+                offset += len(piece)
         self._note(item.span.member, found)
 
     def _note(self, index: int, found: int) -> None:
@@ -197,7 +208,8 @@ def _steps(pieces: Iterator[Piece], layout: Layout) -> Iterator[list[Piece] | Me
         members += is_member
         unknown = isinstance(piece, MemberSpan) and layout.columns.crc32(piece.member) is None
         large_record = not is_member and length >= ALONE_BYTES
-        if octets >= BATCH_BYTES or members == BATCH_MEMBERS or unknown or large_record:
+        full = octets >= BATCH_BYTES or members == BATCH_MEMBERS or len(batch) == BATCH_PIECES
+        if full or unknown or large_record:
             yield batch
             batch, octets, members = [], 0, 0
     if batch:

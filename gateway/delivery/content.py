@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from gateway.delivery.client import Client
-from gateway.delivery.source import READ_MANY_BYTES, Opened, Source, open_source
+from gateway.delivery.source import READ_MANY_BYTES, Opened, OpenedFile, Source, open_source
 from gateway.hashing import AT_ONCE_BYTES, Proof
 from gateway.http.evaluate import Span
 from gateway.storage import CopyBrokenError, CopyUnavailableError, StorageError, on_disk
@@ -110,6 +110,23 @@ class Content:
                 self._note_use(opened)
                 await self._prove(piece, last=span.start + len(piece) == self.size)
                 return piece
+
+    async def crc32(self, span: Span, value: int) -> int | None:
+        """The CRC-32 of ``span`` behind bytes of the CRC-32 ``value``, where its bytes need not pass through Python.
+
+        None where they must: then `piece` gives them. With a number, `send` sends them.
+
+        Raises:
+            StorageError: no copy can give them.
+        """
+        while True:
+            try:
+                opened = await self._ready(span)
+                if self._proof is not None or not isinstance(opened, OpenedFile):
+                    return None
+                return await opened.crc32(span, value)
+            except StorageError as error:
+                await self._recover(error, progress=False)
 
     async def send(self, span: Span, client: Client) -> None:
         """Send the whole span; the transfer counts what was sent, whatever happens.

@@ -21,6 +21,7 @@ from gateway.storage import (
     OnSocket,
     OpenFile,
     Stat,
+    SumsOnDisk,
     answering_within,
     can_stream,
     on_disk,
@@ -155,6 +156,17 @@ class OpenedFile:
         if not piece:
             raise CopyChangedError(f"the file ends at byte {offset}")
         return piece
+
+    async def crc32(self, span: Span, value: int) -> int | None:
+        """The CRC-32 of a span behind bytes of the CRC-32 ``value``; None where only Python can compute it.
+
+        Raises:
+            StorageError: it cannot be read.
+        """
+        if not isinstance(self._storage, SumsOnDisk):
+            return None
+        async with answering_within(self._timeout):
+            return await self._storage.crc32(self._file, span.start, span.length, value)
 
     async def pass_on(self, span: Span, client: Client) -> None:
         """See `Opened`."""

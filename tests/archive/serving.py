@@ -26,6 +26,7 @@ from gateway.delivery.pace import Pace
 from gateway.delivery.sender import Sender
 from gateway.delivery.source import Source
 from gateway.delivery.transfer import Transfer
+from gateway.hashing import Proof
 from gateway.http.disposition import content_disposition
 from gateway.storage import CanStream, CopyChangedError, OnDisk, Stat, StorageError
 
@@ -74,6 +75,8 @@ class Shelf:
 
     def __init__(self, files: list[Lying]) -> None:
         self.files = files
+        self.begin_proof: Callable[[], Proof] | None = None
+        """Where set, every member is held against its checksum on the way."""
         self.open = self.most_open = self.opened = 0
 
     @contextlib.asynccontextmanager
@@ -81,8 +84,9 @@ class Shelf:
         file = self.files[member.key]
         if member.fingerprint != fingerprint_of(file.identity):
             raise CopyChangedError(f"{file.name}: the catalogue has another one by now")
-        source = Source(member.key, "there", file.storage, file.location, file.stat)
-        content = Content([source], file.size, storage_timeout=10, begin_proof=None)
+        proves = self.begin_proof is not None
+        source = Source(member.key, "there", file.storage, file.location, file.stat, prove=proves, prove_large=proves)
+        content = Content([source], file.size, storage_timeout=10, begin_proof=self.begin_proof)
         self.open += 1
         self.opened += 1
         self.most_open = max(self.most_open, self.open)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
+import hashlib
 import io
 import random
 import zipfile
+import zlib
 
 import pytest
 
 from gateway.archive.content import BATCH_MEMBERS
+from gateway.delivery import source as source_module
 from gateway.delivery.transfer import Transfer
+from gateway.hashing import Hashers
+from gateway.storage import CanStream
 from tests.archive.conftest import Cloud, Disk
 from tests.archive.serving import ArchiveServer, Lying, content_of, received
 from tests.delivery import answering
@@ -134,14 +140,15 @@ async def test_an_allowance_that_ends_cuts_the_archive_there(server: ArchiveServ
     assert promised == whole.layout.length
 
 
+@pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("size", [100, 200 * KIB, 3000 * KIB])
 @pytest.mark.parametrize("place", ["disk", "cloud"])
 async def test_a_member_that_was_replaced_breaks_the_transfer(
-    server: ArchiveServer, disk: Disk, cloud: Cloud, size: int, place: str
+    server: ArchiveServer, disk: Disk, cloud: Cloud, size: int, place: str, known: bool
 ) -> None:
     """Of the same size, so that nothing but its version tells."""
     first = await disk.put("first", content_of(300 * KIB))
-    second = await (disk if place == "disk" else cloud).put("second", content_of(size))
+    second = await (disk if place == "disk" else cloud).put("second", content_of(size), known=known)
     served = server.serve([first, second])
     _, _, whole, _ = await received(server)
     if place == "disk":
@@ -173,6 +180,37 @@ async def test_a_member_whose_bytes_have_another_crc_is_never_sent_as_right(
     else:
         with zipfile.ZipFile(io.BytesIO(body)) as opened:
             assert opened.testzip() == "file"
+
+
+@pytest.mark.parametrize("right", [True, False])
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("size", [1000, 600 * KIB])
+async def test_a_member_that_is_proved_on_its_way_ends_only_if_it_has_its_checksum(
+    server: ArchiveServer, disk: Disk, cloud: Cloud, size: int, known: bool, right: bool
+) -> None:
+    content = content_of(size)
+    checksum = hashlib.sha256(content if right else b"other").hexdigest()
+    with contextlib.closing(Hashers(1)) as hashers:
+        for place in (disk, cloud):
+            served = server.serve([await place.put("file", content, known=known)])
+            served.shelf.begin_proof = lambda: hashers.proof("SHA-256", checksum)
+            status, _, body, promised = await received(server)
+            if right:
+                assert unpacked(body) == {"file": content}
+            else:
+                assert status == 502 or 0 < len(body) < promised
+
+
+async def test_a_disk_that_cannot_sum_has_its_bytes_read(
+    server: ArchiveServer, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = content_of(3_000_000)
+    file = await disk.put("file", content, known=False)
+    monkeypatch.setattr(source_module, "SumsOnDisk", CanStream)
+    served = server.serve([file])
+    _, _, body, _ = await received(server)
+    assert unpacked(body) == {"file": content}
+    assert served.found == {0: zlib.crc32(content)}
 
 
 async def test_what_the_catalogue_replaced_since_is_not_sent(server: ArchiveServer, disk: Disk) -> None:
