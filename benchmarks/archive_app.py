@@ -67,8 +67,8 @@ def _crc32(path: Path) -> int:
 class _Directory:
     """A `MemberSource` of files of one directory."""
 
-    def __init__(self, root: Path, files: list[Path], stats: list[Stat]) -> None:
-        self._storage = LocalStorage("disk", root)
+    def __init__(self, storage: LocalStorage, files: list[Path], stats: list[Stat]) -> None:
+        self._storage = storage
         self._files = files
         self._stats = stats
 
@@ -90,10 +90,10 @@ def create_app(root: Path) -> web.Application:
     async def start(app: web.Application) -> AsyncIterator[None]:
         storage = LocalStorage("disk", root)
         stats = [await storage.stat(path.name) for path in files]
-        await storage.close()
-        app[SOURCE] = _Directory(root, files, stats)
+        app[SOURCE] = _Directory(storage, files, stats)
         app[LAYOUTS] = {known: lay_out(files, known=known) for known in (True, False)}
         yield
+        await storage.close()
 
     async def answer(request: web.Request) -> web.StreamResponse:
         layout = request.app[LAYOUTS][request.path == "/known.zip"]
