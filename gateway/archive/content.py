@@ -91,22 +91,24 @@ class ArchiveContent:
     async def read(self, span: Span) -> bytes:
         """See `gateway.delivery.sender.Body`."""
         read = []
-        async for item in self._all_items(span):
-            assert isinstance(item, bytes)  # noqa: S101 - no part of a small span is large
-            read.append(item)
+        async with contextlib.aclosing(self._all_items(span)) as items:
+            async for item in items:
+                assert isinstance(item, bytes)  # noqa: S101 - no part of a small span is large
+                read.append(item)
         return b"".join(read)
 
     async def send(self, span: Span, client: Client) -> None:
         """See `gateway.delivery.sender.Body`."""
-        async for item in self._all_items(span):
-            if isinstance(item, bytes):
-                await client.write(item)
-            elif self._layout.columns.crc32(item.span.member) is None:
-                await self._send_counting(item, client)
-            else:
-                await item.content.send(Span(item.span.start, item.span.stop), client)
+        async with contextlib.aclosing(self._all_items(span)) as items:
+            async for item in items:
+                if isinstance(item, bytes):
+                    await client.write(item)
+                elif self._layout.columns.crc32(item.span.member) is None:
+                    await self._send_counting(item, client)
+                else:
+                    await item.content.send(Span(item.span.start, item.span.stop), client)
 
-    async def _all_items(self, span: Span) -> AsyncIterator[bytes | _Large]:
+    async def _all_items(self, span: Span) -> AsyncGenerator[bytes | _Large, None]:
         """Those of ``span``, from where `open` left off."""
         if self._begun is None or self._begun[0] != span:
             await self._end()

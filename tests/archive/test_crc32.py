@@ -150,16 +150,17 @@ async def test_a_file_of_unknown_size_is_refused(desk: Desk) -> None:
 
 
 async def test_a_disk_sums_any_part_of_a_file_that_nobody_changes(disk: Disk) -> None:
-    lying = await disk.put("file", CONTENT)
-    with contextlib.closing(await disk.storage.open(lying.location)) as file:
+    lying, storage = await disk.put("file", CONTENT), disk.storage
+    assert isinstance(storage, LocalStorage)
+    with contextlib.closing(await storage.open(lying.location)) as file:
         for start, count in ((0, len(CONTENT)), (1000, 5), (len(CONTENT) - 1, 1), (7, 0)):
             expected = zlib.crc32(CONTENT[start : start + count], 99)
-            assert await disk.storage.crc32(file, start, count, 99) == expected
+            assert await storage.crc32(file, start, count, 99) == expected
         with pytest.raises(CopyChangedError, match="ends"):
-            await disk.storage.crc32(file, len(CONTENT) - 5, 6, 0)
+            await storage.crc32(file, len(CONTENT) - 5, 6, 0)
         (disk.root / lying.location).write_bytes(CONTENT[::-1])
         with pytest.raises(CopyChangedError, match="written to"):
-            await disk.storage.crc32(file, 0, 10, 0)
+            await storage.crc32(file, 0, 10, 0)
 
 
 def test_it_is_that_of_zlib() -> None:

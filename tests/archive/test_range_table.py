@@ -19,7 +19,7 @@ async def test_an_archive_answers_all_of_the_table_as_a_file_does(
         places: tuple[Place, ...] = (disk, cloud, disk)
         server.serve([await place.put(f"{number}", content_of(size, number)) for number, place in enumerate(places)])
         _, _, whole, _ = await received(server)
-        for depth in (1, 16):
+        for depth in (1, 16) if size == 300 else (1,):
             run = await asyncio.to_thread(
                 put, TABLE, Served(whole, "/order.zip", "/absent.zip"), OverSocket(server.address, depth)
             )
