@@ -23,6 +23,8 @@ BATCH_MEMBERS = 16
 """Or so many members: these are read at the same time."""
 BATCH_PIECES = 512
 """Or so many pieces, which take a millisecond to be made."""
+AHEAD = 2
+"""Steps that are ready before the header leaves: the first may be no more than the record before a large member."""
 STEP_BYTES = 4 * 1024 * 1024
 """Bytes of a file of which a CRC-32 is computed before they are sent."""
 ALONE_BYTES = 16 * 1024
@@ -84,8 +86,7 @@ class ArchiveContent:
         self._begun = first, self._items(first)
         async for item in self._begun[1]:
             self._ahead.append(item)
-            # The first may be no more than the header of the second, which is a large member.
-            if len(self._ahead) == 2 or isinstance(item, _Large):
+            if len(self._ahead) == AHEAD or isinstance(item, _Large):
                 break
 
     async def read(self, span: Span) -> bytes:
@@ -121,20 +122,23 @@ class ArchiveContent:
 
     async def _items(self, span: Span) -> AsyncGenerator[bytes | _Large, None]:
         """What to send, one after the other; a large member is open until the next item is asked for."""
-        for step in _steps(self._layout.pieces(span.start, span.stop, self._crcs), self._layout):
+        steps = _steps(self._layout.pieces(span.start, span.stop, self._crcs), self._layout)
+        for number, step in enumerate(steps):
             if isinstance(step, MemberSpan):
-                async with self._opening(step) as content:
+                # While the answer can still be an error it is to be known; later, a store is asked again before that.
+                async with self._opening(step, at_hand=number < AHEAD) as content:
                     yield _Large(step, content)
             else:
                 yield await self._gathered(step)
 
     @contextlib.asynccontextmanager
-    async def _opening(self, span: MemberSpan) -> AsyncIterator[Content]:
+    async def _opening(self, span: MemberSpan, *, at_hand: bool) -> AsyncIterator[Content]:
         member = self._layout.member(span.member)
         async with self._source.opening(member) as content:
             if content.size != member.size:
                 raise CopyChangedError(f"{member.name}: has {content.size} bytes, {member.size} were laid out")
-            await content.open(Span(span.start, span.stop), at_once=span.length <= SMALL_BYTES)
+            if at_hand:
+                await content.open(Span(span.start, span.stop), at_once=span.length <= SMALL_BYTES)
             yield content
 
     async def _gathered(self, pieces: Iterable[Piece]) -> bytes:
@@ -145,7 +149,7 @@ class ArchiveContent:
         return b"".join(next(contents) if isinstance(piece, MemberSpan) else piece for piece in pieces)
 
     async def _small(self, span: MemberSpan) -> bytes:
-        async with self._opening(span) as content:
+        async with self._opening(span, at_hand=True) as content:
             read = await content.read(Span(span.start, span.stop))
             if span.length == content.size:
                 self._note(span.member, crc32(read, 0))

@@ -243,6 +243,17 @@ async def test_a_store_that_breaks_off_is_asked_for_the_rest(server: ArchiveServ
         assert unpacked(body) == {"large": content}
 
 
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_store_that_fails_once_at_a_later_member_is_asked_again(
+    server: ArchiveServer, disk: Disk, cloud: Cloud, known: bool
+) -> None:
+    files = [await disk.put("one", content_of(300_000)), await cloud.put("two", content_of(300_000, 2), known=known)]
+    server.serve(files)
+    cloud.server.faults.reset_before_head()
+    _, _, body, _ = await received(server)
+    assert unpacked(body) == {"one": content_of(300_000), "two": content_of(300_000, 2)}
+
+
 async def test_a_client_that_goes_away_leaves_nothing_open(server: ArchiveServer, disk: Disk, cloud: Cloud) -> None:
     for place in (disk, cloud):
         served = server.serve([await place.put("large", content_of(20_000_000))])
