@@ -7,6 +7,8 @@ import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from gateway.crc32 import crc32
+
 HASHES = {"MD5": "md5", "SHA-1": "sha1", "SHA-256": "sha256", "SHA-384": "sha384", "SHA-512": "sha512"}
 """Names of the catalogue's algorithms in `hashlib`."""
 
@@ -24,9 +26,36 @@ class Hashers:
         """Begin to hold bytes against ``checksum`` (hexadecimal, in any case) by ``algorithm``, one of `HASHES`."""
         return Proof(self._threads, hashlib.new(HASHES[algorithm], usedforsecurity=False), checksum.lower())
 
+    def proof_with_crc32(self, algorithm: str | None, checksum: str | None) -> tuple[Proof, Crc32]:
+        """As `proof`, and what has the CRC-32 of the same bytes once the proof knows whether it holds.
+
+        Without a checksum any bytes hold.
+        """
+        digest = hashlib.new(HASHES[algorithm], usedforsecurity=False) if algorithm and checksum else None
+        both = Crc32(digest)
+        return Proof(self._threads, both, checksum.lower() if digest and checksum else ""), both
+
     def close(self) -> None:
         """Let the threads end."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+class Crc32:
+    """The CRC-32 of bytes, beside ``digest`` of the same bytes: what is read once need not be read again."""
+
+    def __init__(self, digest: Any | None) -> None:
+        self.value = 0
+        self._digest = digest
+
+    def update(self, piece: bytes) -> None:
+        """Take the next bytes, as a digest of `hashlib` does."""
+        self.value = crc32(piece, self.value)
+        if self._digest is not None:
+            self._digest.update(piece)
+
+    def hexdigest(self) -> str:
+        """Of the digest; empty without one."""
+        return "" if self._digest is None else str(self._digest.hexdigest())
 
 
 class Proof:

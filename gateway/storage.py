@@ -225,6 +225,20 @@ class OnDisk(CanStat, Protocol):
         ...
 
 
+@runtime_checkable
+class SumsOnDisk(OnDisk, Protocol):
+    """A storage on a disk that computes a CRC-32 where it reads: bytes of which nothing else is wanted stay there."""
+
+    async def crc32(self, file: OpenFile, offset: int, count: int, value: int) -> int:
+        """The CRC-32 of ``count`` bytes from ``offset``, behind bytes that have the CRC-32 ``value``.
+
+        Raises:
+            CopyChangedError: the file ends before, or was written to since it was opened.
+            CopyUnavailableError: the disk could not be read.
+        """
+        ...
+
+
 class ByteStream(Protocol):
     """Some bytes of a copy, on their way from a storage. Whoever has it closes it."""
 

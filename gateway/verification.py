@@ -10,12 +10,12 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Self
 
 from gateway.catalog.model import File
 from gateway.db import Database
-from gateway.delivery.source import check_stat, open_source
+from gateway.delivery.source import Source, check_stat, open_source
 from gateway.errors import GatewayError
 from gateway.hashing import HASHES, Hashers, Proof
 from gateway.http.evaluate import Span
@@ -114,26 +114,11 @@ class Verifier:
         size = candidate.copy.size if file.size is None else file.size
         if begin is None or size is None:
             raise ValueError("there is no checksum or no size in the catalogue")
-        proof, offset = begin(), 0
+        proof = begin()
         source = candidate.source(candidate.copy.recorded, provable=False)
         source = dataclasses.replace(source, broken_version=None)
-        if size == 0:
-            # A storage on a network cannot be asked for no bytes.
-            async with answering_within(self._storage_timeout):
-                found = await source.storage.stat(source.location)
-            check_stat(source, found, size)
-            return found.version, await proof.holds()
-        opened = await open_source(
-            source, Span(0, size), size=size, at_once=False, storage_timeout=self._storage_timeout
-        )
-        try:
-            while offset < size:
-                piece = await opened.read(offset, size)
-                await proof.add(piece)
-                offset += len(piece)
-            return opened.stat.version, await proof.holds()
-        finally:
-            opened.close()
+        version = await read_through(source, size, proof.add, storage_timeout=self._storage_timeout)
+        return version, await proof.holds()
 
     async def record(self, copy_id: int, version: str, *, holds: bool) -> None:
         """Write down whether the bytes of ``version`` of a copy are those of the checksum.
@@ -171,6 +156,32 @@ class Verifier:
             await self.record(copy_id, version, holds=holds)
         except GatewayError as error:
             log.warning("what was seen of copy %s could not be written down: %r", copy_id, error.__cause__)
+
+
+async def read_through(
+    source: Source, size: int, add: Callable[[bytes], Awaitable[None]], *, storage_timeout: float
+) -> str:
+    """Read a whole copy of ``size`` bytes; ``add`` takes the pieces in order. Returns the version that was read.
+
+    Raises:
+        StorageError: it cannot be read, or is not what the source expects.
+    """
+    if size == 0:
+        # A storage on a network cannot be asked for no bytes.
+        async with answering_within(storage_timeout):
+            found = await source.storage.stat(source.location)
+        check_stat(source, found, size)
+        return found.version
+    opened = await open_source(source, Span(0, size), size=size, at_once=False, storage_timeout=storage_timeout)
+    try:
+        offset = 0
+        while offset < size:
+            piece = await opened.read(offset, size)
+            await add(piece)
+            offset += len(piece)
+        return opened.stat.version
+    finally:
+        opened.close()
 
 
 @contextlib.asynccontextmanager

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from gateway.delivery.client import Client
-from gateway.delivery.source import Opened, Source, open_source
+from gateway.delivery.source import READ_MANY_BYTES, Opened, OpenedFile, Source, open_source
 from gateway.hashing import AT_ONCE_BYTES, Proof
 from gateway.http.evaluate import Span
 from gateway.storage import CopyBrokenError, CopyUnavailableError, StorageError, on_disk
@@ -39,8 +39,9 @@ class Content:
         self, sources: Sequence[Source], size: int, *, storage_timeout: float, begin_proof: Callable[[], Proof] | None
     ) -> None:
         """``storage_timeout``: seconds for every step of a storage; ``begin_proof``: None without a known checksum."""
+        self.size = size
+        """Bytes of the file."""
         self._waiting = list(sources)
-        self._size = size
         self._timeout = storage_timeout
         self._begin_proof = begin_proof
         self._opened: Opened | None = None
@@ -91,6 +92,42 @@ class Content:
                 self._note_use(opened)
                 return content
 
+    async def piece(self, span: Span) -> bytes:
+        """Some bytes from the start of ``span`` on, at least one, for whoever must see all of it, in order.
+
+        Raises:
+            StorageError: no copy can give them; or these would be the last ones, and all together are not those of the
+                checksum.
+        """
+        while True:
+            try:
+                opened = await self._ready(span)
+                piece = await opened.read(span.start, span.stop, READ_MANY_BYTES)
+            except StorageError as error:
+                await self._recover(error, progress=False)
+            else:
+                self._vain = 0
+                self._note_use(opened)
+                await self._prove(piece, last=span.start + len(piece) == self.size)
+                return piece
+
+    async def crc32(self, span: Span, value: int) -> int | None:
+        """The CRC-32 of ``span`` behind bytes of the CRC-32 ``value``, where its bytes need not pass through Python.
+
+        None where they must: then `piece` gives them. With a number, `send` sends them.
+
+        Raises:
+            StorageError: no copy can give them.
+        """
+        while True:
+            try:
+                opened = await self._ready(span)
+                if self._proof is not None or not isinstance(opened, OpenedFile):
+                    return None
+                return await opened.crc32(span, value)
+            except StorageError as error:
+                await self._recover(error, progress=False)
+
     async def send(self, span: Span, client: Client) -> None:
         """Send the whole span; the transfer counts what was sent, whatever happens.
 
@@ -122,21 +159,26 @@ class Content:
             if self._proof is None:
                 await opened.pass_on(span, client)
             else:
-                await self._send_proving(opened, span, client, self._proof)
+                await self._send_proving(opened, span, client)
         finally:
             if client.transfer.sent > before:
                 self._note_use(opened)
 
-    async def _send_proving(self, opened: Opened, span: Span, client: Client, proof: Proof) -> None:
+    async def _send_proving(self, opened: Opened, span: Span, client: Client) -> None:
         offset = span.start
         while offset < span.stop:
             piece = await opened.read(offset, span.stop)
-            await proof.add(piece)
             offset += len(piece)
             if offset == span.stop:
                 self._note_use(opened)
-                await self._conclude(proof, self.used)
+            await self._prove(piece, last=offset == span.stop)
             await client.write(piece)
+
+    async def _prove(self, piece: bytes, *, last: bool) -> None:
+        if self._proof is not None:
+            await self._proof.add(piece)
+            if last:
+                await self._conclude(self._proof, self.used)
 
     async def _conclude(self, proof: Proof, givers: Sequence[tuple[Source, str]]) -> None:
         """See whether the bytes were right; of several copies that gave them nobody knows which gave the wrong ones."""
@@ -154,13 +196,13 @@ class Content:
 
     async def _open(self, span: Span, *, at_once: bool) -> Opened:
         source = self._waiting[0]
-        opened = await open_source(source, span, size=self._size, at_once=at_once, storage_timeout=self._timeout)
+        opened = await open_source(source, span, size=self.size, at_once=at_once, storage_timeout=self._timeout)
         self._opened = opened
         if source.expected is None:
             # What was found first is what the rest must come from, even of a copy that nobody described.
             self._waiting[0] = dataclasses.replace(source, expected=opened.stat)
-        proves = source.prove and (source.prove_large or self._size <= AT_ONCE_BYTES)
-        if proves and self._begin_proof is not None and (span.start, span.stop) == (0, self._size):
+        proves = source.prove and (source.prove_large or self.size <= AT_ONCE_BYTES)
+        if proves and self._begin_proof is not None and (span.start, span.stop) == (0, self.size):
             self._proof = self._begin_proof()
         return opened
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Mapping
+from typing import Protocol
 
 from aiohttp import web
 
 from gateway.delivery.allowance import Allowance, AllowanceEndedError, granted_beyond
 from gateway.delivery.client import Client
-from gateway.delivery.content import Content
 from gateway.delivery.pace import Pace
 from gateway.delivery.transfer import Transfer
 from gateway.delivery.watch import ClientStalledError, reset
@@ -26,13 +26,41 @@ SMALL_BYTES = 64 * 1024
 """Up to here an answer is read first and leaves with its header in one write."""
 
 
+class Body(Protocol):
+    """What gives the bytes of a representation: those of a file, or of an archive of many."""
+
+    async def open(self, first: Span, *, at_once: bool) -> None:
+        """Be ready to give the bytes of ``first``; ``at_once`` reads them on the way, if they are of one part.
+
+        Raises:
+            StorageError: they cannot be had.
+        """
+        ...
+
+    async def read(self, span: Span) -> bytes:
+        """All bytes of a span of up to `SMALL_BYTES`.
+
+        Raises:
+            StorageError: they cannot be had.
+        """
+        ...
+
+    async def send(self, span: Span, client: Client) -> None:
+        """Send the whole span; the transfer counts what was sent, whatever happens.
+
+        Raises:
+            StorageError, ConnectionError, ClientStalledError, AllowanceEndedError: see these.
+        """
+        ...
+
+
 class Sender:
     """Sends one answer of the bytes of ``content``: never more of them than ``allowance`` grants, if there is one."""
 
     def __init__(
         self,
         request: web.Request,
-        content: Content,
+        content: Body,
         verdict: Verdict,
         transfer: Transfer,
         *,

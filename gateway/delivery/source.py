@@ -21,6 +21,7 @@ from gateway.storage import (
     OnSocket,
     OpenFile,
     Stat,
+    SumsOnDisk,
     answering_within,
     can_stream,
     on_disk,
@@ -28,6 +29,8 @@ from gateway.storage import (
 
 READ_BYTES = 256 * 1024
 """Bytes a step where a file must pass through Python."""
+READ_MANY_BYTES = 1024 * 1024
+"""Likewise where that is known to be worth more memory: half of what a step costs is the way to the thread and back."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -62,8 +65,8 @@ class Opened(Protocol):
         """Whether the next byte it can give is the one at ``offset``."""
         ...
 
-    async def read(self, offset: int, stop: int) -> bytes:
-        """Some bytes from ``offset`` on, at least one, none from ``stop`` on.
+    async def read(self, offset: int, stop: int, most: int = READ_BYTES) -> bytes:
+        """Some bytes from ``offset`` on, at least one, none from ``stop`` on; of a file up to ``most``.
 
         Raises:
             StorageError: there are none.
@@ -144,15 +147,26 @@ class OpenedFile:
         """See `Opened`."""
         return True
 
-    async def read(self, offset: int, stop: int) -> bytes:
+    async def read(self, offset: int, stop: int, most: int = READ_BYTES) -> bytes:
         """See `Opened`."""
         if offset == self._head_start and 0 < len(self._file.head) <= stop - offset:
             return self._file.head
         async with answering_within(self._timeout):
-            piece = await self._storage.read(self._file, offset, min(READ_BYTES, stop - offset))
+            piece = await self._storage.read(self._file, offset, min(most, stop - offset))
         if not piece:
             raise CopyChangedError(f"the file ends at byte {offset}")
         return piece
+
+    async def crc32(self, span: Span, value: int) -> int | None:
+        """The CRC-32 of a span behind bytes of the CRC-32 ``value``; None where only Python can compute it.
+
+        Raises:
+            StorageError: it cannot be read.
+        """
+        if not isinstance(self._storage, SumsOnDisk):
+            return None
+        async with answering_within(self._timeout):
+            return await self._storage.crc32(self._file, span.start, span.length, value)
 
     async def pass_on(self, span: Span, client: Client) -> None:
         """See `Opened`."""
@@ -195,7 +209,7 @@ class OpenedStream:
         """See `Opened`."""
         return offset == self._position < self._stop
 
-    async def read(self, offset: int, stop: int) -> bytes:
+    async def read(self, offset: int, stop: int, most: int = READ_BYTES) -> bytes:  # noqa: ARG002 - it is what came
         """See `Opened`; ``offset`` is where the last call ended."""
         piece, self._first = self._first or await self._next(), b""
         if offset != self._position or len(piece) > stop - offset:
