@@ -444,7 +444,7 @@ CREATE INDEX IF NOT EXISTS orders_by_status ON orders (tenant_id, status, order_
 CREATE INDEX IF NOT EXISTS orders_by_time ON orders (tenant_id, created_at);
 CREATE INDEX IF NOT EXISTS orders_waiting ON orders (tenant_id, order_id) WHERE waiting_for_user;
 CREATE INDEX IF NOT EXISTS orders_by_end ON orders (expires_at)
-    WHERE status IN ('PENDING', 'RUNNING', 'PAUSED', 'DONE', 'DONE_WITH_WARNING');
+    WHERE status IN ('PENDING', 'RUNNING', 'PAUSED') OR (status IN ('DONE', 'DONE_WITH_WARNING') AND files_available > 0);
 CREATE INDEX IF NOT EXISTS orders_to_clean ON orders (order_id) WHERE has_files AND status IN ('EXPIRED', 'DELETED');
 CREATE INDEX IF NOT EXISTS orders_past ON orders (status_at)
     WHERE status IN ('DONE', 'DONE_WITH_WARNING', 'FAILED', 'EXPIRED', 'DELETED');
@@ -488,6 +488,7 @@ CREATE TABLE IF NOT EXISTS suborders (
 );
 CREATE INDEX IF NOT EXISTS suborders_by_turn ON suborders (turn, suborder_id) WHERE state = 'WAITING';
 CREATE INDEX IF NOT EXISTS suborders_of_owner ON suborders (tenant_id, owner, turn) WHERE state = 'WAITING';
+CREATE INDEX IF NOT EXISTS suborders_of_order ON suborders (order_id, number) WHERE state = 'WAITING';
 CREATE INDEX IF NOT EXISTS suborders_by_due ON suborders (due_at) WHERE state IN ('RUNNING', 'STAGING');
 
 -- The files of an order. The upper bits of an id are those of its order, the lower 24 a number from 1 on, so that all of

@@ -10,6 +10,7 @@ from gateway.config.audit import Audit
 from gateway.config.identity import ClaimNames, Identity, Issuer, JwtKey, Links, Login
 from gateway.config.loading import Config, from_values, load
 from gateway.config.neighbours import Database, Redis
+from gateway.config.orders import Orders
 from gateway.config.quotas import Quotas
 from gateway.config.rights import PolicyTable, Rights
 from gateway.config.serving import Api, Delivery, Server
@@ -27,6 +28,7 @@ __all__ = [
     "JwtKey",
     "Links",
     "Login",
+    "Orders",
     "PolicyTable",
     "Quotas",
     "Redis",

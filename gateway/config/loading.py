@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from gateway.config.audit import Audit
 from gateway.config.identity import Identity
 from gateway.config.neighbours import Database, Redis
+from gateway.config.orders import Orders
 from gateway.config.quotas import Quotas
 from gateway.config.rights import PolicyTable, Rights
 from gateway.config.serving import Api, Delivery, Server
@@ -41,6 +42,7 @@ class Config(BaseSettings):
     delivery: Delivery = Delivery()
     quotas: Quotas = Quotas()
     audit: Audit = Audit()
+    orders: Orders = Orders()
     rights: Rights = Rights()
     policies: list[PolicyTable] = []
     storage: Annotated[list[StorageLocation], Field(min_length=1)]

@@ -93,6 +93,7 @@ class Counts:
 _ALL = frozenset(Status)
 _FINISHED = frozenset({Status.DONE, Status.DONE_WITH_WARNING, Status.FAILED})
 _ENDED = _FINISHED | {Status.EXPIRED}
+_TIMED = (Status.PENDING, Status.RUNNING, Status.PAUSED, Status.DONE, Status.DONE_WITH_WARNING)
 WITHOUT_FILES = frozenset({Status.EXPIRED, Status.DELETED})
 """Their files are forgotten, and nothing of them is downloaded."""
 
@@ -147,10 +148,7 @@ EVENTS: Mapping[Event, Mapping[Status, tuple[Status, ...]]] = {
     Event.COMPUTED: {Status.PENDING: (Status.RUNNING,)},
     Event.ENDED: {Status.RUNNING: (Status.DONE, Status.DONE_WITH_WARNING, Status.FAILED)},
     Event.SPOILT: {Status.DONE: (Status.DONE_WITH_WARNING,)},
-    Event.OUTDATED: {
-        status: (Status.EXPIRED,)
-        for status in (Status.PENDING, Status.RUNNING, Status.PAUSED, Status.DONE, Status.DONE_WITH_WARNING)
-    },
+    Event.OUTDATED: dict.fromkeys(_TIMED, (Status.EXPIRED,)),
 }
 """What an event makes of an order, by its status; nothing where it is not named.
 
