@@ -27,9 +27,9 @@ class Orders(Section):
     max_files: Annotated[int, Field(ge=1, le=MOST_FILES)] = 1_000_000
     """Most files of an order."""
     suborder_files: Annotated[int, Field(ge=1, le=100_000)] = 5000
-    """Files at which a sub-order ends."""
+    """Most files of a sub-order."""
     suborder_size: Annotated[int, Field(ge=1)] = 100 * 1024 * 1024
-    """Bytes at which a sub-order ends."""
+    """Bytes after which a new sub-order begins."""
     workers: Annotated[int, Field(ge=0, le=64)] = 1
     """Workers inside ``gateway serve``; 0 leaves all to ``gateway worker``."""
     lease: Annotated[float, Field(ge=1, le=3600)] = 30

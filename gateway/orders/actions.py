@@ -31,7 +31,7 @@ _HOLD = """
 UPDATE suborders SET state = 'HELD', due_at = NULL WHERE order_id = $1 AND state IN ('WAITING', 'STAGING')"""
 _RELEASE = """
 UPDATE suborders s SET state = 'WAITING', turn = s.number + greatest(
-    coalesce((SELECT turn FROM suborders WHERE state = 'WAITING' ORDER BY turn, suborder_id LIMIT 1), 0),
+    coalesce((SELECT turn - 1 FROM suborders WHERE state = 'WAITING' ORDER BY turn, suborder_id LIMIT 1), 0),
     coalesce((SELECT max(turn) FROM suborders WHERE state = 'WAITING' AND tenant_id = s.tenant_id AND owner = s.owner),
              0))
 WHERE s.order_id = $1 AND s.state = ANY ($2) AND s.files_pending > 0"""

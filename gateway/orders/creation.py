@@ -42,10 +42,10 @@ SELECT $1, d.urn, coalesce(nullif(d.title, ''), d.collection_id), $4, $5, $6
 FROM datasets d WHERE d.tenant_id = $2 AND d.urn = $3
 RETURNING task_id, (SELECT dataset_id FROM datasets d WHERE d.tenant_id = $2 AND d.urn = $3) AS dataset_id"""
 
-# Where an owner has sub-orders that wait, new ones come after them; else they come next with all others.
+# Where an owner has sub-orders that wait, new ones come after them; else they come next, with those of others.
 _FIRST_TURN = """
-SELECT 1 + greatest(
-    coalesce((SELECT turn FROM suborders WHERE state = 'WAITING' ORDER BY turn, suborder_id LIMIT 1), 0),
+SELECT greatest(
+    coalesce((SELECT turn - 1 FROM suborders WHERE state = 'WAITING' ORDER BY turn, suborder_id LIMIT 1), 0),
     coalesce((SELECT turn FROM suborders WHERE state = 'WAITING' AND tenant_id = $1 AND owner = $2
               ORDER BY turn DESC LIMIT 1), 0))"""
 
@@ -60,10 +60,10 @@ WHERE order_id = $1"""
 def _products(condition: str) -> str:
     """A row ``product`` for each product of the dataset that is selected, with what the caller may."""
     return f"""
-    who AS MATERIALIZED (SELECT caller.* FROM {asked()} CROSS JOIN {CALLER} caller),
+    caller AS MATERIALIZED (SELECT caller.* FROM {asked()} CROSS JOIN {CALLER} caller),
     judged AS (
         SELECT product.product_id, rights.visible, rights.downloadable, rights.questions, facts.facts
-        FROM who caller
+        FROM caller
         CROSS JOIN LATERAL (
             SELECT {PRODUCT_COLUMNS} FROM products p WHERE p.dataset_id = $6 AND ({condition})
         ) product
@@ -90,7 +90,7 @@ JOIN products p USING (product_id) WHERE p.dataset_id = $6"""
 def _fill(products: str, condition: str | None) -> str:
     """Write the files of ``products`` into the order, cut them into sub-orders, and count. `_OWN_PARAMETERS` bound."""
     # Of those that policies let through the caller is known; his parameters are there all the same, with their types.
-    judged = _products(condition) if condition is not None else f"who AS (SELECT FROM {asked()})"
+    judged = _products(condition) if condition is not None else f"caller AS (SELECT FROM {asked()})"
     return f"""
 WITH {judged}, wanted AS ({products}), chosen AS (
     SELECT f.product_id, f.file_id, f.size

@@ -47,7 +47,7 @@ class Wish:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Condition:
-    """An SQL condition on a row ``p`` of ``products``."""
+    """An SQL condition on a row ``p`` of ``products``; the statement has a row ``caller`` with a ``tenant_id``."""
 
     sql: str
     parameters: tuple[object, ...] = ()

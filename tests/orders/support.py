@@ -19,13 +19,14 @@ from gateway.errors import GatewayError
 from gateway.identity.principal import Principal
 from gateway.orders.actions import Actions
 from gateway.orders.creation import Creator
-from gateway.orders.model import Condition, DatasetSelection, Stager, Wish
+from gateway.orders.model import Condition, DatasetSelection, FileFilters, Stager, Wish
 from gateway.orders.reading import Order, Scope, one
 from gateway.orders.worker import Workers
 from gateway.rights.policies import open_policies
 from tests.harness import SCIENTIST, TENANT
 
 SECRET = "the secret that order tokens are made with, in all tests"
+NO_WISH = Wish()
 URN = "URN:AIP:DATASET:esa:{}:V1"
 MINE = Scope(TENANT, SCIENTIST.email)
 
@@ -41,7 +42,6 @@ def translate(query: str, first: int) -> Condition:
 
 
 def selection(collection: str = "restricted", query: str = "", **filters: Any) -> DatasetSelection:
-    from gateway.orders.model import FileFilters  # noqa: PLC0415
 
     return DatasetSelection(URN.format(collection), query, FileFilters(**filters))
 
@@ -56,9 +56,7 @@ class Shop:
     creator: Creator
     actions: Actions
 
-    async def order(
-        self, *selections: DatasetSelection, who: Principal = SCIENTIST, wish: Wish = Wish()
-    ) -> int:
+    async def order(self, *selections: DatasetSelection, who: Principal = SCIENTIST, wish: Wish = NO_WISH) -> int:
         async def choose(_: Connection) -> Sequence[DatasetSelection]:
             return selections or [selection()]
 
@@ -122,7 +120,9 @@ async def fill(
     connection: asyncpg.Connection, *, products: int, files: int, collection: str = "many", state: str = "ONLINE"
 ) -> None:
     """A collection that group ``science`` may have, with that many products of that many files of 1000 bytes."""
-    await connection.execute(_FILL.format(collection=collection, state=state), )
+    await connection.execute(
+        _FILL.format(collection=collection, state=state),
+    )
     await connection.execute(_PRODUCTS.format(collection=collection, products=products))
     await connection.execute(_FILES.format(collection=collection, files=files))
     await connection.execute(_COPIES.format(collection=collection, state=state))
@@ -139,7 +139,8 @@ INSERT INTO access_rights (dataset_id, group_id, metadata_level, file_level)
     WHERE collection_id = '{collection}' AND name = 'science'"""
 _PRODUCTS = """
 INSERT INTO products (tenant_id, dataset_id, urn, provider_id, properties, body)
-SELECT tenant_id, dataset_id, 'URN:FEATURE:DATA:esa:{collection}-' || n || ':V1', to_char(n, 'FM0000000'), '{{}}', '{{}}'
+SELECT tenant_id, dataset_id, 'URN:FEATURE:DATA:esa:{collection}-' || n || ':V1', to_char(n, 'FM0000000'),
+       '{{}}', '{{}}'
 FROM datasets, generate_series(1, {products}) n WHERE collection_id = '{collection}'"""
 _FILES = """
 INSERT INTO files (product_id, asset_key, data_type, size, file_name, body)
