@@ -21,6 +21,9 @@ from gateway.api import (
     login,
     openapi,
     ops,
+    order_files,
+    orders,
+    orders_admin,
     quota_rules,
     regards_downloads,
     regards_quota,
@@ -42,12 +45,13 @@ from gateway.notifications import listening
 from gateway.ops.audit import audited, auditing
 from gateway.ops.health import Health
 from gateway.ops.request_context import FAMILIES, PROXIES, mark_answer, request_context
+from gateway.orders.service import Ordering, open_orders
 from gateway.quotas.upkeep import open_quotas
 from gateway.rights.policies import open_policies
 from gateway.sources import Resting
 from gateway.verification import verifying
 
-_REGARDS = ("downloads", "entities", "license", "quota", "quotas", "settings")
+_REGARDS = ("downloads", "entities", "license", "orders", "quota", "quotas", "settings", "user")
 """What REGARDS' paths begin with."""
 
 
@@ -72,6 +76,8 @@ def create_app(config: Config) -> web.Application:
     app.add_routes(regards_quota.routes(regards))
     app.add_routes(access.routes(regards))
     app.add_routes(licences.routes(regards, stac))
+    for family in (orders, orders_admin, order_files):
+        app.add_routes(family.routes(regards))
     app.add_routes(stac_downloads.routes(stac))
     app.add_routes(usage.routes())
     app.add_routes(login.routes())
@@ -90,7 +96,7 @@ def _neighbours(config: Config, identity: OpenIdentities) -> Callable[[web.Appli
     async def opened(app: web.Application) -> AsyncIterator[None]:
         async with neighbours(config, identity) as found:
             app[DOWNLOADS], app[HEALTH], app[DATABASE] = found.downloads, found.health, found.database
-            app[LOGINS] = found.logins
+            app[LOGINS], app[orders.ORDERING] = found.logins, found.ordering
             yield
 
     return opened
@@ -104,6 +110,7 @@ class Neighbours:
     health: Health
     database: Database
     logins: Logins | None
+    ordering: Ordering
 
 
 @contextlib.asynccontextmanager
@@ -123,6 +130,7 @@ async def neighbours(config: Config, identity: OpenIdentities) -> AsyncIterator[
         verifying(database, delivery.storage_timeout) as verifier,
         listening(config.database) as notifications,
         identity(database, notifications) as callers,
+        open_orders(config, policies, notifications) as ordering,
     ):
         downloads = Downloads(
             identity=callers.chain,
@@ -139,7 +147,7 @@ async def neighbours(config: Config, identity: OpenIdentities) -> AsyncIterator[
         )
         checks = {"postgresql": database.ping, "redis": quotas.ping}
         health = Health(checks, alarms=lambda: {"broken_copies": verifier.broken}, notifications=notifications)
-        yield Neighbours(downloads, health, database, callers.logins)
+        yield Neighbours(downloads, health, database, callers.logins, ordering)
         await downloads.close()
 
 

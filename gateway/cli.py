@@ -21,6 +21,7 @@ from gateway.commands.links import links
 from gateway.commands.quotas import quotas
 from gateway.commands.shared import CONFIG, plain_errors
 from gateway.commands.verify import verify
+from gateway.commands.worker import worker
 from gateway.config import Config, load
 from gateway.errors import ConfigurationError
 
@@ -183,5 +184,5 @@ def demo(
         asyncio.run(run_demo(options, Report(time.monotonic).hear))
 
 
-for command in (admin, doctor, explain, keys, links, quotas, verify):
+for command in (admin, doctor, explain, keys, links, quotas, verify, worker):
     main.add_command(command)

@@ -13,6 +13,8 @@ CLIENT = web.RequestKey("client", Client)
 """Where the request comes from and how it was addressed."""
 LINK = "link"
 """The parameter of a query that holds the token of a signed link."""
+ORDER_TOKEN = "orderToken"  # noqa: S105 - a name
+"""The parameter of a query that holds the token of an order."""
 
 
 def base_url(request: web.Request, public_url: str | None) -> str:
@@ -32,8 +34,8 @@ def is_by_another_site(request: web.Request) -> bool:
 
 
 def without_link(url: URL) -> URL:
-    """``url`` without the token of a signed link."""
-    return url.without_query_params(LINK)
+    """``url`` without the token of a signed link or an order."""
+    return url.without_query_params(LINK, ORDER_TOKEN)
 
 
 def absolute_url(request: web.Request, public_url: str | None, *without: str, **query: str) -> str:

@@ -38,5 +38,7 @@ class Orders(Section):
     """Seconds that it may take to create an order, or to change one."""
     created_status: Literal[200, 201] = 200
     """Of the answer to a new order: 200 as documented, or 201 as REGARDS has it today."""
+    success_urls: list[Annotated[str, Field(pattern=r"^https?://[^/?#]+/.*$")]] = []  # noqa: RUF012 - pydantic copies it
+    """What an ``onSuccessUrl`` that is no path may begin with, host and a slash at least."""
     strict_delete: bool = False
     """Whether only a paused order can be deleted, as documented; else one that has ended, too, as in REGARDS today."""

@@ -15,13 +15,15 @@ from gateway.config import Rights
 from gateway.db import Connection, Database
 from gateway.errors import GatewayError, unavailable
 from gateway.identity.principal import Principal
-from gateway.orders.model import ID_BITS, ORDERABLE, Condition, DatasetSelection, Translator, Wish
+from gateway.orders.model import ID_BITS, ORDERABLE, Condition, DatasetSelection, FileFilters, Translator, Wish
 from gateway.orders.patterns import refusal, whole
 from gateway.orders.queue import WAKE
 from gateway.rights.policies import Policies
-from gateway.rights.predicate import CALLER, FACTS, PRODUCT_COLUMNS, RIGHTS, asked, caller_columns
+from gateway.rights.predicate import CALLER, DATASET_RIGHTS, FACTS, PRODUCT_COLUMNS, RIGHTS, asked, caller_columns
 
 LONGEST_LABEL = 50
+LIMIT_REACHED = "OrderLimitReached"
+"""Code of the refusal of an order that is too large."""
 _JUDGED_AT_ONCE = 1000
 """Products that policies are asked about together."""
 _OWN_PARAMETERS = 17
@@ -122,6 +124,14 @@ SELECT count(*) AS files, coalesce(max(object), 0) AS objects, coalesce(sum(size
 FROM cut"""  # noqa: S608 - as above
 
 
+_DATASETS = f"""
+WITH caller AS MATERIALIZED (SELECT caller.* FROM {asked()} CROSS JOIN {CALLER} caller)
+SELECT dataset.urn FROM caller JOIN datasets dataset ON dataset.tenant_id = caller.tenant_id
+CROSS JOIN {DATASET_RIGHTS} rights
+WHERE rights.visible AND EXISTS (SELECT FROM products p WHERE p.dataset_id = dataset.dataset_id AND ({{}}))
+ORDER BY lower(coalesce(nullif(dataset.title, ''), dataset.collection_id)), dataset.dataset_id"""  # noqa: S608 - as above
+
+
 class EmptyOrderError(Exception):
     """Nothing is selected that the caller may have."""
 
@@ -174,11 +184,27 @@ class Creator:
                     await self._add(connection, draft, principal, selection)
                 if draft.files == 0:
                     raise EmptyOrderError
+                if wish.most_bytes is not None and draft.size > wish.most_bytes:
+                    raise _refused(f"The files have {draft.size} bytes in all.", code=LIMIT_REACHED)
                 await connection.execute(_BEGIN, draft.order_id, draft.files, draft.size)
                 await connection.execute(WAKE)
                 return draft.order_id
         except (asyncpg.InvalidRegularExpressionError, asyncpg.DataError) as error:
             raise _refused("A query or pattern cannot be understood.") from error
+
+    async def datasets(
+        self, connection: Connection, principal: Principal, query: str, filters: FileFilters
+    ) -> list[DatasetSelection]:
+        """What ``query`` selects, by dataset.
+
+        Raises:
+            GatewayError: 422 the query cannot be understood.
+        """
+        condition = self.translate(query, 6) if query else Condition("true")
+        statement = _DATASETS.format(condition.sql)
+        who = ([value] for value in caller_columns(principal))
+        rows = await connection.fetch(statement, *who, *condition.parameters)
+        return [DatasetSelection(row["urn"], query, filters) for row in rows]
 
     async def _begin(self, connection: Connection, principal: Principal, wish: Wish) -> _Draft:
         now = self.clock()
@@ -293,7 +319,7 @@ class _Filling:
         )
         assert row is not None  # noqa: S101 - it counts
         if row["files"] > left:
-            raise _refused(f"An order has at most {settings.max_files} files.", code="OrderLimitReached")
+            raise _refused(f"An order has at most {settings.max_files} files.", code=LIMIT_REACHED)
         draft.files += row["files"]
         draft.size += row["size"]
         draft.suborder = row["suborder"]

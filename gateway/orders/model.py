@@ -43,6 +43,8 @@ class Wish:
     label: str | None = None
     on_success_url: str | None = None
     correlation_id: str | None = None
+    most_bytes: int | None = None
+    """That its files may have in all."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 from gateway.db import Connection, Database
 from gateway.orders.lifecycle import Status, settled
-from gateway.orders.model import ID_BITS, Nearline, Staged
+from gateway.orders.model import Nearline, Staged
 from gateway.orders.rows import COUNTS, counts_of
 
 TOPIC = "order_work"
@@ -200,8 +200,3 @@ async def settle(connection: Connection, order_id: int, least: datetime.timedelt
     if becomes is not status:
         await connection.execute(_END, order_id, becomes, least)
     return becomes
-
-
-def order_of(order_file_id: int) -> int:
-    """The order that a file belongs to."""
-    return order_file_id >> ID_BITS

@@ -15,7 +15,6 @@ from gateway.db import Database
 from gateway.errors import GatewayError
 from gateway.identity.principal import Principal
 from gateway.orders.lifecycle import Counts, FileState, Status
-from gateway.orders.model import ID_BITS
 from gateway.orders.rows import COUNTS, counts_of
 
 MOST_ID = 2**29 - 1
@@ -54,7 +53,7 @@ _SUBORDER = "SELECT files_available FROM suborders WHERE order_id = $1 AND subor
 
 _DOOR = """
 SELECT f.state, f.error, o.order_id, o.status, o.owner, o.owner_subject, o.owner_role, o.owner_groups,
-       o.token_generation, o.expires_at, t.name AS tenant, c.collection_id, p.provider_id, a.asset_key
+       t.name AS tenant, c.collection_id, p.provider_id, a.asset_key
 FROM order_files f
 JOIN orders o ON o.order_id = f.order_file_id >> 24
 JOIN tenants t USING (tenant_id)
@@ -62,7 +61,10 @@ LEFT JOIN files a ON a.file_id = f.file_id
 LEFT JOIN products p ON p.product_id = a.product_id
 LEFT JOIN datasets c ON c.dataset_id = p.dataset_id
 WHERE f.order_file_id = $1"""
-_TOKEN = f"SELECT o.token_generation, o.status, o.expires_at FROM orders o WHERE {_VISIBLE} AND o.order_id = $3"  # noqa: S608
+_OF_TOKENS = """
+SELECT t.name AS tenant, o.token_generation, o.expires_at <= now() OR o.status IN ('EXPIRED', 'DELETED') AS is_over
+FROM orders o JOIN tenants t USING (tenant_id) WHERE o.order_id = $1"""
+_GENERATION = f"SELECT o.token_generation, o.status, o.expires_at FROM orders o WHERE {_VISIBLE} AND o.order_id = $3"  # noqa: S608
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -133,8 +135,6 @@ class Door:
     state: FileState
     error: str | None
     status: Status
-    expires: datetime.datetime
-    generation: int
     owner: Principal
     """By what he was known when he ordered."""
     asset: tuple[str, str, str] | None
@@ -257,8 +257,6 @@ async def door(database: Database, order_file_id: int) -> Door | None:
         FileState(row["state"]),
         row["error"],
         Status(row["status"]),
-        row["expires_at"],
-        row["token_generation"],
         owner,
         asset,
     )
@@ -270,21 +268,26 @@ async def generation(database: Database, scope: Scope, order_id: int) -> tuple[i
     Raises:
         GatewayError: 404, 503.
     """
-    rows = await database.fetch(_TOKEN, scope.tenant, scope.owner, order_id) if 0 < order_id <= MOST_ID else []
+    rows = await database.fetch(_GENERATION, scope.tenant, scope.owner, order_id) if 0 < order_id <= MOST_ID else []
     if not rows:
         raise no_order(order_id)
     return rows[0]["token_generation"], Status(rows[0]["status"]), rows[0]["expires_at"]
+
+
+async def token_facts(database: Database, order_id: int) -> tuple[str, int, bool]:
+    """Of an order: its tenant, the generation of its tokens, and whether it is over; as over if there is none.
+
+    Raises:
+        GatewayError: 503.
+    """
+    rows = await database.fetch(_OF_TOKENS, order_id)
+    return (rows[0]["tenant"], rows[0]["token_generation"], rows[0]["is_over"]) if rows else ("", 0, True)
 
 
 def no_order(order_id: object) -> GatewayError:
     """404 in REGARDS' words, the same whether an order does not exist or is somebody else's."""
     entity = "fr.cnes.regards.modules.order.domain.Order"
     return GatewayError(HTTPStatus.NOT_FOUND, f"Entity {entity} with id : {order_id} doesn't exist")
-
-
-def order_of(order_file_id: int) -> int:
-    """The order that a file belongs to."""
-    return order_file_id >> ID_BITS
 
 
 def _where(scope: Scope, filters: Filters) -> tuple[str, list[object]]:

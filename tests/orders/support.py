@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import datetime
 from collections.abc import AsyncIterator, Sequence
+from http import HTTPStatus
 from typing import Any
 
 import asyncpg
@@ -38,7 +39,7 @@ def translate(query: str, first: int) -> Condition:
         return Condition(f"p.provider_id = ${first}", (value,))
     if name == "from":
         return Condition(f"p.provider_id >= ${first}", (value,))
-    raise GatewayError(422, f"cannot understand {query!r}")  # type: ignore[arg-type]
+    raise GatewayError(HTTPStatus.UNPROCESSABLE_ENTITY, f"cannot understand {query!r}")
 
 
 def selection(collection: str = "restricted", query: str = "", **filters: Any) -> DatasetSelection:
