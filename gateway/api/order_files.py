@@ -27,8 +27,8 @@ from gateway.storage import StorageError
 log = logging.getLogger(__name__)
 
 _PART = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
-_BROKEN = frozenset({HTTPStatus.GONE, HTTPStatus.BAD_GATEWAY})
-"""Refusals that say that the file itself cannot be had."""
+_BROKEN = frozenset({"FileMissing", "FileChanged", "FileBroken", "NotOnline"})
+"""Codes of refusals that say that the file itself cannot be had; what will be well in a moment is not noted."""
 _RETRY_SECONDS = "30"
 
 
@@ -135,7 +135,7 @@ async def _download(request: web.Request, door: Door, principal: Any) -> web.Str
     try:
         response_of_file = await request.app[DOWNLOADS].answer(request, ByAsset(*door.asset), principal)
     except GatewayError as error:
-        if request.method == "GET" and error.status in _BROKEN:
+        if request.method == "GET" and error.code in _BROKEN:
             await _mark(request, FileState.DOWNLOAD_ERROR, error.detail)
         raise
     if request.method == "GET":
