@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from gateway.api.openapi_administration import ADMINISTRATION
 from gateway.api.openapi_operation import CHANGED, GONE, SEEN, Operation
+from gateway.api.openapi_orders import ORDERS
 from gateway.errors import Family
 
 _DOWNLOAD = Operation(
@@ -107,6 +108,7 @@ OPERATIONS: Mapping[Family, Mapping[tuple[str, str], Operation]] = {
         ("PUT", "/license/reset"): Operation(
             "Ask everyone again", "administrator", statuses=GONE, text="By a new version of the tenant's licence."
         ),
+        **ORDERS,
     },
     Family.STAC: {
         ("GET", "/collections/{collectionId}/items/{itemId}/download/{assetId}"): dataclasses.replace(

@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 from gateway.administration.rights import FILE_LEVELS, METADATA_LEVELS, QUALITY_LEVELS
 from gateway.administration.roles import PARENTS
+from gateway.api.openapi_orders import ORDER_PARAMETERS, ORDER_PATH_PARAMETERS, ORDER_SCHEMAS
 from gateway.identity.principal import SCOPES, Credential
 from gateway.identity.sessions import COOKIE
 from gateway.links import LINK
@@ -268,6 +269,7 @@ SCHEMAS: Json = {
         }
     ),
     "Changes": _page("changes", _ref("Change")),
+    **ORDER_SCHEMAS,
 }
 
 
@@ -309,6 +311,7 @@ PARAMETERS: Json = {
     "If-Match": _field("If-Match", "RFC 9110 §13.1.1."),
     "If-None-Match": _field("If-None-Match", "RFC 9110 §13.1.2."),
     "Prefer": _field("Prefer", "`quota`: RFC 7240."),
+    **{name: _query(name, *of_orders) for name, of_orders in ORDER_PARAMETERS.items()},
 }
 
 SECURITY_SCHEMES: Json = {
@@ -364,4 +367,5 @@ PATH_PARAMETERS = {
     "licence": "Name of a licence.",
     "role": "Name of a role.",
     "name": "Its name.",
+    **ORDER_PATH_PARAMETERS,
 }
