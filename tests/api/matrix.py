@@ -105,14 +105,15 @@ INSERT INTO orders (order_id, tenant_id, owner, owner_subject, owner_role, owner
     OVERRIDING SYSTEM VALUE
     SELECT made.order_id, tenant_id, '{SCIENTIST.email}', 'scientist', 'REGISTERED_USER', '{{science}}', made.status,
            made.status, now() + interval '1 day', 1, 1, 1
-    FROM tenants, (VALUES (71001, 'RUNNING'), (71002, 'PAUSED'), (71003, 'DONE'), (71004, 'FAILED')) made(order_id, status)
+    FROM tenants,
+         (VALUES (71001, 'RUNNING'), (71002, 'PAUSED'), (71003, 'DONE'), (71004, 'FAILED')) made(order_id, status)
     WHERE name = 'esa';
 INSERT INTO order_tasks (task_id, order_id, dataset, label, query, data_types, files_count, first_file)
     OVERRIDING SYSTEM VALUE
     SELECT order_id, order_id, urn, 'label', '', '{{}}', 1, (order_id << 24) + 1 FROM orders, datasets
     WHERE collection_id = 'restricted';
-INSERT INTO suborders (suborder_id, order_id, number, task_id, tenant_id, owner, state, first_file, files_count, files_size,
-                       files_pending, files_available)
+INSERT INTO suborders (suborder_id, order_id, number, task_id, tenant_id, owner, state, first_file, files_count,
+                       files_size, files_pending, files_available)
     OVERRIDING SYSTEM VALUE
     SELECT order_id, order_id, 1, order_id, tenant_id, owner, 'ENDED', (order_id << 24) + 1, 1, 7, 0, 1 FROM orders;
 INSERT INTO order_files (order_file_id, suborder, file_id, state, size)
@@ -146,9 +147,9 @@ class Row:
         if self.path.startswith("/links/"):
             return {"id": f"{'z' * 12}-{'z' * 12}" if missing else f"{LINK_KEY}-{'x' * 12}"}
         order = 79999 if missing else self._order
-        of_orders = {"orderId": order, "datasetTaskId": order, "filesTaskId": order, "dataFileId": (order << 24) + 1}
-        numbers = {name: str(number) for name, number in of_orders.items()}
-        return numbers | {
+        return {
+            **dict.fromkeys(("orderId", "datasetTaskId", "filesTaskId"), str(order)),
+            "dataFileId": str((order << 24) + 1),
             "id": "z" * 12 if missing else KEY,
             "name": "empty" if "/tenants/" in self.path else "maxQuota",
         }

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from tests.harness import (
     ADMIN,
@@ -141,6 +143,26 @@ async def test_links_lead_to_what_is_possible_and_to_nothing_else(market: Market
         _, order = await market.ask("GET", f"/user/orders/{order_id}")
         assert {link["rel"] for link in order["links"]} == always | offered, status
         assert all(link["href"].startswith(f"{market.gateway.url}/user/orders") for link in order["links"])
+
+
+async def test_answers_have_the_shape_that_is_described(market: Market) -> None:
+    path = f"{market.gateway.url}/api"
+    async with market.gateway.session.get(path) as response:
+        document = json.loads(await response.read())
+    order_id = (await market.order())["content"]["id"]
+    order = await market.done(order_id)
+    task = order["content"]["datasetTasks"][0]["id"]
+    answers = {
+        "Order": order,
+        "Orders": (await market.ask("GET", "/user/orders"))[1],
+        "OrderFiles": (await market.ask("GET", f"/orders/{order_id}/dataset/{task}/files"))[1],
+        "AvailableFiles": (await market.ask("GET", f"/orders/{order_id}/files/available"))[1],
+        "OrderResponse": (await market.ask("POST", "/user/orders/apply", SCIENTIST, {"queries": [""]}))[1],
+        "OrderToken": (await market.ask("GET", f"/user/orders/{order_id}/token"))[1],
+    }
+    for name, body in answers.items():
+        schema = {**document, "$ref": f"#/components/schemas/{name}"}
+        assert list(Draft202012Validator(schema).iter_errors(body)) == [], name
 
 
 async def test_restart_orders_the_same_again(market: Market) -> None:
