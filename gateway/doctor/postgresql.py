@@ -14,10 +14,11 @@ from gateway.doctor.clocks import clock_finding, skew
 from gateway.doctor.findings import Finding, Findings, ok, problem, warning
 from gateway.errors import ConfigurationError
 from gateway.ops.audit_table import TABLE
+from gateway.orders.service import POOL_SIZE
 
 OLDEST_VERSION = 15
-CONNECTIONS_BESIDE_POOL = 2
-"""Of a gateway process: one hears of changes, one writes the record of downloads."""
+CONNECTIONS_BESIDE_POOL = 2 + POOL_SIZE
+"""Of a gateway process: one hears of changes, one writes the record of downloads, some make and prepare orders."""
 
 _ROOM = """
 SELECT current_setting('max_connections')::int AS most,
