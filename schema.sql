@@ -503,8 +503,10 @@ CREATE TABLE IF NOT EXISTS order_files (
     error          text
 ) WITH (fillfactor = 70);
 
--- Whoever changes states of files has locked their order before: counters then change in one order everywhere.
-CREATE OR REPLACE FUNCTION count_order_files() RETURNS trigger LANGUAGE plpgsql AS $$
+-- Whoever changes states of files has locked their order before: counters then change in one order everywhere. How many
+-- sub-orders a change concerns the planner cannot know: it would rather read all there are.
+CREATE OR REPLACE FUNCTION count_order_files() RETURNS trigger LANGUAGE plpgsql
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
 BEGIN
     WITH delta AS (
         SELECT order_file_id >> 24 AS order_id, suborder,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import datetime
 import itertools
@@ -22,6 +23,8 @@ from gateway.rights.policies import Policies
 from gateway.rights.predicate import CALLER, DATASET_RIGHTS, FACTS, PRODUCT_COLUMNS, RIGHTS, asked, caller_columns
 
 LONGEST_LABEL = 50
+MOST_AT_ONCE = 2
+"""Orders that a process makes at a time."""
 LIMIT_REACHED = "OrderLimitReached"
 """Code of the refusal of an order that is too large."""
 _JUDGED_AT_ONCE = 1000
@@ -163,6 +166,8 @@ class Creator:
     policies: Policies
     translate: Translator
     clock: Callable[[], datetime.datetime]
+    places: asyncio.Semaphore = dataclasses.field(default_factory=lambda: asyncio.Semaphore(MOST_AT_ONCE))
+    """Of orders that are being made: workers need connections, too."""
 
     async def create(self, principal: Principal, wish: Wish, choose: Choose) -> int:
         """Make an order of what ``choose`` gives, with what ``principal`` may now; its id. All of it, or nothing.
@@ -173,7 +178,7 @@ class Creator:
                 does not answer, or a policy that matters cannot decide.
         """
         try:
-            async with self.database.transaction() as connection:
+            async with asyncio.timeout(self.settings.timeout), self.places, self.database.transaction() as connection:
                 # The plan of a selection depends on what is selected; that of a look-up does not.
                 await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
                 selections = await choose(connection)
@@ -189,7 +194,9 @@ class Creator:
                 await connection.execute(_BEGIN, draft.order_id, draft.files, draft.size)
                 await connection.execute(WAKE)
                 return draft.order_id
-        except (asyncpg.InvalidRegularExpressionError, asyncpg.DataError) as error:
+        except TimeoutError as error:
+            raise unavailable("There is too much to do at the moment; try again.") from error
+        except asyncpg.DataError as error:
             raise _refused("A query or pattern cannot be understood.") from error
 
     async def datasets(

@@ -1,7 +1,7 @@
 """Sub-orders that wait for workers, in PostgreSQL: taken by one at a time, kept by a lease, finished once.
 
 Locks are taken in one order everywhere: the order, then its sub-orders, then its files. A claim locks sub-orders alone,
-and only such as nobody else has locked.
+and only such as nobody else has locked; a sign of life locks them by their ids, as does everybody.
 """
 
 from __future__ import annotations
@@ -55,7 +55,10 @@ WITH next AS (
 
 _PROLONG = """
 UPDATE suborders SET due_at = now() + $2::interval
-WHERE suborder_id = ANY ($1::bigint[]) AND lease = $3 RETURNING suborder_id"""
+WHERE suborder_id IN (
+    SELECT suborder_id FROM suborders WHERE suborder_id = ANY ($1::bigint[]) AND lease = $3
+    ORDER BY suborder_id FOR NO KEY UPDATE
+) RETURNING suborder_id"""
 
 _ONLINE = "(SELECT true FROM copies c WHERE c.file_id = o.file_id AND c.state = 'ONLINE' LIMIT 1)"
 """Looked up file by file: to join all copies that there are would take longer, whatever the planner thinks."""

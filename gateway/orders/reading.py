@@ -303,7 +303,9 @@ def _where(scope: Scope, filters: Filters) -> tuple[str, list[object]]:
     if filters.owner is not None:
         add("o.owner = {}", filters.owner)
     if filters.statuses is not None:
-        add("o.status = ANY ({}::text[])", sorted(filters.statuses))
+        # Written out, and not bound: how many orders are in a status, the planner knows for each.
+        names = ", ".join(f"'{status.value}'" for status in Status if status in filters.statuses)
+        parts.append(f"o.status IN ({names})" if names else "false")
     if filters.after is not None:
         add("o.created_at >= {}", filters.after)
     if filters.before is not None:

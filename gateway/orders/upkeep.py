@@ -27,6 +27,10 @@ _FORGET = """
 DELETE FROM order_files WHERE order_file_id = ANY (ARRAY(
     SELECT order_file_id FROM order_files WHERE order_file_id BETWEEN $1 AND $2 LIMIT $3
 ))"""
+_FORGET_SUBORDERS = """
+DELETE FROM suborders WHERE suborder_id IN (
+    SELECT suborder_id FROM suborders WHERE order_id = $1 ORDER BY suborder_id FOR UPDATE
+)"""
 _CLEANED = "UPDATE orders SET has_files = false WHERE order_id = $1"
 _PAST = f"""
 SELECT order_id FROM orders
@@ -57,11 +61,12 @@ async def run(database: Database, settings: Settings) -> None:
 async def close(connection: Connection, order_id: int, status: Status) -> None:
     """Make an order, whose row is locked, one without files. The rows of its files go by and by."""
     await connection.execute(_CLOSE, order_id, status)
-    await connection.execute("DELETE FROM suborders WHERE order_id = $1", order_id)
+    await connection.execute(_FORGET_SUBORDERS, order_id)
 
 
 async def remove(connection: Connection, order_id: int) -> None:
     """Leave nothing of an order, whose row is locked."""
+    await connection.execute(_FORGET_SUBORDERS, order_id)
     await connection.execute("DELETE FROM order_files WHERE order_file_id BETWEEN $1 AND $2", *_range(order_id))
     await connection.execute("DELETE FROM orders WHERE order_id = $1", order_id)
 
