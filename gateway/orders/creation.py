@@ -16,7 +16,16 @@ from gateway.config import Rights
 from gateway.db import Connection, Database
 from gateway.errors import GatewayError, unavailable
 from gateway.identity.principal import Principal
-from gateway.orders.model import ID_BITS, ORDERABLE, Condition, DatasetSelection, FileFilters, Translator, Wish
+from gateway.orders.model import (
+    ID_BITS,
+    ORDERABLE,
+    DatasetSelection,
+    FileFilters,
+    Numbering,
+    Translator,
+    Wish,
+    everything,
+)
 from gateway.orders.patterns import refusal, whole
 from gateway.orders.queue import WAKE
 from gateway.rights.policies import Policies
@@ -207,11 +216,14 @@ class Creator:
         Raises:
             GatewayError: 422 the query cannot be understood.
         """
-        condition = self.translate(query, 6) if query else Condition("true")
+        condition = (await self._condition(query))(6)
         statement = _DATASETS.format(condition.sql)
         who = ([value] for value in caller_columns(principal))
         rows = await connection.fetch(statement, *who, *condition.parameters)
         return [DatasetSelection(row["urn"], query, filters) for row in rows]
+
+    async def _condition(self, query: str) -> Numbering:
+        return await self.translate(query) if query else everything
 
     async def _begin(self, connection: Connection, principal: Principal, wish: Wish) -> _Draft:
         now = self.clock()
@@ -257,9 +269,9 @@ class Creator:
         if task is None:
             return
         who = tuple([value] for value in caller_columns(principal))
+        number = await self._condition(selection.query)
         # Before its parameters `_questions` has the caller and the dataset alone.
-        asking = self.translate(selection.query, 7) if selection.query else Condition("true")
-        filling = self.translate(selection.query, _OWN_PARAMETERS + 1) if selection.query else Condition("true")
+        asking, filling = number(7), number(_OWN_PARAMETERS + 1)
         before_files, before_size = draft.files, draft.size
         add = _Filling(self, connection, draft, task["task_id"], selection)
         own = (*who, task["dataset_id"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
 from gateway.db import Connection
@@ -55,15 +55,24 @@ class Condition:
     parameters: tuple[object, ...] = ()
 
 
+Numbering = Callable[[int], Condition]
+"""Gives a condition whose parameters are numbered from an argument on."""
+
+
 class Translator(Protocol):
     """Makes a condition of a query."""
 
-    def __call__(self, query: str, first: int) -> Condition:
-        """The condition of ``query``; its parameters are ``$first`` and those after it.
+    async def __call__(self, query: str) -> Numbering:
+        """The condition of ``query``.
 
         Raises:
             GatewayError: 422; it cannot be understood.
         """
+
+
+def everything(_: int) -> Condition:
+    """The condition of all products."""
+    return Condition("true")
 
 
 class Basket(Protocol):

@@ -16,7 +16,7 @@ from gateway.identity.principal import Principal
 from gateway.notifications import Notifications
 from gateway.orders.actions import Actions
 from gateway.orders.creation import Creator
-from gateway.orders.model import Basket, Condition, DatasetSelection, NoStager, Stager
+from gateway.orders.model import Basket, DatasetSelection, NoStager, Numbering, Stager
 from gateway.orders.tokens import OrderTokens
 from gateway.orders.worker import working
 from gateway.rights.policies import Policies
@@ -48,7 +48,7 @@ class NoBasket:
         return ()
 
 
-def translate(query: str, first: int) -> Condition:  # noqa: ARG001 - as `Translator`
+async def translate(query: str) -> Numbering:  # noqa: ARG001 - as `Translator`
     """No query but the empty one is understood."""
     raise GatewayError(HTTPStatus.UNPROCESSABLE_ENTITY, "Queries cannot be ordered here.")
 

@@ -20,7 +20,7 @@ from gateway.errors import GatewayError
 from gateway.identity.principal import Principal
 from gateway.orders.actions import Actions
 from gateway.orders.creation import Creator
-from gateway.orders.model import Condition, DatasetSelection, FileFilters, Stager, Wish
+from gateway.orders.model import Condition, DatasetSelection, FileFilters, Numbering, Stager, Wish
 from gateway.orders.reading import Order, Scope, one
 from gateway.orders.worker import Workers
 from gateway.rights.policies import open_policies
@@ -32,13 +32,13 @@ URN = "URN:AIP:DATASET:esa:{}:V1"
 MINE = Scope(TENANT, SCIENTIST.email)
 
 
-def translate(query: str, first: int) -> Condition:
+async def translate(query: str) -> Numbering:
     """``id:<id of an item>`` and ``from:<id>``; of anything else it says that it cannot be understood."""
     name, _, value = query.partition(":")
     if name == "id":
-        return Condition(f"p.provider_id = ${first}", (value,))
+        return lambda first: Condition(f"p.provider_id = ${first}", (value,))
     if name == "from":
-        return Condition(f"p.provider_id >= ${first}", (value,))
+        return lambda first: Condition(f"p.provider_id >= ${first}", (value,))
     raise GatewayError(HTTPStatus.UNPROCESSABLE_ENTITY, f"cannot understand {query!r}")
 
 
