@@ -544,4 +544,26 @@ END $$;
 CREATE OR REPLACE TRIGGER order_files_changed AFTER UPDATE ON order_files
     REFERENCING OLD TABLE AS before NEW TABLE AS after FOR EACH STATEMENT EXECUTE FUNCTION count_order_files();
 
+-- Search of products.
+
+-- The time that a text writes as RFC 3339 has it, a day from its start on, without an offset in UTC; else NULL, and no
+-- error whatever the text: properties hold all sorts. Not immutable only because a cast of text to a time is not.
+CREATE OR REPLACE FUNCTION search_instant(value text) RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE AS $$
+    SELECT CASE
+        WHEN value !~ ('^(?!0000)\d{4}-(?:(?:0[13578]|1[02])-(?:0[1-9]|[12]\d|3[01])|(?:0[469]|11)-(?:0[1-9]|[12]\d|30)'
+                       || '|02-(?:0[1-9]|[12]\d))(?:[Tt ](?:[01]\d|2[0-3]):[0-5]\d(?::[0-5]\d(?:\.\d+)?)?'
+                       || '(?:[Zz]|[+-](?:0\d|1[0-4]):[0-5]\d)?)?$') THEN NULL
+        WHEN substr(value, 6, 5) = '02-29' AND (left(value, 4)::integer % 4 <> 0
+             OR (left(value, 4)::integer % 100 = 0 AND left(value, 4)::integer % 400 <> 0)) THEN NULL
+        WHEN length(value) = 10 THEN (value || 'T00:00Z')::timestamptz
+        ELSE (regexp_replace(upper(value), '(\.\d{6})\d+', '\1')
+              || CASE WHEN value ~ '(?:[Zz]|[+-]\d\d:\d\d)$' THEN '' ELSE 'Z' END)::timestamptz
+    END
+$$;
+CREATE INDEX IF NOT EXISTS products_by_property ON products USING gin (properties jsonb_path_ops);
+CREATE INDEX IF NOT EXISTS products_by_creation ON products (tenant_id, created_at, product_id);
+CREATE INDEX IF NOT EXISTS products_by_update ON products (tenant_id, updated_at, product_id);
+CREATE INDEX IF NOT EXISTS products_by_start ON products (tenant_id, start_datetime, product_id);
+CREATE INDEX IF NOT EXISTS products_by_provider ON products (tenant_id, provider_id text_pattern_ops);
+
 INSERT INTO schema_version (version) VALUES (4) ON CONFLICT DO NOTHING;

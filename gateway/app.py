@@ -27,6 +27,7 @@ from gateway.api import (
     quota_rules,
     regards_downloads,
     regards_quota,
+    regards_search,
     stac_downloads,
     usage,
 )
@@ -51,7 +52,7 @@ from gateway.rights.policies import open_policies
 from gateway.sources import Resting
 from gateway.verification import verifying
 
-_REGARDS = ("downloads", "entities", "license", "orders", "quota", "quotas", "settings", "user")
+_REGARDS = ("downloads", "engines", "entities", "license", "orders", "quota", "quotas", "settings", "user")
 """What REGARDS' paths begin with."""
 
 
@@ -75,6 +76,7 @@ def create_app(config: Config) -> web.Application:
     app.add_routes(quota_rules.routes(regards))
     app.add_routes(regards_quota.routes(regards))
     app.add_routes(access.routes(regards))
+    regards_search.set_up(app, config)
     app.add_routes(licences.routes(regards, stac))
     for family in (orders, orders_admin, order_files):
         app.add_routes(family.routes(regards))

@@ -98,6 +98,17 @@ OPERATIONS: Mapping[Family, Mapping[tuple[str, str], Operation]] = {
             body="Urns",
             answer="Urns",
         ),
+        ("GET", "/engines/legacy/dataobjects/search"): Operation(
+            "Search products",
+            scope="download",
+            query=("q", "page", "size", "sort"),
+            answer="RegardsProducts",
+            refusals=(400, 422, 503),
+            text="In a page are the files that the caller may download, whether or not their licence is accepted.",
+        ),
+        ("GET", "/engines/legacy/dataobjects/{urn}"): Operation(
+            "A product and its files", scope="download", answer="RegardsProduct", refusals=SEEN
+        ),
         ("GET", "/license"): Operation(
             "The licence of the tenant, and whether the caller has accepted it",
             scope="download",

@@ -109,6 +109,42 @@ _WHO = {
     "address": _TEXT_OR_NULL,
 }
 
+_FOUND_FILE = {
+    "dataType": _TEXT,
+    "reference": {**_TRUTH, "description": "Whether somebody else has it: its `uri` takes no credential of this API."},
+    "uri": {**_TEXT, "description": "Where it is downloaded."},
+    "mimeType": _TEXT_OR_NULL,
+    "online": {**_TRUTH, "description": "Whether it can be had at once."},
+    "checksum": _TEXT_OR_NULL,
+    "digestAlgorithm": _TEXT_OR_NULL,
+    "filesize": {**_WHOLE_OR_NULL, "description": "Bytes."},
+    "filename": _TEXT,
+    "types": _list(_TEXT),
+}
+_PRODUCT = _object(
+    {
+        "id": {**_TEXT, "description": "URN."},
+        "providerId": _TEXT,
+        "entityType": _one_of("DATA"),
+        "type": _one_of("Feature"),
+        "label": _TEXT,
+        "tags": {**_list(_TEXT), "description": "The URN of its dataset, and what else it is tagged with."},
+        "creationDate": _TIME,
+        "lastUpdate": _TIME,
+        "properties": {"type": "object"},
+        "files": {
+            "type": "object",
+            "additionalProperties": _list(_object(_FOUND_FILE)),
+            "description": "By data type: those that the caller may download.",
+        },
+    },
+    {
+        "model": _TEXT,
+        "geometry": {"type": "object"},
+        "bbox": {**_list({"type": "number"}), "minItems": 4, "maxItems": 4},
+    },
+)
+
 SCHEMAS: Json = {
     "Problem": _object(
         {"type": _TEXT, "title": _TEXT, "status": _WHOLE, "detail": _TEXT, "code": _TEXT, "instance": _TEXT}, open_=True
@@ -180,6 +216,14 @@ SCHEMAS: Json = {
     "Link": _object({"url": {**_TEXT, "format": "uri"}, "expires": _TIME, "id": _TEXT}),
     "Truth": _TRUTH,
     "Urns": {**_list(_TEXT), "maxItems": 1000},
+    "RegardsProduct": _object({"content": _PRODUCT, "links": _list({"type": "object"})}),
+    "RegardsProducts": _object(
+        {
+            "metadata": _object({"size": _WHOLE, "totalElements": _WHOLE, "totalPages": _WHOLE, "number": _WHOLE}),
+            "content": _list(_ref("RegardsProduct")),
+            "links": _list(_object({"rel": _one_of("self", "prev", "next"), "href": _TEXT})),
+        }
+    ),
     "RegardsLicence": _object(
         {
             "content": _object({"accepted": _TRUTH, "licenseLink": {**_TEXT_OR_NULL, "format": "uri"}}),
@@ -284,6 +328,10 @@ def _field(name: str, description: str) -> Json:
 PARAMETERS: Json = {
     "tenant": _query("tenant", "Tenant to act on, for INSTANCE_ADMIN; that of the token unless given."),
     "limit": _query("limit", "Most entries.", {"type": "integer", "minimum": 1}),
+    "q": _query("q", 'A query like `tags:"URN:…" AND properties.cloud:[0 TO 20]`; everything unless given.'),
+    "page": _query("page", "Number of the page, from 0 on.", {"type": "integer", "minimum": 0}),
+    "size": _query("size", "Products on a page.", {"type": "integer", "minimum": 1, "maximum": 100}),
+    "sort": _query("sort", "Like `creationDate,desc`; may be there several times.", _list(_TEXT)),
     "cursor": _query("cursor", "`next` of the page before."),
     "from": _query("from", "The earliest time.", _TIME),
     "to": _query("to", "The time before which they are.", _TIME),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import datetime
@@ -16,10 +17,14 @@ from gateway.identity.principal import Principal
 from gateway.notifications import Notifications
 from gateway.orders.actions import Actions
 from gateway.orders.creation import Creator
-from gateway.orders.model import Basket, DatasetSelection, NoStager, Numbering, Stager
+from gateway.orders.model import Basket, Condition, DatasetSelection, NoStager, Numbering, Stager
 from gateway.orders.tokens import OrderTokens
 from gateway.orders.worker import working
 from gateway.rights.policies import Policies
+from gateway.search.limits import COMPOSED
+from gateway.search.query import QueryError
+from gateway.search.reading import parse
+from gateway.search.sql import Parameters, condition
 
 POOL_SIZE = 4
 """Connections for what takes longer than a look-up, of each process."""
@@ -48,9 +53,19 @@ class NoBasket:
         return ()
 
 
-async def translate(query: str) -> Numbering:  # noqa: ARG001 - as `Translator`
-    """No query but the empty one is understood."""
-    raise GatewayError(HTTPStatus.UNPROCESSABLE_ENTITY, "Queries cannot be ordered here.")
+async def translate(query: str) -> Numbering:
+    """As `Translator`: in REGARDS' language, as baskets compose it."""
+    try:
+        found = await asyncio.to_thread(parse, query, COMPOSED)
+    except QueryError as error:
+        raise GatewayError(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from error
+
+    def numbered(first: int) -> Condition:
+        parameters = Parameters(*[None] * (first - 1))
+        text = condition(found, parameters)
+        return Condition(text, tuple(parameters.values[first - 1 :]))
+
+    return numbered
 
 
 @contextlib.asynccontextmanager

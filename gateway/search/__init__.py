@@ -1,0 +1,1 @@
+"""Queries of products: from Lucene text to a condition in SQL."""
