@@ -62,8 +62,8 @@ LEFT JOIN products p ON p.product_id = a.product_id
 LEFT JOIN datasets c ON c.dataset_id = p.dataset_id
 WHERE f.order_file_id = $1"""
 _OF_TOKENS = """
-SELECT t.name AS tenant, o.token_generation, o.expires_at <= now() OR o.status IN ('EXPIRED', 'DELETED') AS is_over
-FROM orders o JOIN tenants t USING (tenant_id) WHERE o.order_id = $1"""
+SELECT token_generation FROM orders
+WHERE order_id = $1 AND expires_at > now() AND status NOT IN ('EXPIRED', 'DELETED')"""
 _GENERATION = f"SELECT o.token_generation, o.status, o.expires_at FROM orders o WHERE {_VISIBLE} AND o.order_id = $3"  # noqa: S608
 
 
@@ -274,14 +274,14 @@ async def generation(database: Database, scope: Scope, order_id: int) -> tuple[i
     return rows[0]["token_generation"], Status(rows[0]["status"]), rows[0]["expires_at"]
 
 
-async def token_facts(database: Database, order_id: int) -> tuple[str, int, bool]:
-    """Of an order: its tenant, the generation of its tokens, and whether it is over; as over if there is none.
+async def current_generation(database: Database, order_id: int) -> int | None:
+    """Of what generation the tokens of an order are; None if it is over, or there is none.
 
     Raises:
         GatewayError: 503.
     """
     rows = await database.fetch(_OF_TOKENS, order_id)
-    return (rows[0]["tenant"], rows[0]["token_generation"], rows[0]["is_over"]) if rows else ("", 0, True)
+    return rows[0]["token_generation"] if rows else None
 
 
 def no_order(order_id: object) -> GatewayError:
