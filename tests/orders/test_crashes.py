@@ -16,7 +16,7 @@ import pytest
 from tests.harness import principal
 from tests.orders.support import Shop, fill, open_shop, selection
 
-ORDERS, KILLS = (200, 60) if os.environ.get("GATEWAY_TEST_FULL") else (12, 4)
+ORDERS, KILLS = (200, 60) if os.environ.get("GATEWAY_TEST_FULL") else (10, 3)
 PROCESSES = 2
 SEED = 7
 _CONFIG = """

@@ -205,6 +205,28 @@ async def test_removed_leaves_nothing(shop: Shop) -> None:
     assert [row["id"] for row in left] == [other]
 
 
+async def test_with_a_tenant_its_orders_go_whole(shop: Shop) -> None:
+    await fill(shop.connection, products=2, files=2)
+    await shop.order(selection("many"))
+    await shop.connection.execute("DELETE FROM tenants")
+    for table in ("orders", "order_tasks", "suborders", "order_files"):
+        assert await shop.connection.fetchval(f"SELECT count(*) FROM {table}") == 0, table
+
+
+async def test_what_waits_and_what_is_due_do_not_keep_each_other_waiting(shop: Shop) -> None:
+    await fill(shop.connection, products=6, files=1, state="NEARLINE")
+    order_id = await shop.order(selection("many"))
+    workers = shop.workers(Tape())
+    await workers.step()
+    await shop.connection.execute("UPDATE suborders SET state = 'WAITING', due_at = NULL, lease = NULL")
+    await shop.connection.execute("UPDATE suborders SET state = 'STAGING', due_at = now() WHERE number = 1")
+    first = await queue.claim(shop.database, 30, due_first=False)
+    second = await queue.claim(shop.database, 30, due_first=True)
+    assert first is not None
+    assert second is not None
+    assert [one.ranges[0][0] - (order_id << 24) for one in (second, first)] == [1, 4]
+
+
 async def test_an_order_of_somebody_else_is_as_none(shop: Shop) -> None:
     await fill(shop.connection, products=1, files=1)
     order_id = await shop.order(selection("many"))
