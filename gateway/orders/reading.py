@@ -32,22 +32,39 @@ _TENANT = "o.tenant_id = (SELECT tenant_id FROM tenants WHERE name = $1)"
 _VISIBLE = f"{_TENANT} AND ($2::text IS NULL OR (o.owner = $2 AND o.status <> 'DELETED'))"
 
 _ONE = f"SELECT {_COLUMNS}, {_TASKS} AS tasks FROM orders o WHERE {_VISIBLE} AND o.order_id = $3"  # noqa: S608 - constant
-_FILES = """
+
+
+def _files(chosen: str) -> str:
+    """What is told of each file of ``chosen``, a from item of rows of ``order_files``."""
+    return f"""
 SELECT o.order_file_id, o.state, o.error, o.size, s.suborder_id, p.urn, p.provider_id, f.data_type, f.reference,
        f.mime_type, f.checksum, f.checksum_algorithm, f.crc32, f.file_name,
        EXISTS (SELECT FROM copies c WHERE c.file_id = o.file_id AND c.state = 'ONLINE') AS online
-FROM order_files o
+FROM {chosen} o
 JOIN suborders s ON s.order_id = o.order_file_id >> 24 AND s.number = o.suborder
 LEFT JOIN files f ON f.file_id = o.file_id
-LEFT JOIN products p ON p.product_id = f.product_id"""
-_OF_TASK = f"""
-{_FILES} WHERE o.order_file_id BETWEEN $1 AND $2 ORDER BY o.order_file_id"""
-# Sub-orders without such a file are not even looked into.
-_READY = f"""
-{_FILES}
-WHERE o.state = 'AVAILABLE' AND s.order_id = $1 AND s.files_available > 0 AND ($2::bigint IS NULL OR s.suborder_id = $2)
-  AND o.order_file_id BETWEEN s.first_file AND s.first_file + s.files_count - 1
-ORDER BY o.order_file_id LIMIT $3 OFFSET $4"""
+LEFT JOIN products p ON p.product_id = f.product_id
+ORDER BY o.order_file_id"""  # noqa: S608 - made of constants
+
+
+_OF_TASK = _files("(SELECT * FROM order_files WHERE order_file_id BETWEEN $1 AND $2 OFFSET 0)")
+# The counters of sub-orders tell in which of them a page lies: no others are looked into.
+_PARTS = """
+SELECT number, first_file, files_count, before FROM (
+    SELECT number, first_file, files_count, files_available,
+           sum(files_available) OVER (ORDER BY number) - files_available AS before
+    FROM suborders WHERE order_id = $1 AND files_available > 0 AND ($2::bigint IS NULL OR suborder_id = $2)
+) counted
+WHERE before < $3::bigint + $4::bigint AND before + files_available > $4::bigint"""
+_READY = _files(f"""(
+    WITH part AS MATERIALIZED ({_PARTS})
+    SELECT ready.* FROM part CROSS JOIN LATERAL (
+        SELECT * FROM order_files
+        WHERE order_file_id BETWEEN part.first_file AND part.first_file + part.files_count - 1 AND state = 'AVAILABLE'
+        OFFSET 0
+    ) ready
+    ORDER BY ready.order_file_id LIMIT $3 OFFSET $4::bigint - (SELECT coalesce(min(before), $4) FROM part)
+)""")  # noqa: S608 - as above
 _TASK = "SELECT first_file, files_count FROM order_tasks WHERE order_id = $1 AND task_id = $2"
 _SUBORDER = "SELECT files_available FROM suborders WHERE order_id = $1 AND suborder_id = $2"
 
