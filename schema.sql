@@ -493,7 +493,7 @@ CREATE INDEX IF NOT EXISTS suborders_by_due ON suborders (due_at) WHERE state IN
 
 -- The files of an order. The upper bits of an id are those of its order, the lower 24 a number from 1 on, so that all of
 -- an order, a task or a sub-order is one range of the primary key, and pages of it are, too. No foreign keys: each would
--- be looked up a million times for an order of a million files; whoever deletes an order deletes its range.
+-- be looked up a million times for an order of a million files. With an order its range goes, by a trigger.
 CREATE TABLE IF NOT EXISTS order_files (
     order_file_id  bigint PRIMARY KEY,
     suborder       integer NOT NULL,           -- number
@@ -502,6 +502,13 @@ CREATE TABLE IF NOT EXISTS order_files (
     size           bigint,                     -- bytes
     error          text
 ) WITH (fillfactor = 70);
+
+CREATE OR REPLACE FUNCTION forget_order_files() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM order_files WHERE order_file_id BETWEEN OLD.order_id << 24 AND ((OLD.order_id + 1) << 24) - 1;
+    RETURN NULL;
+END $$;
+CREATE OR REPLACE TRIGGER orders_deleted AFTER DELETE ON orders FOR EACH ROW EXECUTE FUNCTION forget_order_files();
 
 -- Whoever changes states of files has locked their order before: counters then change in one order everywhere. How many
 -- sub-orders a change concerns the planner cannot know: it would rather read all there are.

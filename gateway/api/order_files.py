@@ -6,7 +6,6 @@ import logging
 import re
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any
 
 from aiohttp import web
 
@@ -18,6 +17,7 @@ from gateway.api.orders import ORDERING, order_id_of, owner, path_number, scope_
 from gateway.catalog.model import ByAsset
 from gateway.downloads import TRANSFER
 from gateway.errors import GatewayError, unauthorized
+from gateway.identity.principal import Principal
 from gateway.links import ORDER_TOKEN
 from gateway.orders import reading
 from gateway.orders.lifecycle import WITHOUT_FILES, FileState
@@ -69,19 +69,15 @@ async def download_file(request: web.Request) -> web.StreamResponse:
     scope = scope_of(principal)
     if door is None or door.owner.tenant != scope.tenant or scope.owner not in (None, door.owner.email):
         raise _no_file(request)
-    return await _download(request, door, None)
+    return await _download(request, door, principal)
 
 
 async def download_public_file(request: web.Request) -> web.StreamResponse:
     """``GET`` and ``HEAD /orders/public/files/{dataFileId}?orderToken=``: for whoever has the token, as the owner."""
     ordering, shown = request.app[ORDERING], request.query.getall(ORDER_TOKEN, [])
     read = ordering.tokens.read(shown[0]) if ordering.tokens is not None and len(shown) == 1 else None
-    if ordering.tokens is None or read is None:
-        raise _bad_token()
-    tenant, generation, is_over = await reading.token_facts(request.app[DATABASE], read.order_id)
-    # What does not exist is as what is not so: a token tells nothing.
-    if not ordering.tokens.holds(shown[0], tenant, read.order_id, generation) or is_over:
-        raise _bad_token()
+    if read is None or read.generation != await reading.current_generation(request.app[DATABASE], read.order_id):
+        raise unauthorized("the order token is not valid", error="invalid_token")
     door = await reading.door(request.app[DATABASE], _file_id(request))
     if door is None or door.order_id != read.order_id:
         raise _no_file(request)
@@ -118,7 +114,7 @@ async def _ready(request: web.Request, suborder: Callable[[], int] | None) -> we
     return answer_page(request, ordering, found, total, shown)
 
 
-async def _download(request: web.Request, door: Door, principal: Any) -> web.StreamResponse:
+async def _download(request: web.Request, door: Door, principal: Principal) -> web.StreamResponse:
     """Answer for a file that is ready; note what becomes of it."""
     if door.status in WITHOUT_FILES or (door.state is not FileState.PENDING and door.asset is None):
         raise GatewayError(HTTPStatus.GONE, "The order has this file no more.")
@@ -174,7 +170,3 @@ def _file_id(request: web.Request) -> int:
 def _no_file(request: web.Request) -> GatewayError:
     detail = f"Data file with id: {request.match_info['dataFileId']} doesn't exist."
     return GatewayError(HTTPStatus.NOT_FOUND, detail)
-
-
-def _bad_token() -> GatewayError:
-    return unauthorized("the order token is not valid", error="invalid_token")

@@ -145,7 +145,7 @@ async def get_token(request: web.Request) -> web.Response:
     generation, status, expires = await reading.generation(request.app[DATABASE], mine, order_id)
     if status in WITHOUT_FILES:
         raise no_order(order_id)
-    token = ordering.tokens.make(principal.tenant, order_id, generation)
+    token = ordering.tokens.make(order_id, generation)
     return answer({"orderToken": token, "expirationDate": time_text(expires)})
 
 

@@ -35,7 +35,7 @@ class Orders(Section):
     lease: Annotated[float, Field(ge=1, le=3600)] = 30
     """Seconds without a sign of life after which a worker counts as dead."""
     timeout: Seconds = 300
-    """Seconds that it may take to create an order, or to change one."""
+    """Seconds that it may take to create an order, to change one, or to ask for nearline files of a sub-order."""
     created_status: Literal[200, 201] = 200
     """Of the answer to a new order: 200 as documented, or 201 as REGARDS has it today."""
     success_urls: list[Annotated[str, Field(pattern=r"^https?://[^/?#]+/.*$")]] = []  # noqa: RUF012 - pydantic copies it

@@ -118,14 +118,20 @@ class Claim:
         return found
 
 
-async def claim(database: Database, lease_seconds: float) -> Claim | None:
+async def claim(database: Database, lease_seconds: float, *, due_first: bool = True) -> Claim | None:
     """Take what is to be done next; None if there is nothing.
+
+    Args:
+        database: for it.
+        lease_seconds: how long it is kept without a sign of life.
+        due_first: whether what is to be looked at again goes before what waits. Now one, now the other: else one would
+            wait for ever while there is much of the other.
 
     Raises:
         GatewayError: 503.
     """
     lease, length = uuid.uuid4(), datetime.timedelta(seconds=lease_seconds)
-    for statement in (_CLAIM_DUE, _CLAIM_NEXT):
+    for statement in (_CLAIM_DUE, _CLAIM_NEXT) if due_first else (_CLAIM_NEXT, _CLAIM_DUE):
         rows = await database.fetch(statement, lease, length)
         if rows:
             parts = {row["suborder_id"]: (row["first_file"], row["files_count"]) for row in rows}

@@ -32,22 +32,39 @@ _TENANT = "o.tenant_id = (SELECT tenant_id FROM tenants WHERE name = $1)"
 _VISIBLE = f"{_TENANT} AND ($2::text IS NULL OR (o.owner = $2 AND o.status <> 'DELETED'))"
 
 _ONE = f"SELECT {_COLUMNS}, {_TASKS} AS tasks FROM orders o WHERE {_VISIBLE} AND o.order_id = $3"  # noqa: S608 - constant
-_FILES = """
+
+
+def _files(chosen: str) -> str:
+    """What is told of each file of ``chosen``, a from item of rows of ``order_files``."""
+    return f"""
 SELECT o.order_file_id, o.state, o.error, o.size, s.suborder_id, p.urn, p.provider_id, f.data_type, f.reference,
        f.mime_type, f.checksum, f.checksum_algorithm, f.crc32, f.file_name,
        EXISTS (SELECT FROM copies c WHERE c.file_id = o.file_id AND c.state = 'ONLINE') AS online
-FROM order_files o
+FROM {chosen} o
 JOIN suborders s ON s.order_id = o.order_file_id >> 24 AND s.number = o.suborder
 LEFT JOIN files f ON f.file_id = o.file_id
-LEFT JOIN products p ON p.product_id = f.product_id"""
-_OF_TASK = f"""
-{_FILES} WHERE o.order_file_id BETWEEN $1 AND $2 ORDER BY o.order_file_id"""
-# Sub-orders without such a file are not even looked into.
-_READY = f"""
-{_FILES}
-WHERE o.state = 'AVAILABLE' AND s.order_id = $1 AND s.files_available > 0 AND ($2::bigint IS NULL OR s.suborder_id = $2)
-  AND o.order_file_id BETWEEN s.first_file AND s.first_file + s.files_count - 1
-ORDER BY o.order_file_id LIMIT $3 OFFSET $4"""
+LEFT JOIN products p ON p.product_id = f.product_id
+ORDER BY o.order_file_id"""  # noqa: S608 - made of constants
+
+
+_OF_TASK = _files("(SELECT * FROM order_files WHERE order_file_id BETWEEN $1 AND $2 OFFSET 0)")
+# The counters of sub-orders tell in which of them a page lies: no others are looked into.
+_PARTS = """
+SELECT number, first_file, files_count, before FROM (
+    SELECT number, first_file, files_count, files_available,
+           sum(files_available) OVER (ORDER BY number) - files_available AS before
+    FROM suborders WHERE order_id = $1 AND files_available > 0 AND ($2::bigint IS NULL OR suborder_id = $2)
+) counted
+WHERE before < $3::bigint + $4::bigint AND before + files_available > $4::bigint"""
+_READY = _files(f"""(
+    WITH part AS MATERIALIZED ({_PARTS})
+    SELECT ready.* FROM part CROSS JOIN LATERAL (
+        SELECT * FROM order_files
+        WHERE order_file_id BETWEEN part.first_file AND part.first_file + part.files_count - 1 AND state = 'AVAILABLE'
+        OFFSET 0
+    ) ready
+    ORDER BY ready.order_file_id LIMIT $3 OFFSET $4::bigint - (SELECT coalesce(min(before), $4) FROM part)
+)""")  # noqa: S608 - as above
 _TASK = "SELECT first_file, files_count FROM order_tasks WHERE order_id = $1 AND task_id = $2"
 _SUBORDER = "SELECT files_available FROM suborders WHERE order_id = $1 AND suborder_id = $2"
 
@@ -62,8 +79,8 @@ LEFT JOIN products p ON p.product_id = a.product_id
 LEFT JOIN datasets c ON c.dataset_id = p.dataset_id
 WHERE f.order_file_id = $1"""
 _OF_TOKENS = """
-SELECT t.name AS tenant, o.token_generation, o.expires_at <= now() OR o.status IN ('EXPIRED', 'DELETED') AS is_over
-FROM orders o JOIN tenants t USING (tenant_id) WHERE o.order_id = $1"""
+SELECT token_generation FROM orders
+WHERE order_id = $1 AND expires_at > now() AND status NOT IN ('EXPIRED', 'DELETED')"""
 _GENERATION = f"SELECT o.token_generation, o.status, o.expires_at FROM orders o WHERE {_VISIBLE} AND o.order_id = $3"  # noqa: S608
 
 
@@ -274,14 +291,14 @@ async def generation(database: Database, scope: Scope, order_id: int) -> tuple[i
     return rows[0]["token_generation"], Status(rows[0]["status"]), rows[0]["expires_at"]
 
 
-async def token_facts(database: Database, order_id: int) -> tuple[str, int, bool]:
-    """Of an order: its tenant, the generation of its tokens, and whether it is over; as over if there is none.
+async def current_generation(database: Database, order_id: int) -> int | None:
+    """Of what generation the tokens of an order are; None if it is over, or there is none.
 
     Raises:
         GatewayError: 503.
     """
     rows = await database.fetch(_OF_TOKENS, order_id)
-    return (rows[0]["tenant"], rows[0]["token_generation"], rows[0]["is_over"]) if rows else ("", 0, True)
+    return rows[0]["token_generation"] if rows else None
 
 
 def no_order(order_id: object) -> GatewayError:

@@ -1,8 +1,8 @@
 """Order tokens: they open the files of one order without a credential, as its owner.
 
-A token is ``<order id>.<generation>.<signature>``. The signature is an HMAC-SHA-256 over tenant, order and generation;
-its key is derived from the secret of ``[orders]`` (HKDF, RFC 5869). Nothing but the generation is stored: a token ends
-with its order, and with the next generation.
+A token is ``<order id>.<generation>.<signature>``. The signature is an HMAC-SHA-256 over order and generation; its key
+is derived from the secret of ``[orders]`` (HKDF, RFC 5869). Nothing but the generation is stored: a token ends with its
+order, and with the next generation.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _FORM = re.compile(r"([1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})\.([0-9A-Za-z_-]{43})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Shown:
-    """What a token says, whether it is true or not."""
+class OrderToken:
+    """What a token that was made here says. Whether its order still has this generation, the database knows."""
 
     order_id: int
     generation: int
@@ -33,18 +33,16 @@ class OrderTokens:
     def __init__(self, secret: bytes) -> None:
         self._key = HKDF(SHA256(), 32, salt=None, info=b"download-gateway order").derive(secret)
 
-    def make(self, tenant: str, order_id: int, generation: int) -> str:
+    def make(self, order_id: int, generation: int) -> str:
         """The token of an order."""
-        signed = json.dumps([tenant, order_id, generation]).encode()
-        signature = base64.urlsafe_b64encode(hmac.digest(self._key, signed, "sha256")).rstrip(b"=").decode()
-        return f"{order_id}.{generation}.{signature}"
+        signature = hmac.digest(self._key, json.dumps([order_id, generation]).encode(), "sha256")
+        return f"{order_id}.{generation}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
 
-    def holds(self, token: str, tenant: str, order_id: int, generation: int) -> bool:
-        """Whether ``token`` is that of an order."""
-        return hmac.compare_digest(self.make(tenant, order_id, generation).encode(), token.encode("utf-8", "replace"))
-
-    @staticmethod
-    def read(token: str) -> Shown | None:
-        """What order a token speaks of; None if it is none. It must still be checked."""
+    def read(self, token: str) -> OrderToken | None:
+        """What ``token`` says; None if it was not made here."""
         form = _FORM.fullmatch(token)
-        return Shown(int(form[1]), int(form[2])) if form else None
+        if form is None:
+            return None
+        order_id, generation = int(form[1]), int(form[2])
+        made = self.make(order_id, generation)
+        return OrderToken(order_id, generation) if hmac.compare_digest(made, token) else None

@@ -67,7 +67,6 @@ async def close(connection: Connection, order_id: int, status: Status) -> None:
 async def remove(connection: Connection, order_id: int) -> None:
     """Leave nothing of an order, whose row is locked."""
     await connection.execute(_FORGET_SUBORDERS, order_id)
-    await connection.execute("DELETE FROM order_files WHERE order_file_id BETWEEN $1 AND $2", *_range(order_id))
     await connection.execute("DELETE FROM orders WHERE order_id = $1", order_id)
 
 

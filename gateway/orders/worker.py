@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import itertools
 import logging
 from collections.abc import AsyncIterator, Sequence
 
@@ -32,6 +33,7 @@ class Workers:
         self._settings = settings
         self._stager = stager
         self._woken = asyncio.Event()
+        self._due_first = itertools.cycle((True, False))
 
     def changed(self, topic: str, payload: Payload) -> None:  # noqa: ARG002 - as `Subscriber`
         """As `Subscriber`."""
@@ -68,13 +70,14 @@ class Workers:
         Raises:
             GatewayError: 503.
         """
-        held = await queue.claim(self._database, self._settings.lease)
+        held = await queue.claim(self._database, self._settings.lease, due_first=next(self._due_first))
         if held is None:
             return False
         async with self._alive(held):
             nearline, known = await queue.not_online(self._database, held)
             if nearline:
-                known = {**known, **await self._stager.stage(nearline)}
+                async with asyncio.timeout(self._settings.timeout):
+                    known = {**known, **await self._stager.stage(nearline)}
             least = datetime.timedelta(hours=self._settings.least_hours)
             status = await queue.finish(self._database, held, known, least=least)
         if status is None:

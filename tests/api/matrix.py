@@ -59,6 +59,8 @@ BODIES: Mapping[tuple[str, str], object] = {
     ("PUT", "/admin/collections/{collectionId}/licence"): {"licence": None},
     ("PUT", "/admin/licence"): {"licence": None},
     ("PUT", "/admin/roles/{role}"): {"parent": "EXPLOIT"},
+    ("POST", "/user/orders"): {"onSuccessUrl": "/"},
+    ("POST", "/user/orders/{orderId}/restart"): {"onSuccessUrl": "/"},
     ("POST", "/user/orders/apply"): {"queries": [""]},
     ("POST", "/orders/search"): {},
     ("POST", "/orders/csv"): {},

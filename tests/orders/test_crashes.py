@@ -16,7 +16,7 @@ import pytest
 from tests.harness import principal
 from tests.orders.support import Shop, fill, open_shop, selection
 
-ORDERS, KILLS = (200, 60) if os.environ.get("GATEWAY_TEST_FULL") else (12, 4)
+ORDERS, KILLS = (200, 60) if os.environ.get("GATEWAY_TEST_FULL") else (10, 3)
 PROCESSES = 2
 SEED = 7
 _CONFIG = """
@@ -59,6 +59,13 @@ class Crew:
         process = self._processes.pop(number)
         process.send_signal(signal.SIGKILL)
         await process.wait()
+
+    async def ask_to_end(self, number: int) -> int:
+        """The status that it ends with when it is told to."""
+        process = self._processes.pop(number)
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(30):
+            return await process.wait()
 
     async def dismiss(self) -> None:
         while self._processes:
@@ -114,6 +121,7 @@ async def test_killed_workers_lose_nothing_and_count_nothing_twice(database: str
         )
         assert wrong == []
         assert await shop.connection.fetchval("SELECT count(*) FROM suborders WHERE state <> 'ENDED'") == 0
+        assert await crew.ask_to_end(0) == 0
 
 
 async def ended(shop: Shop) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import datetime
+import os
 from collections.abc import Coroutine, Iterator
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ from tests.harness import SCIENTIST, TENANT
 from tests.orders.support import MINE, NO_WISH, Shop, fill, open_shop, selection
 
 T = TypeVar("T")
+EXAMPLES = 200 if os.environ.get("GATEWAY_TEST_FULL") else 15
 FILES = 4
 """Of each order; sub-orders of two."""
 ALL = Scope(TENANT, None)
@@ -277,6 +279,6 @@ def test_orders_live_by_the_rules_whatever_happens(database: str) -> None:
         run_state_machine_as_test(
             machine,
             settings=settings(
-                max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+                max_examples=EXAMPLES, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
             ),
         )

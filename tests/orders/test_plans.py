@@ -79,7 +79,7 @@ async def test_no_table_of_orders_is_read_from_end_to_end(database: str) -> None
         await reading.ready(shop.database, order, None, limit=20, offset=100)
         file_id = (order_id << 24) + 7
         await reading.door(shop.database, file_id)
-        await reading.token_facts(shop.database, order_id)
+        await reading.current_generation(shop.database, order_id)
         await shop.actions.mark(file_id, FileState.DOWNLOAD_ERROR, "x")
         await shop.actions.retry(MINE, order_id)
         workers = shop.workers(NoStager())

@@ -12,7 +12,7 @@ from gateway.errors import GatewayError
 from gateway.orders import queue, upkeep
 from gateway.orders.lifecycle import FileState, RefusedError, Status
 from gateway.orders.model import Nearline, NoStager, Staged
-from gateway.orders.reading import Filters, Scope, page
+from gateway.orders.reading import Filters, Scope, page, ready
 from tests.harness import OUTSIDER, SCIENTIST, TENANT, principal
 from tests.orders.support import MINE, NO_WISH, Shop, fill, open_shop, selection
 
@@ -205,6 +205,28 @@ async def test_removed_leaves_nothing(shop: Shop) -> None:
     assert [row["id"] for row in left] == [other]
 
 
+async def test_with_a_tenant_its_orders_go_whole(shop: Shop) -> None:
+    await fill(shop.connection, products=2, files=2)
+    await shop.order(selection("many"))
+    await shop.connection.execute("DELETE FROM tenants")
+    for table in ("orders", "order_tasks", "suborders", "order_files"):
+        assert await shop.connection.fetchval(f"SELECT count(*) FROM {table}") == 0, table
+
+
+async def test_what_waits_and_what_is_due_do_not_keep_each_other_waiting(shop: Shop) -> None:
+    await fill(shop.connection, products=6, files=1, state="NEARLINE")
+    order_id = await shop.order(selection("many"))
+    workers = shop.workers(Tape())
+    await workers.step()
+    await shop.connection.execute("UPDATE suborders SET state = 'WAITING', due_at = NULL, lease = NULL")
+    await shop.connection.execute("UPDATE suborders SET state = 'STAGING', due_at = now() WHERE number = 1")
+    first = await queue.claim(shop.database, 30, due_first=False)
+    second = await queue.claim(shop.database, 30, due_first=True)
+    assert first is not None
+    assert second is not None
+    assert [one.ranges[0][0] - (order_id << 24) for one in (second, first)] == [1, 4]
+
+
 async def test_an_order_of_somebody_else_is_as_none(shop: Shop) -> None:
     await fill(shop.connection, products=1, files=1)
     order_id = await shop.order(selection("many"))
@@ -262,6 +284,22 @@ async def test_a_restarted_order_is_a_new_one_of_the_same_selections(shop: Shop)
     assert again != order_id
     assert (await shop.see(again)).counts.files == 2
     await shop.counts_agree()
+
+
+async def test_pages_of_available_files_are_all_of_them_in_order_whatever_their_size(shop: Shop) -> None:
+    await fill(shop.connection, products=10, files=1)
+    order_id = await shop.order(selection("many"))
+    await work_off(shop)
+    for number in (1, 4, 5, 6, 8):
+        await shop.actions.mark((order_id << 24) + number, FileState.DOWNLOADED)
+    order = await shop.see(order_id)
+    for size in range(1, 7):
+        found: list[int] = []
+        for number in range(6):
+            files, total = await ready(shop.database, order, None, limit=size, offset=number * size)
+            assert (total, len(files) <= size) == (5, True)
+            found += [file.order_file_id - (order_id << 24) for file in files]
+        assert found == [2, 3, 7, 9, 10], size
 
 
 async def test_a_file_that_the_catalogue_has_no_more_is_in_error(shop: Shop) -> None:
