@@ -466,6 +466,155 @@ CREATE TABLE IF NOT EXISTS loads (
     PRIMARY KEY (tenant_id, source, wanted)
 );
 
+-- Orders. What an owner may is looked at anew with each download; what he was known by is kept for the links of an order,
+-- by which he comes without a credential.
+CREATE TABLE IF NOT EXISTS orders (
+    order_id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY CHECK (order_id < 536870912),
+    tenant_id         integer NOT NULL REFERENCES tenants ON DELETE CASCADE,
+    owner             text NOT NULL CHECK (owner <> ''),  -- email
+    owner_subject     text NOT NULL,
+    owner_role        text NOT NULL,
+    owner_groups      text[] NOT NULL,
+    label             text NOT NULL CHECK (length(label) BETWEEN 1 AND 50),
+    on_success_url    text,                    -- where the user goes on in his portal
+    correlation_id    text,                    -- what a program calls it that ordered in one call
+    status            text NOT NULL CHECK (status IN ('PENDING', 'RUNNING', 'PAUSED', 'DONE', 'DONE_WITH_WARNING', 'FAILED',
+                          'EXPIRED', 'DELETED')),
+    status_at         timestamptz NOT NULL DEFAULT now(),
+    created_at        timestamptz NOT NULL DEFAULT now(),
+    expires_at        timestamptz NOT NULL,
+    token_generation  integer NOT NULL DEFAULT 0,  -- tokens of others are void
+    has_files         boolean NOT NULL DEFAULT true,  -- whether rows of order_files are left to be cleaned up
+    -- Counted as it happens, by the trigger below.
+    files_count           integer NOT NULL DEFAULT 0,
+    files_pending         integer NOT NULL DEFAULT 0 CHECK (files_pending >= 0),
+    files_available       integer NOT NULL DEFAULT 0 CHECK (files_available >= 0),
+    files_downloaded      integer NOT NULL DEFAULT 0 CHECK (files_downloaded >= 0),
+    files_download_error  integer NOT NULL DEFAULT 0 CHECK (files_download_error >= 0),
+    files_error           integer NOT NULL DEFAULT 0 CHECK (files_error >= 0),
+    files_size            bigint NOT NULL DEFAULT 0,   -- bytes; files of unknown size count none
+    pending_size          bigint NOT NULL DEFAULT 0 CHECK (pending_size >= 0),
+    suborders_waiting     integer NOT NULL DEFAULT 0 CHECK (suborders_waiting >= 0),  -- for the user to download
+    percent               integer NOT NULL GENERATED ALWAYS AS (CASE
+                              WHEN files_pending = 0 THEN 100
+                              WHEN files_size > 0 THEN least(99, trunc((files_size - pending_size) * 100.0 / files_size))
+                              ELSE (files_count - files_pending) * 100 / files_count END) STORED,
+    waiting_for_user      boolean NOT NULL GENERATED ALWAYS AS (suborders_waiting > 0) STORED,
+    CHECK (files_pending + files_available + files_downloaded + files_download_error + files_error <= files_count)
+);
+CREATE UNIQUE INDEX IF NOT EXISTS orders_by_label ON orders (tenant_id, owner, label) WHERE status <> 'DELETED';
+CREATE INDEX IF NOT EXISTS orders_by_owner ON orders (tenant_id, owner, order_id);
+CREATE INDEX IF NOT EXISTS orders_by_status ON orders (tenant_id, status, order_id);
+CREATE INDEX IF NOT EXISTS orders_by_time ON orders (tenant_id, created_at);
+CREATE INDEX IF NOT EXISTS orders_waiting ON orders (tenant_id, order_id) WHERE waiting_for_user;
+CREATE INDEX IF NOT EXISTS orders_by_end ON orders (expires_at)
+    WHERE status IN ('PENDING', 'RUNNING', 'PAUSED') OR (status IN ('DONE', 'DONE_WITH_WARNING') AND files_available > 0);
+CREATE INDEX IF NOT EXISTS orders_to_clean ON orders (order_id) WHERE has_files AND status IN ('EXPIRED', 'DELETED');
+CREATE INDEX IF NOT EXISTS orders_past ON orders (status_at)
+    WHERE status IN ('DONE', 'DONE_WITH_WARNING', 'FAILED', 'EXPIRED', 'DELETED');
+
+-- What was selected of one dataset.
+CREATE TABLE IF NOT EXISTS order_tasks (
+    task_id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    order_id       bigint NOT NULL REFERENCES orders ON DELETE CASCADE,
+    dataset        text NOT NULL,              -- URN
+    label          text NOT NULL,
+    query          text NOT NULL,
+    data_types     text[] NOT NULL,            -- empty: all that can be ordered
+    name_pattern   text,                       -- regular expression for the whole name; NULL: any
+    objects_count  integer NOT NULL DEFAULT 0,
+    files_count    integer NOT NULL DEFAULT 0,
+    files_size     bigint NOT NULL DEFAULT 0,
+    first_file     bigint NOT NULL DEFAULT 0,  -- its files have consecutive ids, from this one on
+    UNIQUE (order_id, dataset)
+);
+
+-- A part of an order that one worker prepares: files of one task, with consecutive ids.
+CREATE TABLE IF NOT EXISTS suborders (
+    suborder_id      bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    order_id         bigint NOT NULL REFERENCES orders ON DELETE CASCADE,
+    number           integer NOT NULL,
+    task_id          bigint NOT NULL,
+    tenant_id        integer NOT NULL,
+    owner            text NOT NULL,
+    state            text NOT NULL CHECK (state IN ('WAITING', 'RUNNING', 'STAGING', 'HELD', 'ENDED')),
+    turn             bigint NOT NULL DEFAULT 0,  -- the lowest is prepared next: those of different owners take turns
+    lease            uuid,                     -- of the worker that has it in hand
+    due_at           timestamptz,              -- RUNNING: when the lease ends; STAGING: when to look again
+    first_file       bigint NOT NULL,
+    files_count      integer NOT NULL,
+    files_size       bigint NOT NULL,
+    files_pending    integer NOT NULL CHECK (files_pending >= 0),
+    files_available  integer NOT NULL DEFAULT 0 CHECK (files_available >= 0),
+    UNIQUE (order_id, number),
+    CHECK ((lease IS NOT NULL) = (state = 'RUNNING')),
+    CHECK ((due_at IS NOT NULL) = (state IN ('RUNNING', 'STAGING')))
+);
+CREATE INDEX IF NOT EXISTS suborders_by_turn ON suborders (turn, suborder_id) WHERE state = 'WAITING';
+CREATE INDEX IF NOT EXISTS suborders_of_owner ON suborders (tenant_id, owner, turn) WHERE state = 'WAITING';
+CREATE INDEX IF NOT EXISTS suborders_of_order ON suborders (order_id, number) WHERE state = 'WAITING';
+CREATE INDEX IF NOT EXISTS suborders_by_due ON suborders (due_at) WHERE state IN ('RUNNING', 'STAGING');
+
+-- The files of an order. The upper bits of an id are those of its order, the lower 24 a number from 1 on, so that all of
+-- an order, a task or a sub-order is one range of the primary key, and pages of it are, too. No foreign keys: each would
+-- be looked up a million times for an order of a million files. With an order its range goes, by a trigger.
+CREATE TABLE IF NOT EXISTS order_files (
+    order_file_id  bigint PRIMARY KEY,
+    suborder       integer NOT NULL,           -- number
+    file_id        bigint NOT NULL,            -- of files; it may be gone by now
+    state          text NOT NULL CHECK (state IN ('PENDING', 'AVAILABLE', 'DOWNLOADED', 'DOWNLOAD_ERROR', 'ERROR')),
+    size           bigint,                     -- bytes
+    error          text
+) WITH (fillfactor = 70);
+
+CREATE OR REPLACE FUNCTION forget_order_files() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM order_files WHERE order_file_id BETWEEN OLD.order_id << 24 AND ((OLD.order_id + 1) << 24) - 1;
+    RETURN NULL;
+END $$;
+CREATE OR REPLACE TRIGGER orders_deleted AFTER DELETE ON orders FOR EACH ROW EXECUTE FUNCTION forget_order_files();
+
+-- Whoever changes states of files has locked their order before: counters then change in one order everywhere. How many
+-- sub-orders a change concerns the planner cannot know: it would rather read all there are.
+CREATE OR REPLACE FUNCTION count_order_files() RETURNS trigger LANGUAGE plpgsql
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_seqscan = off AS $$
+BEGIN
+    WITH delta AS (
+        SELECT order_file_id >> 24 AS order_id, suborder,
+               coalesce(sum(sign) FILTER (WHERE state = 'PENDING'), 0) AS pending,
+               coalesce(sum(sign) FILTER (WHERE state = 'AVAILABLE'), 0) AS available,
+               coalesce(sum(sign) FILTER (WHERE state = 'DOWNLOADED'), 0) AS downloaded,
+               coalesce(sum(sign) FILTER (WHERE state = 'DOWNLOAD_ERROR'), 0) AS download_error,
+               coalesce(sum(sign) FILTER (WHERE state = 'ERROR'), 0) AS error,
+               coalesce(sum(sign * size) FILTER (WHERE state = 'PENDING'), 0) AS pending_size
+        FROM (
+            SELECT order_file_id, suborder, state, size, -1 AS sign FROM before
+            UNION ALL SELECT order_file_id, suborder, state, size, 1 FROM after
+        ) changed
+        GROUP BY 1, 2
+    ), counted AS (
+        UPDATE suborders s
+        SET files_pending = s.files_pending + d.pending, files_available = s.files_available + d.available
+        FROM delta d WHERE s.order_id = d.order_id AND s.number = d.suborder
+        RETURNING d.*, (s.files_pending = 0 AND s.files_available > 0)::integer
+            - (s.files_pending - d.pending = 0 AND s.files_available - d.available > 0)::integer AS waiting
+    )
+    UPDATE orders o
+    SET files_pending = o.files_pending + d.pending, files_available = o.files_available + d.available,
+        files_downloaded = o.files_downloaded + d.downloaded, files_error = o.files_error + d.error,
+        files_download_error = o.files_download_error + d.download_error,
+        pending_size = o.pending_size + d.pending_size, suborders_waiting = o.suborders_waiting + d.waiting
+    FROM (
+        SELECT order_id, sum(pending) AS pending, sum(available) AS available, sum(downloaded) AS downloaded,
+               sum(download_error) AS download_error, sum(error) AS error, sum(pending_size) AS pending_size,
+               sum(waiting) AS waiting
+        FROM counted GROUP BY order_id
+    ) d WHERE o.order_id = d.order_id;
+    RETURN NULL;
+END $$;
+CREATE OR REPLACE TRIGGER order_files_changed AFTER UPDATE ON order_files
+    REFERENCING OLD TABLE AS before NEW TABLE AS after FOR EACH STATEMENT EXECUTE FUNCTION count_order_files();
+
 -- Search of products.
 
 -- The time that a text writes as RFC 3339 has it, a day from its start on, without an offset in UTC; else NULL, and no

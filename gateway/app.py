@@ -22,6 +22,9 @@ from gateway.api import (
     login,
     openapi,
     ops,
+    order_files,
+    orders,
+    orders_admin,
     quota_rules,
     regards_downloads,
     regards_quota,
@@ -56,6 +59,7 @@ from gateway.ops.audit import audited, auditing
 from gateway.ops.error_page import Site
 from gateway.ops.health import Health
 from gateway.ops.request_context import PROXIES, SITE, mark_answer, request_context
+from gateway.orders.service import Ordering, open_orders
 from gateway.quotas.upkeep import open_quotas
 from gateway.rights.policies import open_policies
 from gateway.sources import Resting
@@ -63,7 +67,7 @@ from gateway.stac.roots import places, roots
 from gateway.stac.searching import searching
 from gateway.verification import verifying
 
-_REGARDS = ("downloads", "engines", "entities", "license", "quota", "quotas", "settings")
+_REGARDS = ("downloads", "engines", "entities", "license", "orders", "quota", "quotas", "settings", "user")
 """What REGARDS' paths begin with."""
 
 
@@ -93,6 +97,8 @@ def create_app(config: Config) -> web.Application:
     app.add_routes(access.routes(regards))
     regards_search.set_up(app, config)
     app.add_routes(licences.routes(regards))
+    for family in (orders, orders_admin, order_files):
+        app.add_routes(family.routes(regards))
     for root in roots(stac):
         if root != stac or config.companion is None:
             app.add_routes(stac_catalogue.routes(root))
@@ -120,7 +126,7 @@ def _neighbours(config: Config, identity: OpenIdentities) -> Callable[[web.Appli
         async with neighbours(config, identity) as found:
             app[DOWNLOADS], app[HEALTH], app[DATABASE] = found.downloads, found.health, found.database
             app[LOGINS], app[TRANSACTIONS] = found.logins, found.transactions
-            app[CATALOGUE] = found.catalogue
+            app[CATALOGUE], app[orders.ORDERING] = found.catalogue, found.ordering
             if found.passing_on is not None:
                 app[companion.PASSING_ON] = found.passing_on
             yield
@@ -139,6 +145,7 @@ class Neighbours:
     catalogue: Catalogue
     transactions: Transactions
     passing_on: PassingOn | None
+    ordering: Ordering
 
 
 @contextlib.asynccontextmanager
@@ -162,6 +169,7 @@ async def neighbours(config: Config, identity: OpenIdentities) -> AsyncIterator[
         catalogue(search, showing(locations, config.api.asset_href)) as products,
         opened_transactions(config.database, list(locations.values())) as transactions,
         following(config.companion, config.api, database, locations) as companionship,
+        open_orders(config, policies, notifications) as ordering,
     ):
         downloads = Downloads(
             identity=callers.chain,
@@ -186,6 +194,7 @@ async def neighbours(config: Config, identity: OpenIdentities) -> AsyncIterator[
             products,
             transactions,
             companionship.passing_on,
+            ordering,
         )
         await downloads.close()
 

@@ -23,6 +23,7 @@ from gateway.commands.quotas import quotas
 from gateway.commands.sessions import sessions
 from gateway.commands.shared import CONFIG, plain_errors
 from gateway.commands.verify import verify
+from gateway.commands.worker import worker
 from gateway.config import Config, load
 from gateway.errors import ConfigurationError
 
@@ -137,5 +138,8 @@ def demo(
         asyncio.run(run_demo(options, Report(time.monotonic).hear))
 
 
-for command in (admin, conformance, doctor, explain, ingest_command, keys, links, quotas, sessions, verify):
+for command in (
+    *(admin, conformance, doctor, explain, ingest_command, keys, links),
+    *(quotas, sessions, verify, worker),
+):
     main.add_command(command)

@@ -149,8 +149,10 @@ class Downloads:
     running: set[asyncio.Task[object]] = dataclasses.field(default_factory=set)
     """Requests that hold a lease."""
 
-    async def answer(self, request: web.Request, address: Address) -> web.StreamResponse:
-        """Answer a GET or HEAD for the file at ``address``.
+    async def answer(
+        self, request: web.Request, address: Address, principal: Principal | None = None
+    ) -> web.StreamResponse:
+        """Answer a GET or HEAD for the file at ``address``; for ``principal``, where another door has let him in.
 
         Query parameters: ``isContentInline=true`` has a browser show the file instead of saving it;
         ``acceptLicense=true`` (GET with a token or an API key) accepts the licence of its dataset first (both are
@@ -161,7 +163,8 @@ class Downloads:
             GatewayError: the refusals listed at the top of this module.
         """
         asked = request[ASKED] = Asked(address)
-        principal = await self.identity.identify(shown_by(request, address))
+        if principal is None:
+            principal = await self.identity.identify(shown_by(request, address))
         request[PRINCIPAL] = principal
         require_scope(principal, "download")
         file = asked.file = await self._locate(request, address, principal)

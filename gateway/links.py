@@ -23,6 +23,8 @@ TENANT = "tenant"
 """The part of a path that names the tenant whose paths these are."""
 LINK = "link"
 """The parameter of a query that holds the token of a signed link."""
+ORDER_TOKEN = "orderToken"  # noqa: S105 - a name
+"""The parameter of a query that holds the token of an order."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,8 +61,8 @@ def is_by_another_site(request: web.Request) -> bool:
 
 
 def without_link(url: URL) -> URL:
-    """``url`` without the token of a signed link."""
-    return url.without_query_params(LINK)
+    """``url`` without the token of a signed link or an order."""
+    return url.without_query_params(LINK, ORDER_TOKEN)
 
 
 def absolute_url(request: web.Request, public_url: str | None, *without: str, **query: str) -> str:

@@ -148,6 +148,7 @@ def no_background(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("LOOK_SECONDS", "DRAIN_SECONDS", "SWEEP_SECONDS"):
         monkeypatch.setattr(f"gateway.quotas.upkeep.{name}", 3600.0)
     monkeypatch.setattr("gateway.ops.audit.GATHER_SECONDS", 3600.0)
+    monkeypatch.setattr("gateway.orders.worker.LOOK_SECONDS", 3600.0)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from gateway.api.openapi_administration import ADMINISTRATION
 from gateway.api.openapi_operation import CHANGED, FORM, GONE, SEEN, Operation
+from gateway.api.openapi_orders import ORDERS
 from gateway.api.openapi_stac import CATALOGUE
 from gateway.api.openapi_transactions import TRANSACTIONS
 from gateway.errors import Family
@@ -127,6 +128,7 @@ OPERATIONS: Mapping[Family, Mapping[tuple[str, str], Operation]] = {
         ("PUT", "/license/reset"): Operation(
             "Ask everyone again", "administrator", statuses=GONE, text="By a new version of the tenant's licence."
         ),
+        **ORDERS,
     },
     Family.STAC: {
         **CATALOGUE,

@@ -7,6 +7,7 @@ from typing import get_args
 from gateway.administration.rights import FILE_LEVELS, METADATA_LEVELS, QUALITY_LEVELS
 from gateway.administration.roles import PARENTS
 from gateway.api.openapi_files import FILES
+from gateway.api.openapi_orders import ORDER_PARAMETERS, ORDER_PATH_PARAMETERS, ORDER_SCHEMAS
 from gateway.api.openapi_shapes import (
     NUMBER_OR_NULL,
     TEXT,
@@ -259,6 +260,7 @@ SCHEMAS: Json = {
         }
     ),
     "Changes": page_of("changes", ref("Change")),
+    **ORDER_SCHEMAS,
 }
 
 
@@ -304,6 +306,7 @@ PARAMETERS: Json = {
     "If-Match": _field("If-Match", "RFC 9110 §13.1.1."),
     "If-None-Match": _field("If-None-Match", "RFC 9110 §13.1.2."),
     "Prefer": _field("Prefer", "`quota`: RFC 7240."),
+    **{name: _query(name, *of_orders) for name, of_orders in ORDER_PARAMETERS.items()},
 }
 
 SECURITY_SCHEMES: Json = {
@@ -369,4 +372,5 @@ PATH_PARAMETERS = {
     "role": "Name of a role.",
     "name": "Its name.",
     "tenant": "Name of the tenant.",
+    **ORDER_PATH_PARAMETERS,
 }

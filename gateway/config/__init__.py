@@ -11,6 +11,7 @@ from gateway.config.companion import Companion
 from gateway.config.identity import ApiKeys, ClaimNames, Identity, Issuer, JwtKey, Links, Login
 from gateway.config.loading import Config, from_values, load
 from gateway.config.neighbours import Database, Redis
+from gateway.config.orders import Orders
 from gateway.config.quotas import Quotas
 from gateway.config.rights import PolicyTable, Rights
 from gateway.config.serving import Api, Delivery, Server
@@ -30,6 +31,7 @@ __all__ = [
     "JwtKey",
     "Links",
     "Login",
+    "Orders",
     "PolicyTable",
     "Quotas",
     "Redis",

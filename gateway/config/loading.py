@@ -15,6 +15,7 @@ from gateway.config.audit import Audit
 from gateway.config.companion import Companion
 from gateway.config.identity import Identity
 from gateway.config.neighbours import Database, Redis
+from gateway.config.orders import Orders
 from gateway.config.quotas import Quotas
 from gateway.config.rights import PolicyTable, Rights
 from gateway.config.serving import Api, Delivery, Server
@@ -42,6 +43,7 @@ class Config(BaseSettings):
     delivery: Delivery = Delivery()
     quotas: Quotas = Quotas()
     audit: Audit = Audit()
+    orders: Orders = Orders()
     rights: Rights = Rights()
     policies: list[PolicyTable] = []
     companion: Companion | None = None

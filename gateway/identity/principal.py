@@ -17,8 +17,9 @@ UNKNOWN_NETWORK = "unknown"
 """The network of all anonymous callers whose address nobody knows."""
 
 
-Credential = Literal["none", "token", "api key", "session", "link"]
-"""How a caller showed who he is: not at all, by a bearer token, an API key, a browser session, a signed link."""
+Credential = Literal["none", "token", "api key", "session", "link", "order token"]
+"""How a caller showed who he is: not at all, by a bearer token, an API key, a browser session, a
+signed link, the token of an order."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -70,6 +70,11 @@ _BODIES: Mapping[tuple[str, str], object] = {
     ("PUT", "/admin/collections/{collectionId}/licence"): {"licence": None},
     ("PUT", "/admin/licence"): {"licence": None},
     ("PUT", "/admin/roles/{role}"): {"parent": "EXPLOIT"},
+    ("POST", "/user/orders"): {"onSuccessUrl": "/"},
+    ("POST", "/user/orders/{orderId}/restart"): {"onSuccessUrl": "/"},
+    ("POST", "/user/orders/apply"): {"queries": [""]},
+    ("POST", "/orders/search"): {},
+    ("POST", "/orders/csv"): {},
 }
 _OF_STAC = ("/collections", "/search", "/download")
 BODIES: Mapping[tuple[str, str], object] = {
@@ -117,6 +122,26 @@ INSERT INTO api_keys (key_id, tenant_id, secret_sha256, label, subject, email, r
     WHERE name = 'esa' ON CONFLICT (key_id) DO UPDATE SET revoked_at = NULL;
 INSERT INTO link_keys (key_id, tenant_id, email) SELECT '{LINK_KEY}', tenant_id, '{SCIENTIST.email}' FROM tenants
     WHERE name = 'esa' ON CONFLICT (key_id) DO UPDATE SET revoked_at = NULL;
+DELETE FROM orders;
+DELETE FROM order_files;
+INSERT INTO orders (order_id, tenant_id, owner, owner_subject, owner_role, owner_groups, label, status, expires_at,
+                    files_count, files_available, suborders_waiting)
+    OVERRIDING SYSTEM VALUE
+    SELECT made.order_id, tenant_id, '{SCIENTIST.email}', 'scientist', 'REGISTERED_USER', '{{science}}', made.status,
+           made.status, now() + interval '1 day', 1, 1, 1
+    FROM tenants,
+         (VALUES (71001, 'RUNNING'), (71002, 'PAUSED'), (71003, 'DONE'), (71004, 'FAILED')) made(order_id, status)
+    WHERE name = 'esa';
+INSERT INTO order_tasks (task_id, order_id, dataset, label, query, data_types, files_count, first_file)
+    OVERRIDING SYSTEM VALUE
+    SELECT order_id, order_id, urn, 'label', '', '{{}}', 1, (order_id << 24) + 1 FROM orders, datasets
+    WHERE collection_id = 'restricted';
+INSERT INTO suborders (suborder_id, order_id, number, task_id, tenant_id, owner, state, first_file, files_count,
+                       files_size, files_pending, files_available)
+    OVERRIDING SYSTEM VALUE
+    SELECT order_id, order_id, 1, order_id, tenant_id, owner, 'ENDED', (order_id << 24) + 1, 1, 7, 0, 1 FROM orders;
+INSERT INTO order_files (order_file_id, suborder, file_id, state, size)
+    SELECT (order_id << 24) + 1, 1, (SELECT min(file_id) FROM files), 'AVAILABLE', 7 FROM orders;
 """
 """What the routes look for is there, in the tenant ``esa`` alone."""
 
@@ -148,7 +173,21 @@ class Row:
             return {"itemId": "zz" if missing else "doomed"}
         if self.path.startswith("/links/"):
             return {"id": f"{'z' * 12}-{'z' * 12}" if missing else f"{LINK_KEY}-{'x' * 12}"}
-        return {"id": "z" * 12 if missing else KEY, "name": "empty" if "/tenants/" in self.path else "maxQuota"}
+        order = 79999 if missing else self._order
+        return {
+            **dict.fromkeys(("orderId", "datasetTaskId", "filesTaskId"), str(order)),
+            "dataFileId": str((order << 24) + 1),
+            "id": "z" * 12 if missing else KEY,
+            "name": "empty" if "/tenants/" in self.path else "maxQuota",
+        }
+
+    @property
+    def _order(self) -> int:
+        """An order in the status that the route asks for."""
+        for part, order in (("/pause/", 71001), ("/resume/", 71002), ("/retry", 71004)):
+            if part in self.path:
+                return order
+        return 71003
 
 
 def rows() -> list[Row]:

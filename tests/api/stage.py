@@ -19,6 +19,7 @@ from tests.credentials import LINK_SECRET, new_key, new_link, send, shown_key
 from tests.harness import SCIENCE, SCIENTIST, SECRET, Entry, RunningGateway, bearer, config_for, running_gateway, token
 from tests.identity.browser import ORIGIN, Browser, settings
 from tests.identity.login_provider import login_provider
+from tests.orders.support import SECRET as ORDER_SECRET
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +99,9 @@ async def running_stage(database: str, redis_url: str, root: Path) -> AsyncItera
     async with login_provider() as provider:
         identity: dict[str, Any] = settings(provider)
         identity |= {"jwt": [{"algorithms": ["HS256"], "secret": SECRET}], "links": {"secret": LINK_SECRET}}
-        config = config_for(database, redis_url, root, api={"public_url": ORIGIN}, identity=identity)
+        config = config_for(
+            database, redis_url, root, api={"public_url": ORIGIN}, identity=identity, orders={"secret": ORDER_SECRET}
+        )
         async with running_gateway(config, root) as gateway:
             made = gateway.catalogue
             await made.grant("restricted", await made.group(SCIENCE))

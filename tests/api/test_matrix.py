@@ -24,6 +24,7 @@ from tests.identity.browser import ORIGIN
 OF_TENANT = "/tenants/{tenant}"
 DESCRIPTIONS = {f"{root}/{name}" for root in ("", OF_TENANT) for name in ("api", "api.html")}
 PUBLIC = {"/health", "/health/ready", "/health/live", "/login", "/login/callback", "/logout", *DESCRIPTIONS}
+PUBLIC.add("/orders/public/files/{dataFileId}")
 OF_ASSETS = {
     f"{root}/collections/{{collectionId}}/items/{{itemId}}/{name}/{{assetId}}"
     for root in ("", OF_TENANT)
@@ -131,6 +132,7 @@ def blurred(answer: Answer, parts: dict[str, str], names: list[str]) -> Answer:
 def test_the_table_has_no_cell_that_lets_strangers_in() -> None:
     """Whatever changes something, or tells of others, is for administrators of the tenant."""
     of_oneself = {"/quota", "/quota/current", "/quotas", "/me", "/me/usage", "/me/keys", "/license", "/links"}
+    of_oneself |= {"/user/orders", "/user/orders/apply"}
     # What one may see of a catalogue.
     listing = {"", "/", "/conformance", "/collections", "/search"}
     # What one has no right to is left out, false, or told as an error.

@@ -142,8 +142,8 @@ async def test_a_role_that_cannot_keep_the_record_of_downloads(role: Role) -> No
         await role.superuser.execute(f"DROP OWNED BY {owner}; DROP ROLE {owner}")
 
 
-# One more listens for changes, and one more writes the record of downloads.
-@pytest.mark.parametrize(("limit", "level"), [(10, "problem"), (11, "warning"), (21, "warning"), (22, "ok")])
+# Ten more stand beside the pool.
+@pytest.mark.parametrize(("limit", "level"), [(18, "problem"), (19, "warning"), (37, "warning"), (38, "ok")])
 async def test_a_pool_needs_room_for_itself_and_its_successor(role: Role, limit: int, level: str) -> None:
     await role.superuser.execute(f"ALTER ROLE {role.name} CONNECTION LIMIT {limit}")
     found = [finding for finding in await look_at_database(role.dsn, pool_size=9) if "room for" in finding.text]

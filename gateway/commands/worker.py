@@ -1,0 +1,43 @@
+"""``gateway worker``."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from gateway.commands.shared import CONFIG, plain_errors
+from gateway.config import Config, load
+
+
+@click.command()
+@CONFIG
+@click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 64), help="That work at a time.")
+def worker(*, config_file: Path | None, workers: int) -> None:
+    """Prepare the files of orders until SIGTERM or Ctrl-C.
+
+    Any number of processes may, on any number of machines. One that dies loses nothing: another goes on.
+    """
+    from gateway.ops.logs import json_logs  # noqa: PLC0415 - each command loads only what it needs
+
+    with plain_errors():
+        config = load(config_file)
+        with json_logs():
+            asyncio.run(_work(config, workers))
+
+
+async def _work(config: Config, workers: int) -> None:
+    from gateway.notifications import listening  # noqa: PLC0415 - as above
+    from gateway.orders.model import NoStager  # noqa: PLC0415
+    from gateway.orders.service import work_database  # noqa: PLC0415
+    from gateway.orders.worker import working  # noqa: PLC0415
+    from gateway.server import until_stopped  # noqa: PLC0415
+
+    async with (
+        work_database(config) as database,
+        listening(config.database) as notifications,
+        working(database, notifications, config.orders, NoStager(), workers=workers),
+    ):
+        click.echo(f"{workers} workers prepare orders", err=True)
+        await until_stopped()

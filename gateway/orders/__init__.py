@@ -1,0 +1,1 @@
+"""Orders: what users want to download, prepared by workers, file by file."""

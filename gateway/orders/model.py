@@ -1,0 +1,119 @@
+"""What is ordered, and what becomes of it, as values; and the seams to those who know queries, baskets and storages."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal, Protocol
+
+from gateway.db import Connection
+from gateway.identity.principal import Principal
+
+ORDERABLE = ("RAWDATA", "QUICKLOOK_SD", "QUICKLOOK_MD", "QUICKLOOK_HD")
+"""Data types of files that can be ordered."""
+ID_BITS = 24
+"""Lower bits of the id of a file of an order; the upper ones are the order's id."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FileFilters:
+    """Which files of the selected products are wanted."""
+
+    data_types: tuple[str, ...] = ()
+    """Of `ORDERABLE`; none for all of them."""
+    name_pattern: str | None = None
+    """A regular expression that fits the whole name, checked by `gateway.orders.patterns`; None for any name."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DatasetSelection:
+    """Products of one dataset."""
+
+    dataset: str
+    """URN."""
+    query: str
+    """REGARDS' openSearchRequest; empty for all products."""
+    filters: FileFilters = FileFilters()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Wish:
+    """What an order is called, and where its user goes on."""
+
+    label: str | None = None
+    on_success_url: str | None = None
+    correlation_id: str | None = None
+    most_bytes: int | None = None
+    """That its files may have in all."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Condition:
+    """An SQL condition on a row ``p`` of ``products``; the statement has a row ``caller`` with a ``tenant_id``."""
+
+    sql: str
+    parameters: tuple[object, ...] = ()
+
+
+Numbering = Callable[[int], Condition]
+"""Gives a condition whose parameters are numbered from an argument on."""
+
+
+class Translator(Protocol):
+    """Makes a condition of a query."""
+
+    async def __call__(self, query: str) -> Numbering:
+        """The condition of ``query``.
+
+        Raises:
+            GatewayError: 422; it cannot be understood.
+        """
+
+
+def everything(_: int) -> Condition:
+    """The condition of all products."""
+    return Condition("true")
+
+
+class Basket(Protocol):
+    """What a user has selected so far."""
+
+    async def take(self, connection: Connection, principal: Principal) -> Sequence[DatasetSelection]:
+        """Its contents, which it loses in the transaction of ``connection``; nothing if there is none."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Nearline:
+    """A file whose copies are not online."""
+
+    order_file_id: int
+    file_id: int
+    copies: Sequence[tuple[str, str]]
+    """Storage and location of those that are nearline."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Staged:
+    """What has become of a nearline file."""
+
+    state: Literal["AVAILABLE", "PENDING", "ERROR"]
+    error: str | None = None
+    """Why it cannot be had, in words for its user."""
+
+
+class Stager(Protocol):
+    """Has nearline files restored."""
+
+    async def stage(self, files: Sequence[Nearline]) -> Mapping[int, Staged]:
+        """What has become of each file, by ``order_file_id``; PENDING ones are asked for again later.
+
+        It must do no harm to ask twice for the same file.
+        """
+
+
+class NoStager:
+    """Where nothing is restored."""
+
+    async def stage(self, files: Sequence[Nearline]) -> Mapping[int, Staged]:
+        """Every file is in error."""
+        return {one.order_file_id: Staged("ERROR", "The file is not online.") for one in files}

@@ -1,0 +1,109 @@
+"""Everything that orders need, opened and closed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import datetime
+from collections.abc import AsyncIterator, Sequence
+from http import HTTPStatus
+
+import gateway.db
+from gateway.config import Config, Orders
+from gateway.db import Connection, Database
+from gateway.errors import GatewayError
+from gateway.identity.principal import Principal
+from gateway.notifications import Notifications
+from gateway.orders.actions import Actions
+from gateway.orders.creation import Creator
+from gateway.orders.model import Basket, Condition, DatasetSelection, NoStager, Numbering, Stager
+from gateway.orders.tokens import OrderTokens
+from gateway.orders.worker import working
+from gateway.rights.policies import Policies
+from gateway.search.limits import COMPOSED
+from gateway.search.query import QueryError
+from gateway.search.reading import parse
+from gateway.search.sql import Parameters, condition
+
+POOL_SIZE = 4
+"""Connections for what takes longer than a look-up, of each process."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Ordering:
+    """What handlers ask."""
+
+    settings: Orders
+    creator: Creator
+    actions: Actions
+    basket: Basket
+    tokens: OrderTokens | None
+    """None: there are none."""
+    public_url: str | None
+    prefix: str
+    """Before ``/user/orders`` and ``/orders``."""
+
+
+class NoBasket:
+    """Where nothing is selected beforehand."""
+
+    async def take(self, connection: Connection, principal: Principal) -> Sequence[DatasetSelection]:  # noqa: ARG002
+        """Nothing."""
+        return ()
+
+
+async def translate(query: str) -> Numbering:
+    """As `Translator`: in REGARDS' language, as baskets compose it."""
+    try:
+        found = await asyncio.to_thread(parse, query, COMPOSED)
+    except QueryError as error:
+        raise GatewayError(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from error
+
+    def numbered(first: int) -> Condition:
+        parameters = Parameters(*[None] * (first - 1))
+        text = condition(found, parameters)
+        return Condition(text, tuple(parameters.values[first - 1 :]))
+
+    return numbered
+
+
+@contextlib.asynccontextmanager
+async def work_database(config: Config) -> AsyncIterator[Database]:
+    """The database, for what may take as long as a large order does.
+
+    Raises:
+        ConfigurationError: it cannot be reached.
+    """
+    settings = config.database.model_copy(update={"pool_size": POOL_SIZE, "timeout": config.orders.timeout})
+    async with gateway.db.connect(settings, ()) as database:
+        yield database
+
+
+@contextlib.asynccontextmanager
+async def open_orders(
+    config: Config, policies: Policies, notifications: Notifications, stager: Stager | None = None
+) -> AsyncIterator[Ordering]:
+    """Orders, and the workers inside this process.
+
+    Raises:
+        ConfigurationError: the database cannot be reached.
+    """
+    settings = config.orders
+    async with (
+        work_database(config) as database,
+        working(database, notifications, settings, stager or NoStager(), workers=settings.workers),
+    ):
+        creator = Creator(
+            database, settings, config.rights, policies, translate, lambda: datetime.datetime.now(datetime.UTC)
+        )
+        tokens = OrderTokens(settings.secret.get_secret_value().encode()) if settings.secret is not None else None
+        yield Ordering(
+            settings,
+            creator,
+            Actions(database, settings, creator),
+            NoBasket(),
+            tokens,
+            config.api.public_url,
+            config.api.regards_prefix,
+        )
