@@ -9,7 +9,7 @@ from gateway.administration.changes import Actor, Change, record
 from gateway.administration.work import changing, check_name, conflict, plain_refusals
 from gateway.db import Database
 
-CONTENT = ("datasets", "groups", "licences", "roles", "quota_limits", "quota_ledger")
+CONTENT = ("datasets", "groups", "licences", "roles", "quota_limits", "quota_ledger", "orders")
 """Tables whose rows keep a tenant from being deleted. What other tables have of a tenant is made from these, or
 lets its users in: credentials go with it."""
 

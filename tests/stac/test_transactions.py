@@ -413,7 +413,7 @@ async def test_below_the_root_of_a_tenant_the_path_names_it(
         assert (await push("POST", f"/tenants/esa{ITEMS}", item()))[0] == 201
         for tenant in ("other", "ghost"):
             status, told, _ = await push("POST", f"/tenants/{tenant}/collections", collection("x"))
-            assert (status, told["detail"]) == (404, f"There is no tenant {tenant!r}.")
+            assert (status, told["description"]) == (404, f"There is no tenant {tenant!r}.")
         assert (await push("POST", "/tenants/other/collections", collection("x"), INSTANCE_ADMIN))[0] == 201
         rows = "SELECT name, collection_id FROM datasets JOIN tenants USING (tenant_id) ORDER BY 1"
         assert await push.rows(rows) == [("esa", "scenes"), ("other", "x")]
