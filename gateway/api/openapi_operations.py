@@ -11,7 +11,7 @@ from gateway.api.openapi_orders import ORDERS
 from gateway.api.openapi_stac import CATALOGUE
 from gateway.api.openapi_transactions import TRANSACTIONS
 from gateway.errors import Family
-from gateway.stac.metalink import MEDIA_TYPE as METALINK
+from gateway.metalink import Metalink4
 
 _DOWNLOAD = Operation(
     "Download a file",
@@ -146,7 +146,7 @@ OPERATIONS: Mapping[Family, Mapping[tuple[str, str], Operation]] = {
             tag="Download",
             body="FilesIn",
             answer="Files",
-            types=("application/json", METALINK),
+            types=("application/json", Metalink4.media_type),
             refusals=(404, 410, 423, 502, 503),
             text="Users get signed links, anonymous callers the addresses as they are. Nothing is charged. What is "
             "refused is told file by file; only a Metalink (RFC 5854) is of all files, or refused.",

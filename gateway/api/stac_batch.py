@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -14,6 +14,7 @@ from gateway.api.bodies import answer, bad, members, read_json, text
 from gateway.api.callers import caller
 from gateway.api.keys import DOWNLOADS
 from gateway.api.link_routes import Maker, maker_for
+from gateway.archive.names import Names
 from gateway.catalog.model import Address, ByAsset, ByChecksum, File
 from gateway.downloads import Downloads
 from gateway.errors import GatewayError
@@ -22,9 +23,9 @@ from gateway.http.accept import prefers
 from gateway.identity.principal import Principal
 from gateway.licence_links import show_way
 from gateway.links import API, FileUrls, base_url
+from gateway.metalink import Entry, Metalink4, Mirror, document
 from gateway.rights.licences import NotAcceptedError
 from gateway.sources import choose
-from gateway.stac.metalink import MEDIA_TYPE, Entry, metalink
 from gateway.stac.roots import root_url
 
 MOST_FILES = 500
@@ -72,7 +73,7 @@ async def post_download(request: web.Request) -> web.Response:
     urls = FileUrls(f"{base_url(request, api.public_url)}{api.regards_prefix}", root_url(request, principal))
     maker = await maker_for(request, principal, options, urls)
     found = await _find(request.app[DOWNLOADS], principal, list(dict.fromkeys(addresses)), urls, maker)
-    if prefers(request.headers, MEDIA_TYPE, "application/json"):
+    if prefers(request.headers, Metalink4.media_type, "application/json"):
         return _as_metalink(request, found)
     return answer({"files": [_told(one, found[one]) for one in addresses]})
 
@@ -148,14 +149,19 @@ def _as_metalink(request: web.Request, found: Mapping[Address, _Found | GatewayE
         refused = [_told(address, one) for address, one in errors.items()]
         detail = f"{len(errors)} of {len(found)} files cannot be had. {error.detail}"
         raise GatewayError(error.status, detail, error.code, error.headers, {"files": refused})
-    entries = [
-        Entry(_directory(address), one.file.name, one.url, one.file.size, one.digests)
-        for address, one in found.items()
-        if isinstance(one, _Found)
-    ]
-    body = metalink(entries, request.app[DOWNLOADS].clock())
+    body = b"".join(document(Metalink4(), _entries(found), request.app[DOWNLOADS].clock()))
     fields = {"Cache-Control": "no-store", "Vary": "Authorization, Accept"}
-    return web.Response(body=body, content_type=MEDIA_TYPE, headers=fields)
+    return web.Response(body=body, content_type=Metalink4.media_type, headers=fields)
+
+
+def _entries(found: Mapping[Address, _Found | GatewayError]) -> Iterator[Entry]:
+    """Each file in a folder of its own item or product."""
+    names = Names()
+    for address, one in found.items():
+        if isinstance(one, _Found):
+            path = names.place(one.file.name, _directory(address))
+            digests = {name.upper(): value for name, value in one.digests.items()}
+            yield Entry(path, [Mirror(one.url)], one.file.size, digests)
 
 
 def _directory(address: Address) -> str:

@@ -104,14 +104,14 @@ def routes(prefix: str) -> list[web.RouteDef]:
 
 
 async def _pusher(request: web.Request) -> Pusher:
-    """Who pushes into which tenant: that of his token; INSTANCE_ADMIN names any, by the path or with ``?tenant=``.
+    """Who pushes into which tenant: that of his token; INSTANCE_ADMIN names any with ``?tenant=``.
 
     Raises:
         GatewayError: 401, 403; 400 an unknown parameter; 404 another tenant, whether it exists or not.
     """
     principal = await administrator(request)
     parameters = known_query(request, ("tenant",))
-    tenant = request.match_info.get("tenant") or parameters.get("tenant", principal.tenant)
+    tenant = parameters.get("tenant", principal.tenant)
     everywhere = principal.role in INSTANCE_ADMINS
     if tenant != principal.tenant and not everywhere:
         raise no_tenant(tenant)

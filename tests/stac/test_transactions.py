@@ -12,12 +12,8 @@ from urllib.parse import quote
 
 import aiohttp
 import pytest
-from aiohttp import web
 
-from gateway.api import stac_transactions
-from gateway.app import create_app
 from gateway.catalog.ingest import ingest
-from gateway.config import Config
 from gateway.identity.principal import Principal
 from gateway.locations import Location
 from storage_plugins.local import LocalStorage
@@ -395,15 +391,7 @@ async def test_administrators_push_into_their_own_tenant_alone(push: Push) -> No
     assert await push.items() == ["a"]
 
 
-async def test_below_the_root_of_a_tenant_the_path_names_it(
-    database: str, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def with_roots(config: Config) -> web.Application:
-        app = create_app(config)
-        app.add_routes(stac_transactions.routes("/tenants/{tenant}"))
-        return app
-
-    monkeypatch.setattr("tests.harness.create_app", with_roots)
+async def test_below_the_root_of_a_tenant_the_path_names_it(database: str, redis_url: str, tmp_path: Path) -> None:
     async with running_gateway(config_for(database, redis_url, tmp_path), tmp_path) as gateway:
         push = Push(gateway, tmp_path)
         for tenant in (TENANT, "other"):
@@ -414,7 +402,8 @@ async def test_below_the_root_of_a_tenant_the_path_names_it(
         for tenant in ("other", "ghost"):
             status, told, _ = await push("POST", f"/tenants/{tenant}/collections", collection("x"))
             assert (status, told["description"]) == (404, f"There is no tenant {tenant!r}.")
-        assert (await push("POST", "/tenants/other/collections", collection("x"), INSTANCE_ADMIN))[0] == 201
+        assert (await push("POST", "/tenants/other/collections", collection("x"), INSTANCE_ADMIN))[0] == 404
+        assert (await push("POST", "/collections?tenant=other", collection("x"), INSTANCE_ADMIN))[0] == 201
         rows = "SELECT name, collection_id FROM datasets JOIN tenants USING (tenant_id) ORDER BY 1"
         assert await push.rows(rows) == [("esa", "scenes"), ("other", "x")]
 
