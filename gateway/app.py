@@ -115,7 +115,7 @@ def create_app(config: Config) -> web.Application:
     app.add_routes(openapi.routes(stac))
     if config.companion is not None:
         app.add_routes(companion.routes(stac))
-    app.on_startup.append(openapi.describing(config.api))
+    openapi.describe(app, config.api)
     app.cleanup_ctx.append(auditing(config.database, config.audit))
     app.cleanup_ctx.append(_neighbours(config, identities(config)))
     return app

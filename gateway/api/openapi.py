@@ -8,9 +8,10 @@ described by its path alone, and a test fails.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
@@ -29,8 +30,6 @@ from gateway.stac.links import GEOJSON
 from gateway.stac.roots import roots
 
 MEDIA_TYPE = "application/vnd.oai.openapi+json;version=3.1"
-DOCUMENT = web.AppKey("openapi", bytes)
-PAGE = web.AppKey("openapi_page", bytes)
 
 _PARAMETER = re.compile(r"\{(\w+)\}")
 _ERRORS = {Family.REGARDS: "RegardsError", Family.STAC: "exception", Family.PROBLEM: "Problem"}
@@ -53,16 +52,48 @@ class Route(NamedTuple):
     """A name of what answers, which no other route of the same method has."""
 
 
+class Made(NamedTuple):
+    """The description, in both forms."""
+
+    document: bytes
+    page: bytes
+
+
+class Description:
+    """Describes routes once it is asked to: few processes ever are, and it takes them a while."""
+
+    def __init__(self, routes: Sequence[Route], api: Api) -> None:
+        self._routes = routes
+        self._api = api
+        self._made: Made | None = None
+
+    async def made(self) -> Made:
+        """The description."""
+        if self._made is None:
+            self._made = await asyncio.to_thread(self._make)
+        return self._made
+
+    def _make(self) -> Made:
+        described = document(self._routes, self._api)
+        text = json.dumps(described, separators=(",", ":")).encode("ascii")
+        return Made(text, openapi_page.page(described))
+
+
+DESCRIPTION = web.AppKey("openapi", Description)
+
+
 async def get_api(request: web.Request) -> web.Response:
     """``GET /api``."""
     headers = {"Content-Type": MEDIA_TYPE, "Cache-Control": "public, max-age=300"}
-    return web.Response(body=request.app[DOCUMENT], headers=headers)
+    described = await request.app[DESCRIPTION].made()
+    return web.Response(body=described.document, headers=headers)
 
 
 async def get_page(request: web.Request) -> web.Response:
     """``GET /api.html``."""
     headers = {"Cache-Control": "public, max-age=300", **openapi_page.FIELDS}
-    return web.Response(body=request.app[PAGE], content_type="text/html", charset="utf-8", headers=headers)
+    described = await request.app[DESCRIPTION].made()
+    return web.Response(body=described.page, content_type="text/html", charset="utf-8", headers=headers)
 
 
 def routes(stac_prefix: str) -> list[web.RouteDef]:
@@ -83,15 +114,9 @@ def routes_of(app: web.Application) -> list[Route]:
     ]
 
 
-def describing(api: Api) -> Callable[[web.Application], Awaitable[None]]:
-    """What makes the document once the application starts: nothing is added to it any more."""
-
-    async def describe(app: web.Application) -> None:
-        described = document(routes_of(app), api)
-        app[DOCUMENT] = json.dumps(described, separators=(",", ":")).encode("ascii")
-        app[PAGE] = openapi_page.page(described)
-
-    return describe
+def describe(app: web.Application, api: Api) -> None:
+    """Have ``app``, which has all of its routes, described once somebody asks."""
+    app[DESCRIPTION] = Description(routes_of(app), api)
 
 
 def document(routes: Iterable[Route], api: Api) -> Json:
