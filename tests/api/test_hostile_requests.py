@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from tests.api.stage import Stage, running_stage
 from tests.api.support import INSTANCE_ADMIN, nested
 from tests.harness import bearer
 
+FULL = "GATEWAY_TEST_FULL" in os.environ
 VALUES: list[Any] = [
     None, True, -1, 0.5, 2**31, 2**63, 10**40, 1e308, "", " ", "\0", "\ud800", "\x1b[2J", "x" * 3000,
     "9999-12-31T23:59:59-14:00",
@@ -60,6 +62,11 @@ async def stage(database: str, redis_url: str, tmp_path: Path) -> AsyncIterator[
         yield made
 
 
+def asked_rows() -> list[Row]:
+    """Every route; of those that stand at each root of the STAC API one is enough, unless there is time."""
+    return [row for row in rows() if FULL or "/tenants/{tenant}/" not in row.path]
+
+
 def bodies(row: Row, parts: dict[str, str], schema: str | None) -> Iterator[bytes]:
     """Good ones with each member that there may be in turn replaced, and such as are nothing at all."""
     if schema is None:
@@ -97,7 +104,7 @@ async def test_no_body_makes_a_route_fail(stage: Stage) -> None:
     words = described_routes(stage.gateway.config.api)
 
     def asked() -> Iterator[tuple[str, str, bytes | None]]:
-        for row in rows():
+        for row in asked_rows():
             parts = stage.parts | row.own()
             path = row.path.format_map({name: quote(value, safe="") for name, value in parts.items()})
             for body in bodies(row, parts, words[row.method, row.path].body):
@@ -110,7 +117,7 @@ async def test_no_name_and_no_parameter_makes_a_route_fail(stage: Stage) -> None
     words = described_routes(stage.gateway.config.api)
 
     def asked() -> Iterator[tuple[str, str, bytes | None]]:
-        for row in rows():
+        for row in asked_rows():
             key = (row.method, row.path)
             own = stage.parts | row.own()
             body = json.dumps(filled(BODIES[key], own)).encode() if key in BODIES else None

@@ -13,8 +13,7 @@ import pytest
 from tests.harness import SCIENTIST, token
 from tests.stac.conftest import Archive
 
-FULL = os.environ.get("GATEWAY_TEST_FULL")
-EXAMPLES, SECONDS, LEAST = (150, 400, 2500) if FULL else (2, 20, 20)
+EXAMPLES, SECONDS, LEAST = 150, 400, 2500
 """For each operation; in all, so that a busy machine ends, too; and how many requests there must be then."""
 CHECKS = (
     "not_a_server_error",
@@ -31,7 +30,7 @@ PRESENT = """
 """
 """Settings with which all that is asked for by path is there."""
 
-RUNS = [(PRESENT, "fuzzing"), ("", "coverage,fuzzing")] if FULL else [(PRESENT, "fuzzing")]
+RUNS = [(PRESENT, "fuzzing"), ("", "coverage,fuzzing")]
 
 
 async def generated(archive: Archive, directory: Path, settings: str, *options: str) -> int:
@@ -55,6 +54,7 @@ async def generated(archive: Archive, directory: Path, settings: str, *options: 
     return int(counted[1])
 
 
+@pytest.mark.skipif("GATEWAY_TEST_FULL" not in os.environ, reason="takes minutes: make test-long")
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("settings", "phases"), RUNS)
 async def test_answers_are_as_described(archive: Archive, tmp_path: Path, settings: str, phases: str) -> None:
