@@ -7,8 +7,6 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-import shapely
-
 
 class Matching:
     """Tests geometries. Made by `matching`."""
@@ -35,6 +33,8 @@ def matching() -> Iterator[Matching]:
 
 
 def _intersecting(asked: str, geometries: Sequence[str | None]) -> list[bool]:
+    import shapely  # noqa: PLC0415 - with numpy it takes a quarter of a second, and few processes need it
+
     # Rings that cross themselves are common in catalogues, and would make the test fail or err.
     area = shapely.make_valid(shapely.from_geojson(asked))
     shapely.prepare(area)

@@ -75,7 +75,7 @@ def bodies(row: Row, parts: dict[str, str], schema: str | None) -> Iterator[byte
     if (row.method, row.path) not in BODIES:
         return  # it takes a form
     good = filled(BODIES[row.method, row.path], parts)
-    for value in VALUES:
+    for value in VALUES if FULL else VALUES[len(row.path) % 3 :: 3]:
         yield json.dumps(value).encode()
         if isinstance(good, list):
             yield json.dumps([value]).encode()
@@ -122,7 +122,7 @@ async def test_no_name_and_no_parameter_makes_a_route_fail(stage: Stage) -> None
             own = stage.parts | row.own()
             body = json.dumps(filled(BODIES[key], own)).encode() if key in BODIES else None
             parts = {name: quote(value, safe="") for name, value in own.items()}
-            for text in TEXTS:
+            for text in TEXTS if FULL else TEXTS[len(row.path) % 3 :: 3]:
                 for name in parts:
                     if f"{{{name}}}" in row.path:
                         yield row.method, row.path.format_map({**parts, name: text}), body

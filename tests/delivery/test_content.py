@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import random
 from collections.abc import Callable, Sequence
 
@@ -66,7 +67,7 @@ spans = st.one_of(
 ).filter(lambda span: span.start < span.stop)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500 if "GATEWAY_TEST_FULL" in os.environ else 200, deadline=None)
 @given(copies, spans)
 def test_whatever_fails_a_delivery_is_right_or_seen_to_be_broken(
     described: list[tuple[list[Fault], bool, bytes]], span: Span

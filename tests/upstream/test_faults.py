@@ -21,8 +21,8 @@ ENDS: list[End] = ["reset", "fin"]
 AT_ONCE = 8
 STALL_SECONDS = 0.8
 """Within which a store must go on. Nothing else may last as long, though `AT_ONCE` requests share the loop."""
-ROUNDS = 20 if os.environ.get("GATEWAY_TEST_FULL") else 8
-FAULTS, CHANGES = (70, 50) if os.environ.get("GATEWAY_TEST_FULL") else (35, 25)
+ROUNDS = 20 if os.environ.get("GATEWAY_TEST_FULL") else 4
+FAULTS, CHANGES = (70, 50) if os.environ.get("GATEWAY_TEST_FULL") else (20, 15)
 """Of fifty clients that leave."""
 
 

@@ -12,9 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
-import shapely
-import shapely.geometry
-
 from gateway.catalog.ingest.events import IngestError, Place, RefusedError, Rejection
 from gateway.catalog.ingest.extent import short
 from gateway.catalog.ingest.model import Json, JsonObject
@@ -139,6 +136,9 @@ def _geometry(value: bytes, name: str) -> Json:
     """GeoJSON of WKB."""
     if name not in _GEOMETRIES:
         raise RefusedError(f"the column {short(name)} has bytes, which JSON has not")
+    import shapely  # noqa: PLC0415 - it takes a quarter of a second, and few files need it
+    import shapely.geometry  # noqa: PLC0415
+
     try:
         geometry = shapely.from_wkb(value)
     except shapely.errors.ShapelyError as error:

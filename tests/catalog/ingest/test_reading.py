@@ -134,7 +134,11 @@ MEMBERS = (
 )
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    max_examples=60 if "GATEWAY_TEST_FULL" in os.environ else 25,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    deadline=None,
+)
 @given(st.lists(st.tuples(st.sampled_from(MEMBERS), hostile, st.booleans()), min_size=20, max_size=20))
 async def test_whatever_a_catalogue_says_it_is_taken_or_refused(
     ingesting: Ingesting, changes: list[tuple[str, Any, bool]]
