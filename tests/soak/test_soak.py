@@ -16,7 +16,7 @@ from tests.soak.supervisor import Options, soak
 async def test_raced_reservations_are_counted_once_while_processes_replies_and_redis_are_lost(
     database: str, tmp_path: Path
 ) -> None:
-    options = Options(20_000, processes=4, tasks=32, kills=2, restarts=1, most_seconds=100)
+    options = Options(10_000, processes=4, tasks=32, kills=2, restarts=1, most_seconds=100)
     report = await soak(options, database, tmp_path)
     assert report.violations == [], report.show()
     assert report.counts["granted"] > 5000

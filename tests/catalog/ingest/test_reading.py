@@ -14,6 +14,7 @@ from tests.catalog.ingest.conftest import Ingesting
 from tests.catalog.ingest.test_regards import FEATURE, URN
 
 Item = dict[str, Any]
+EXAMPLES = 60 if os.environ.get("GATEWAY_TEST_FULL") else 25
 MANY = 8_000 if os.environ.get("GATEWAY_TEST_FULL") else 4_000
 """Items that fill several batches."""
 ONE, AGAIN = Count(accepted=1), Count(updated=1)
