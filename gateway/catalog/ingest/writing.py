@@ -96,8 +96,10 @@ WHERE copies.file_id = files.file_id
 """
 _INSERT_COPIES = """
 INSERT INTO copies (file_id, storage, location, state, size, modified, version, verified_version, broken_version)
-SELECT files.file_id, storage, location, state, staged.size, modified, version, verified_version, broken_version
-FROM staged_copies staged JOIN files USING (product_id, asset_key)
+SELECT file.file_id, storage, location, state, staged.size, modified, version, verified_version, broken_version
+FROM staged_copies staged
+CROSS JOIN LATERAL (SELECT file_id FROM files
+                    WHERE product_id = staged.product_id AND asset_key = staged.asset_key OFFSET 0) AS file
 ON CONFLICT (file_id, storage, location)
 DO UPDATE SET state = EXCLUDED.state, size = EXCLUDED.size, modified = EXCLUDED.modified, version = EXCLUDED.version,
     verified_version = EXCLUDED.verified_version, broken_version = EXCLUDED.broken_version;
@@ -205,12 +207,17 @@ class Catalogue:
         self._datasets |= {name: ids[urn] for name, urn in urns.items()}
 
     async def _place(self, products: Sequence[Product]) -> Placement:
+        # One look-up by the unique key for each: of what the transaction wrote itself PostgreSQL knows no statistics,
+        # and it would read all of it to join it.
         rows = await self._connection.fetch(
-            """SELECT product_id, urn, dataset_id, provider_id FROM products WHERE tenant_id = $1 AND urn = ANY ($2)
+            """SELECT product.* FROM unnest($2::text[]) AS wanted (urn)
+               CROSS JOIN LATERAL (SELECT product_id, urn, dataset_id, provider_id FROM products
+                                   WHERE tenant_id = $1 AND urn = wanted.urn OFFSET 0) AS product
                UNION
-               SELECT product_id, urn, dataset_id, provider_id FROM products
-               JOIN unnest($3::bigint[], $4::text[]) AS wanted (dataset_id, provider_id)
-                    USING (dataset_id, provider_id)""",
+               SELECT product.* FROM unnest($3::bigint[], $4::text[]) AS wanted (dataset_id, provider_id)
+               CROSS JOIN LATERAL (SELECT product_id, urn, dataset_id, provider_id FROM products
+                                   WHERE dataset_id = wanted.dataset_id AND provider_id = wanted.provider_id
+                                   OFFSET 0) AS product""",
             self._tenant_id,
             [product.urn for product in products],
             [self._datasets[product.collection] for product in products],

@@ -62,6 +62,24 @@ async def test_an_item_twice_in_a_batch_is_the_last_one(ingesting: Ingesting, it
     assert await ingesting.rows("SELECT asset_key FROM files") == [{"asset_key": "b"}]
 
 
+async def test_what_a_batch_reads_does_not_grow_with_the_catalogue(
+    ingesting: Ingesting, item: Item, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Within its transaction nobody tells PostgreSQL what the tables hold by now.
+    batch, batches = 100, 40
+    monkeypatch.setattr(taking, "BATCH_ENTRIES", batch)
+    assets = {"a": {"href": "s3://x/a"}, "b": {"href": "s3://x/b"}}
+    result = await ingesting.of(*({**item, "id": f"scene-{n}", "assets": assets} for n in range(batch * batches)))
+    assert result.summary.items == Count(accepted=batch * batches)
+    await ingesting.rows("SELECT pg_stat_force_next_flush()")
+    read = await ingesting.rows(
+        """SELECT relname, coalesce(seq_tup_read, 0) + coalesce(idx_tup_fetch, 0) AS rows FROM pg_stat_user_tables
+           WHERE relname IN ('products', 'files', 'copies')"""
+    )
+    assert len(read) == 3
+    assert all(int(str(table["rows"])) <= 8 * batch * batches for table in read), read
+
+
 MARKS = "SELECT version, verified_version, broken_version FROM copies"
 
 
