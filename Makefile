@@ -8,6 +8,8 @@ BENCHMARKS := large_file small_files cold_files slow_readers relay relay_memory 
 	catalogue
 # Trust what this machine trusts: package indexes behind a company's own certificate work, too.
 export UV_SYSTEM_CERTS ?= 1
+# Whatever the shell says: hundreds of processes are started, and each would compile all that it imports again.
+export PYTHONDONTWRITEBYTECODE :=
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml
 
 .PHONY: demo test test-long soak lint types bench bench-all lock clean
