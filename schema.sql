@@ -615,6 +615,44 @@ END $$;
 CREATE OR REPLACE TRIGGER order_files_changed AFTER UPDATE ON order_files
     REFERENCING OLD TABLE AS before NEW TABLE AS after FOR EACH STATEMENT EXECUTE FUNCTION count_order_files();
 
+-- Baskets: what users have selected so far, one of each.
+CREATE TABLE IF NOT EXISTS baskets (
+    basket_id  bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    tenant_id  integer NOT NULL REFERENCES tenants ON DELETE CASCADE,
+    owner      text NOT NULL CHECK (owner <> ''),  -- email
+    UNIQUE (tenant_id, owner)
+);
+
+-- All selections of one dataset. What several of them find is counted once.
+CREATE TABLE IF NOT EXISTS basket_datasets (
+    selection_id   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    basket_id      bigint NOT NULL REFERENCES baskets ON DELETE CASCADE,
+    dataset_id     bigint NOT NULL REFERENCES datasets ON DELETE CASCADE,
+    query          text NOT NULL,              -- of its selections together
+    data_types     text[] NOT NULL DEFAULT '{}',  -- as in order_tasks
+    name_pattern   text,
+    objects_count  bigint NOT NULL,
+    files_count    bigint NOT NULL,
+    files_size     bigint NOT NULL,            -- bytes; files of unknown size count none
+    metered_count  bigint NOT NULL,            -- files of types that count in quotas
+    metered_size   bigint NOT NULL,
+    UNIQUE (basket_id, dataset_id)
+);
+CREATE INDEX IF NOT EXISTS basket_datasets_by_dataset ON basket_datasets (dataset_id);
+
+-- One selection, as far as it concerns a dataset.
+CREATE TABLE IF NOT EXISTS basket_items (
+    selection_id   bigint NOT NULL REFERENCES basket_datasets ON DELETE CASCADE,
+    selected_at    timestamptz NOT NULL,       -- whole milliseconds; products that came later are no part of it
+    query          text NOT NULL,
+    objects_count  bigint NOT NULL,
+    files_count    bigint NOT NULL,
+    files_size     bigint NOT NULL,
+    metered_count  bigint NOT NULL,
+    metered_size   bigint NOT NULL,
+    PRIMARY KEY (selection_id, selected_at)
+);
+
 -- Search of products.
 
 -- The time that a text writes as RFC 3339 has it, a day from its start on, without an offset in UTC; else NULL, and no

@@ -15,6 +15,7 @@ import gateway.db
 from gateway.api import (
     access,
     admin_routes,
+    basket,
     companion,
     keys_admin,
     licences,
@@ -67,7 +68,7 @@ from gateway.stac.roots import places, roots
 from gateway.stac.searching import searching
 from gateway.verification import verifying
 
-_REGARDS = ("downloads", "engines", "entities", "license", "orders", "quota", "quotas", "settings", "user")
+_REGARDS = ("downloads", "engines", "entities", "license", "order", "orders", "quota", "quotas", "settings", "user")
 """What REGARDS' paths begin with."""
 
 
@@ -97,7 +98,7 @@ def create_app(config: Config) -> web.Application:
     app.add_routes(access.routes(regards))
     regards_search.set_up(app, config)
     app.add_routes(licences.routes(regards))
-    for family in (orders, orders_admin, order_files):
+    for family in (basket, orders, orders_admin, order_files):
         app.add_routes(family.routes(regards))
     for root in roots(stac):
         if root != stac or config.companion is None:

@@ -38,6 +38,17 @@ async def read_long_json(request: web.Request, *, most: int, seconds: float) -> 
         GatewayError: 400 it is no JSON; 408 it did not come in time.
         web.HTTPRequestEntityTooLarge: it is too long.
     """
+    body = await read_long_body(request, most=most, seconds=seconds)
+    return await asyncio.to_thread(_parsed, body) if len(body) > MOST_BYTES else _parsed(body)
+
+
+async def read_long_body(request: web.Request, *, most: int, seconds: float) -> bytearray:
+    """The body of ``request``, whatever it is, of ``most`` bytes at most, which comes in so many ``seconds``.
+
+    Raises:
+        GatewayError: 400 it is not encoded as its fields say; 408 it did not come in time.
+        web.HTTPRequestEntityTooLarge: it is too long.
+    """
     body = bytearray()
     try:
         async with asyncio.timeout(seconds):
@@ -47,7 +58,9 @@ async def read_long_json(request: web.Request, *, most: int, seconds: float) -> 
                     raise web.HTTPRequestEntityTooLarge(max_size=most, actual_size=len(body))
     except TimeoutError as error:
         raise GatewayError(HTTPStatus.REQUEST_TIMEOUT, "The body did not come in time.") from error
-    return await asyncio.to_thread(_parsed, body) if len(body) > MOST_BYTES else _parsed(body)
+    except web.RequestPayloadError as error:
+        raise bad("The body is not encoded as its fields say.") from error
+    return body
 
 
 async def read_json(request: web.Request) -> Any:

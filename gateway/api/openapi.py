@@ -19,7 +19,7 @@ from aiohttp import web
 
 from gateway import __version__
 from gateway.api import openapi_page
-from gateway.api.openapi_operation import FORM, Operation
+from gateway.api.openapi_operation import FORM, UPLOAD, Operation
 from gateway.api.openapi_operations import OPERATIONS
 from gateway.api.openapi_schemas import LOCATION, PARAMETERS, PATH_PARAMETERS, SCHEMAS, SECURITY_SCHEMES, TAGS
 from gateway.api.openapi_stac import STAC_PARAMETERS, STAC_SCHEMAS, WITHOUT_SLASH
@@ -224,7 +224,7 @@ def _responses(route: Route, family: Family, operation: Operation) -> Json:
 
 def _content(media_type: str, schema: str | None) -> Json:
     """What a body of a media type looks like; only JSON and forms have a schema."""
-    if schema is None or media_type not in ("application/json", "application/problem+json", GEOJSON, FORM):
+    if schema is None or media_type not in ("application/json", "application/problem+json", GEOJSON, FORM, UPLOAD):
         return {}
     return {"schema": {"$ref": f"#/components/schemas/{schema}"}}
 
@@ -247,7 +247,7 @@ def _standard_identifier(route: Route, operation: Operation) -> str:
 def _identifier(route: Route) -> str:
     name = route.handler.rpartition("api.")[2].replace(".", "_")
     path = re.sub(r"[^a-z0-9]+", "_", route.path.lower()).strip("_")
-    slash = "_slash" if route.path.endswith("/") else ""
+    slash = "_slash" if route.path.endswith("/") else "_slashes" if "//" in route.path else ""
     return f"{name}_{path}{slash}_{route.method.lower()}"
 
 

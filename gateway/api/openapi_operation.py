@@ -49,6 +49,8 @@ class Operation:
 
 FORM = "application/x-www-form-urlencoded"
 """Media type of what HTML forms send."""
+UPLOAD = "multipart/form-data"
+"""Media type of forms with a file."""
 SEEN = (404, 503)
 """Refusals of what is looked up."""
 CHANGED = (400, 404, 503)

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from gateway.api.openapi_administration import ADMINISTRATION
+from gateway.api.openapi_basket import BASKET
 from gateway.api.openapi_operation import CHANGED, FORM, GONE, SEEN, Operation
 from gateway.api.openapi_orders import ORDERS
 from gateway.api.openapi_stac import CATALOGUE
@@ -128,6 +129,7 @@ OPERATIONS: Mapping[Family, Mapping[tuple[str, str], Operation]] = {
         ("PUT", "/license/reset"): Operation(
             "Ask everyone again", "administrator", statuses=GONE, text="By a new version of the tenant's licence."
         ),
+        **BASKET,
         **ORDERS,
     },
     Family.STAC: {

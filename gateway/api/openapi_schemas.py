@@ -6,6 +6,7 @@ from typing import get_args
 
 from gateway.administration.rights import FILE_LEVELS, METADATA_LEVELS, QUALITY_LEVELS
 from gateway.administration.roles import PARENTS
+from gateway.api.openapi_basket import BASKET_PATH_PARAMETERS, BASKET_SCHEMAS
 from gateway.api.openapi_files import FILES
 from gateway.api.openapi_orders import ORDER_PARAMETERS, ORDER_PATH_PARAMETERS, ORDER_SCHEMAS
 from gateway.api.openapi_shapes import (
@@ -260,6 +261,7 @@ SCHEMAS: Json = {
         }
     ),
     "Changes": page_of("changes", ref("Change")),
+    **BASKET_SCHEMAS,
     **ORDER_SCHEMAS,
 }
 
@@ -372,5 +374,6 @@ PATH_PARAMETERS = {
     "role": "Name of a role.",
     "name": "Its name.",
     "tenant": "Name of the tenant.",
+    **BASKET_PATH_PARAMETERS,
     **ORDER_PATH_PARAMETERS,
 }

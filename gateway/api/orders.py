@@ -17,12 +17,15 @@ from gateway.db import Connection
 from gateway.errors import GatewayError, unauthorized
 from gateway.identity.principal import Principal
 from gateway.orders import reading
+from gateway.orders.baskets import NOTHING
 from gateway.orders.creation import LIMIT_REACHED, EmptyOrderError
+from gateway.orders.dating import selection_date
 from gateway.orders.lifecycle import WITHOUT_FILES, RefusedError
 from gateway.orders.model import ORDERABLE, DatasetSelection, FileFilters, Wish
 from gateway.orders.reading import Filters, Scope, no_order
 from gateway.orders.service import Ordering
 from gateway.quotas.limits import MOST
+from gateway.search.composition import any_of, dated
 from gateway.text import is_storable
 
 ORDERING = web.AppKey("ordering", Ordering)
@@ -38,13 +41,17 @@ async def post_order(request: web.Request) -> web.Response:
     principal, ordering = await owner(request), request.app[ORDERING]
     wish = await _wish(request, ordering)
 
+    taken: list[DatasetSelection] = []
+
     async def choose(connection: Connection) -> Sequence[DatasetSelection]:
-        return await ordering.basket.take(connection, principal)
+        taken.extend(await ordering.basket.take(connection, principal))
+        return taken
 
     try:
         order_id = await ordering.creator.create(principal, wish, choose)
     except EmptyOrderError:
-        return _nothing("Basket is empty")
+        # What was selected may be nothing that he may have any more.
+        return nothing(NOTHING if taken else "Basket is empty")
     return await _created(request, principal, order_id)
 
 
@@ -53,7 +60,8 @@ async def post_apply(request: web.Request) -> web.Response:
     principal, ordering = await owner(request), request.app[ORDERING]
     optional = ("filters", "correlationId", "user", "sizeLimitInBytes", "label", "onSuccessUrl")
     body = members(await read_json(request), ("queries",), optional)
-    query, filters, correlation = _query(body["queries"]), _filters(body.get("filters")), body.get("correlationId")
+    queries, filters, correlation = _queries(body["queries"]), _filters(body.get("filters")), body.get("correlationId")
+    query = "" if "" in queries else any_of(queries)
     if correlation is not None and not 0 < len(stored(correlation, "correlationId")) <= _MOST_CORRELATION:
         raise bad(f"'correlationId' has 1 to {_MOST_CORRELATION} characters.")
     most = body.get("sizeLimitInBytes")
@@ -62,7 +70,8 @@ async def post_apply(request: web.Request) -> web.Response:
     wish = _wish_of(body, ordering, correlation_id=correlation, most_bytes=most)
 
     async def choose(connection: Connection) -> Sequence[DatasetSelection]:
-        return await ordering.creator.datasets(connection, principal, query, filters)
+        date = await selection_date(connection, principal.tenant)
+        return await ordering.creator.datasets(connection, principal, dated(query, date), filters)
 
     def denied(kind: str, message: str) -> web.Response:
         told = {"status": "DENIED", "errorType": kind, "message": message, "correlationId": correlation}
@@ -71,9 +80,12 @@ async def post_apply(request: web.Request) -> web.Response:
     if body.get("user") not in (None, principal.email):
         return denied("FORBIDDEN", "Orders are made for oneself.")
     try:
+        # Each by itself: what is no query could be one with what is written around it, and mean something else.
+        for one in filter(None, queries):
+            await ordering.creator.translate(one)
         order_id = await ordering.creator.create(principal, wish, choose)
     except EmptyOrderError:
-        return denied("EMPTY_ORDER", "This selection contains no file that can be ordered")
+        return denied("EMPTY_ORDER", NOTHING)
     except GatewayError as error:
         if error.status != HTTPStatus.UNPROCESSABLE_ENTITY:
             raise
@@ -132,7 +144,7 @@ async def post_restart(request: web.Request) -> web.Response:
         with plain():
             order_id = await ordering.actions.restart(mine, principal, order_id_of(request), wish)
     except EmptyOrderError:
-        return _nothing("This selection contains no file that can be ordered")
+        return nothing(NOTHING)
     return await _created(request, principal, order_id)
 
 
@@ -277,31 +289,39 @@ def _leads_home(url: str, allowed: Sequence[str]) -> bool:
     return (url.startswith("/") and not url.startswith("//")) or url.startswith(tuple(allowed))
 
 
-def _query(queries: Any) -> str:
-    """All ``queries`` as one; empty for everything."""
+def _queries(queries: Any) -> list[str]:
+    """An empty one stands for everything."""
     if not isinstance(queries, list) or not 0 < len(queries) <= _MOST_QUERIES:
         raise bad(f"'queries' must be a list of 1 to {_MOST_QUERIES} queries.")
-    found = [stored(query, "queries").strip() for query in queries]
-    if "" in found:
-        return ""
-    return found[0] if len(found) == 1 else " OR ".join(f"({query})" for query in found)
+    return [stored(query, "queries").strip() for query in queries]
 
 
 def _filters(value: Any) -> FileFilters:
     if value is None:
         return FileFilters()
     body = members(value, (), ("dataTypes", "filenameRegExp"))
-    types, pattern = body.get("dataTypes") or [], body.get("filenameRegExp")
-    if not isinstance(types, list):
-        raise bad("'dataTypes' must be a list.")
+    pattern = body.get("filenameRegExp")
+    types = data_types(body.get("dataTypes"), "dataTypes")
+    return FileFilters(types, None if pattern is None else stored(pattern, "filenameRegExp"))
+
+
+def data_types(value: Any, name: str) -> tuple[str, ...]:
+    """Types of files that can be ordered, of a list, or of nothing; ``QUICKLOOK`` stands for all three of these.
+
+    Raises:
+        GatewayError: 400.
+    """
+    if value is not None and not isinstance(value, list):
+        raise bad(f"{name!r} must be a list.")
     found: list[str] = []
-    for name in types:
-        those = [one for one in ORDERABLE if one == name or (name == "QUICKLOOK" and one.startswith("QUICKLOOK_"))]
+    for one in value or ():
+        those = [kind for kind in ORDERABLE if kind == one or (one == "QUICKLOOK" and kind.startswith("QUICKLOOK_"))]
         if not those:
-            raise bad(f"'dataTypes' may have RAWDATA, QUICKLOOK and {', '.join(ORDERABLE[1:])}.")
-        found += [one for one in those if one not in found]
-    return FileFilters(tuple(found), None if pattern is None else stored(pattern, "filenameRegExp"))
+            raise bad(f"{name!r} may have RAWDATA, QUICKLOOK and {', '.join(ORDERABLE[1:])}.")
+        found += [kind for kind in those if kind not in found]
+    return tuple(found)
 
 
-def _nothing(message: str) -> web.Response:
+def nothing(message: str) -> web.Response:
+    """204, and in a field why: it has no body."""
     return web.Response(status=HTTPStatus.NO_CONTENT, headers={"Cache-Control": "no-store", MESSAGE: message})

@@ -26,6 +26,10 @@ class Orders(Section):
     """After which an order that ended is removed."""
     max_files: Annotated[int, Field(ge=1, le=MOST_FILES)] = 1_000_000
     """Most files of an order."""
+    basket_datasets: Annotated[int, Field(ge=1, le=10_000)] = 1000
+    """Most datasets of which a basket has selections."""
+    basket_selections: Annotated[int, Field(ge=1, le=500)] = 100
+    """Most selections of one dataset in a basket."""
     suborder_files: Annotated[int, Field(ge=1, le=100_000)] = 5000
     """Most files of a sub-order."""
     suborder_size: Annotated[int, Field(ge=1)] = 100 * 1024 * 1024

@@ -17,7 +17,7 @@ ASKED_WITH = (
 EXPOSED = (
     "Accept-Ranges, Allow, Content-Disposition, Content-Length, Content-Range, Digest, ETag, Last-Modified, Link, "
     "Location, Preference-Applied, Quota-Admitted, Quota-Cost, RateLimit, RateLimit-Policy, Repr-Digest, Retry-After, "
-    "Server-Timing, WWW-Authenticate, X-Request-ID"
+    "Server-Timing, WWW-Authenticate, X-Message, X-Request-ID"
 )
 """Fields of answers that a page may read."""
 PREFLIGHT_SECONDS = 7200

@@ -158,6 +158,8 @@ class _Draft:
     files: int = 0
     size: int = 0
     suborder: int = 0
+    conditions: dict[str, Numbering] = dataclasses.field(default_factory=dict)
+    """By query: many datasets may have the same one, which may be long."""
 
     @property
     def last_file(self) -> int:
@@ -269,7 +271,9 @@ class Creator:
         if task is None:
             return
         who = tuple([value] for value in caller_columns(principal))
-        number = await self._condition(selection.query)
+        number = draft.conditions.get(selection.query)
+        if number is None:
+            number = draft.conditions[selection.query] = await self._condition(selection.query)
         # Before its parameters `_questions` has the caller and the dataset alone.
         asking, filling = number(7), number(_OWN_PARAMETERS + 1)
         before_files, before_size = draft.files, draft.size

@@ -1,13 +1,10 @@
-"""What is ordered, and what becomes of it, as values; and the seams to those who know queries, baskets and storages."""
+"""What is ordered, and what becomes of it, as values; and the seams to those who know queries and storages."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol
-
-from gateway.db import Connection
-from gateway.identity.principal import Principal
 
 ORDERABLE = ("RAWDATA", "QUICKLOOK_SD", "QUICKLOOK_MD", "QUICKLOOK_HD")
 """Data types of files that can be ordered."""
@@ -73,13 +70,6 @@ class Translator(Protocol):
 def everything(_: int) -> Condition:
     """The condition of all products."""
     return Condition("true")
-
-
-class Basket(Protocol):
-    """What a user has selected so far."""
-
-    async def take(self, connection: Connection, principal: Principal) -> Sequence[DatasetSelection]:
-        """Its contents, which it loses in the transaction of ``connection``; nothing if there is none."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -6,18 +6,19 @@ import asyncio
 import contextlib
 import dataclasses
 import datetime
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from http import HTTPStatus
 
 import gateway.db
 from gateway.config import Config, Orders
-from gateway.db import Connection, Database
+from gateway.db import Database
 from gateway.errors import GatewayError
-from gateway.identity.principal import Principal
 from gateway.notifications import Notifications
 from gateway.orders.actions import Actions
+from gateway.orders.baskets import Baskets
+from gateway.orders.counting import Counter
 from gateway.orders.creation import Creator
-from gateway.orders.model import Basket, Condition, DatasetSelection, NoStager, Numbering, Stager
+from gateway.orders.model import Condition, NoStager, Numbering, Stager
 from gateway.orders.tokens import OrderTokens
 from gateway.orders.worker import working
 from gateway.rights.policies import Policies
@@ -26,7 +27,7 @@ from gateway.search.query import QueryError
 from gateway.search.reading import parse
 from gateway.search.sql import Parameters, condition
 
-POOL_SIZE = 4
+POOL_SIZE = 6
 """Connections for what takes longer than a look-up, of each process."""
 
 
@@ -37,20 +38,12 @@ class Ordering:
     settings: Orders
     creator: Creator
     actions: Actions
-    basket: Basket
+    basket: Baskets
     tokens: OrderTokens | None
     """None: there are none."""
     public_url: str | None
     prefix: str
     """Before ``/user/orders`` and ``/orders``."""
-
-
-class NoBasket:
-    """Where nothing is selected beforehand."""
-
-    async def take(self, connection: Connection, principal: Principal) -> Sequence[DatasetSelection]:  # noqa: ARG002
-        """Nothing."""
-        return ()
 
 
 async def translate(query: str) -> Numbering:
@@ -97,12 +90,13 @@ async def open_orders(
         creator = Creator(
             database, settings, config.rights, policies, translate, lambda: datetime.datetime.now(datetime.UTC)
         )
+        counter = Counter(policies, config.rights.open_data_types, config.quotas.metered_data_types)
         tokens = OrderTokens(settings.secret.get_secret_value().encode()) if settings.secret is not None else None
         yield Ordering(
             settings,
             creator,
             Actions(database, settings, creator),
-            NoBasket(),
+            Baskets(database, settings, counter, translate),
             tokens,
             config.api.public_url,
             config.api.regards_prefix,

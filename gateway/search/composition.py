@@ -14,12 +14,35 @@ def selection(query: str | None, ids: Sequence[str]) -> str | None:
 
     An empty query finds everything. None where nothing is named at all.
     """
-    listed = " OR ".join(f"ipId:{quoted(one)}" for one in ids)
     if query is None:
-        return listed or None
-    if not listed:
-        return query
-    return f"({query}) AND NOT({listed})" if query else f"NOT({listed})"
+        return listed("ipId", ids) or None
+    return within(query, without=ids)
+
+
+def within(query: str, *, dataset: str = "", ids: Sequence[str] = (), without: Sequence[str] = ()) -> str:
+    """Of what ``query`` finds: what lies in ``dataset`` (a URN), is one of ``ids``, and is none of ``without``.
+
+    Whatever is empty bounds nothing.
+    """
+    parts = [
+        f"tags:{quoted(dataset)}" if dataset else "",
+        f"({listed('ipId', ids)})" if ids else "",
+        f"NOT({listed('ipId', without)})" if without else "",
+    ]
+    parts = [part for part in parts if part]
+    if query:
+        parts.insert(0, f"({query})" if parts else query)
+    return " AND ".join(parts)
+
+
+def any_of(queries: Sequence[str]) -> str:
+    """What one of ``queries`` finds."""
+    return queries[0] if len(queries) == 1 else " OR ".join(f"({query})" for query in queries)
+
+
+def listed(name: str, values: Sequence[str]) -> str:
+    """What has one of ``values`` in the field ``name``; empty for none."""
+    return " OR ".join(f"{name}:{quoted(value)}" for value in values)
 
 
 def dated(query: str, date: datetime.datetime) -> str:
@@ -28,24 +51,15 @@ def dated(query: str, date: datetime.datetime) -> str:
     return f"({query}) AND {bound}" if query else bound
 
 
-def first(item: str) -> str:
-    """The query of a dataset with one selection."""
-    return f"({item})"
+def union(items: Sequence[str]) -> str:
+    """The query of a dataset whose selections are ``items``, the newest first.
 
-
-def added(dataset: str, item: str) -> str:
-    """The query ``dataset`` of a dataset that has selections, with one more."""
-    return f"({dataset} OR ({item}))"
-
-
-def remaining(items: Sequence[str]) -> str:
-    """The query of a dataset whose selections are ``items``, after one was taken away."""
-    return first(items[0]) if len(items) == 1 else f"(({') OR ('.join(items)}))"
-
-
-def of_dataset(query: str, urn: str) -> str:
-    """``query`` within a dataset; ``query`` itself where that speaks of the dataset already."""
-    return query if urn in query else f"({query} AND tags:{quoted(urn)})"
+    Side by side, not one inside the other: however many there are, it is no deeper than the deepest of them.
+    """
+    newest, *others = items
+    if not others:
+        return f"({newest})"
+    return f"(({newest})" + "".join(f" OR (({item}))" for item in others) + ")"
 
 
 def date_text(date: datetime.datetime) -> str:

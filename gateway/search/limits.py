@@ -30,8 +30,8 @@ class Limits:
 
 WRITTEN = Limits(octets=4096, depth=32, clauses=256, wildcards=2, tokens=2048)
 """Of what a user writes."""
-COMPOSED = Limits(octets=65_536, depth=64, clauses=2048, wildcards=256, tokens=16_384)
-"""Of what is composed of such queries; see `gateway.search.composition`."""
+COMPOSED = Limits(octets=262_144, depth=64, clauses=4096, wildcards=256, tokens=32_768)
+"""Of what is composed of such queries, and of lists of ids; see `gateway.search.composition`."""
 
 # The parser's own tokens in its own order, so that both see the same ones.
 _TOKEN = re.compile(

@@ -70,6 +70,8 @@ _BODIES: Mapping[tuple[str, str], object] = {
     ("PUT", "/admin/collections/{collectionId}/licence"): {"licence": None},
     ("PUT", "/admin/licence"): {"licence": None},
     ("PUT", "/admin/roles/{role}"): {"parent": "EXPLOIT"},
+    ("POST", "/order/basket/selection"): {"selectAllOpenSearchRequest": ""},
+    ("PUT", "/order/basket/dataset/{datasetSelectionId}/updateFileFilters"): {"fileTypes": ["RAWDATA"]},
     ("POST", "/user/orders"): {"onSuccessUrl": "/"},
     ("POST", "/user/orders/{orderId}/restart"): {"onSuccessUrl": "/"},
     ("POST", "/user/orders/apply"): {"queries": [""]},
@@ -89,6 +91,9 @@ QUERIES: Mapping[tuple[str, str], str] = {
 
 KEY, LINK_KEY = "k" * 12, "l" * 12
 """Ids of an API key of A, and of the key that his links are signed with."""
+
+SELECTED = "2024-01-01T00:00:00.000Z"
+"""When what is in the basket of A was selected."""
 
 RESTORE = f"""
 DELETE FROM products WHERE provider_id = 'made-7f3';
@@ -122,6 +127,17 @@ INSERT INTO api_keys (key_id, tenant_id, secret_sha256, label, subject, email, r
     WHERE name = 'esa' ON CONFLICT (key_id) DO UPDATE SET revoked_at = NULL;
 INSERT INTO link_keys (key_id, tenant_id, email) SELECT '{LINK_KEY}', tenant_id, '{SCIENTIST.email}' FROM tenants
     WHERE name = 'esa' ON CONFLICT (key_id) DO UPDATE SET revoked_at = NULL;
+DELETE FROM baskets;
+INSERT INTO baskets (basket_id, tenant_id, owner) OVERRIDING SYSTEM VALUE
+    SELECT 71001, tenant_id, '{SCIENTIST.email}' FROM tenants WHERE name = 'esa';
+INSERT INTO basket_datasets (selection_id, basket_id, dataset_id, query, objects_count, files_count, files_size,
+                             metered_count, metered_size)
+    OVERRIDING SYSTEM VALUE
+    SELECT 71001, 71001, dataset_id, '(creationDate:[* TO {SELECTED}])', 1, 1, 7, 1, 7 FROM datasets
+    WHERE collection_id = 'restricted';
+INSERT INTO basket_items (selection_id, selected_at, query, objects_count, files_count, files_size, metered_count,
+                          metered_size)
+    SELECT 71001, '{SELECTED}', 'creationDate:[* TO {SELECTED}]', 1, 1, 7, 1, 7;
 DELETE FROM orders;
 DELETE FROM order_files;
 INSERT INTO orders (order_id, tenant_id, owner, owner_subject, owner_role, owner_groups, label, status, expires_at,
@@ -176,6 +192,8 @@ class Row:
         order = 79999 if missing else self._order
         return {
             **dict.fromkeys(("orderId", "datasetTaskId", "filesTaskId"), str(order)),
+            "datasetSelectionId": "79999" if missing else "71001",
+            "itemsSelectionDate": "2023-01-01T00:00:00.000Z" if missing else SELECTED,
             "dataFileId": str((order << 24) + 1),
             "id": "z" * 12 if missing else KEY,
             "name": "empty" if "/tenants/" in self.path else "maxQuota",

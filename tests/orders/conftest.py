@@ -10,8 +10,8 @@ import pytest
 import gateway.orders.service
 from gateway.db import Connection
 from gateway.identity.principal import Principal
-from gateway.orders.model import DatasetSelection
-from gateway.orders.service import NoBasket
+from gateway.orders.baskets import Baskets
+from gateway.orders.model import DatasetSelection, Numbering, Translator
 from tests.canaries import CANARIES
 from tests.harness import SCIENCE, config_for, running_gateway
 from tests.orders.market import Market
@@ -24,6 +24,11 @@ async def shop(database: str) -> AsyncIterator[Shop]:
         yield opened
 
 
+async def either_language(query: str, in_regards: Translator = gateway.orders.service.translate) -> Numbering:
+    """That of the tests, and REGARDS'."""
+    return await (translate if query.startswith(("id:", "from:")) else in_regards)(query)
+
+
 @pytest.fixture
 async def market(
     database: str, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -33,12 +38,12 @@ async def market(
     root.mkdir()
     made: list[Market] = []
 
-    async def take(_: NoBasket, __: Connection, ___: Principal) -> Sequence[DatasetSelection]:
+    async def take(_: Baskets, __: Connection, ___: Principal) -> Sequence[DatasetSelection]:
         taken, made[0].basket = made[0].basket, []
         return taken
 
-    monkeypatch.setattr(NoBasket, "take", take)
-    monkeypatch.setattr(gateway.orders.service, "translate", translate)
+    monkeypatch.setattr(Baskets, "take", take)
+    monkeypatch.setattr(gateway.orders.service, "translate", either_language)
     config = config_for(database, redis_url, root, orders={"secret": SECRET, "suborder_files": 2})
     async with running_gateway(config, root) as running:
         catalogue = running.catalogue

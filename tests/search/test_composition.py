@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import os
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.search.composition import added, date_text, dated, first, of_dataset, quoted, remaining, selection
+from gateway.search.composition import any_of, date_text, dated, listed, quoted, selection, union, within
 from gateway.search.limits import COMPOSED
-from gateway.search.query import Is, Match, Times
+from gateway.search.query import And, Is, Match, Or, QueryError, Times
 from gateway.search.reading import parse
+from tests.search.test_limits import texts
+
+FULL = bool(os.environ.get("GATEWAY_TEST_FULL"))
 
 UTC = datetime.UTC
 DATE = datetime.datetime(2018, 4, 3, 14, 20, 0, 383_000, tzinfo=UTC)
@@ -21,13 +26,12 @@ BEFORE = datetime.datetime(2018, 4, 2, 9, 0, tzinfo=UTC)
 def test_a_selection_and_a_dataset_are_written_as_documented() -> None:
     item, previous = dated("properties.a:x", DATE), dated("properties.b:y", BEFORE)
     assert item == "(properties.a:x) AND creationDate:[* TO 2018-04-03T14:20:00.383Z]"
-    assert first(previous) == "((properties.b:y) AND creationDate:[* TO 2018-04-02T09:00:00.000Z])"
-    assert added(first(previous), item) == (
-        "(((properties.b:y) AND creationDate:[* TO 2018-04-02T09:00:00.000Z])"
-        " OR ((properties.a:x) AND creationDate:[* TO 2018-04-03T14:20:00.383Z]))"
+    assert union([previous]) == "((properties.b:y) AND creationDate:[* TO 2018-04-02T09:00:00.000Z])"
+    assert union([item, previous]) == (
+        "(((properties.a:x) AND creationDate:[* TO 2018-04-03T14:20:00.383Z])"
+        " OR (((properties.b:y) AND creationDate:[* TO 2018-04-02T09:00:00.000Z])))"
     )
-    assert remaining([item, previous]) == f"(({item}) OR ({previous}))"
-    assert remaining([previous]) == first(previous)
+    assert union(["a", "b", "c"]) == "((a) OR ((b)) OR ((c)))"
     assert dated("", DATE) == "creationDate:[* TO 2018-04-03T14:20:00.383Z]"
 
 
@@ -46,10 +50,15 @@ def test_a_request_selects_as_documented(query: str | None, ids: list[str], expe
     assert selection(query, ids) == expected
 
 
-def test_an_order_adds_the_dataset_unless_it_is_there() -> None:
-    assert of_dataset("(id:x)", "URN:AIP:DATASET:t:1:V1") == '((id:x) AND tags:"URN:AIP:DATASET:t:1:V1")'
-    named = '(tags:"URN:AIP:DATASET:t:1:V1")'
-    assert of_dataset(named, "URN:AIP:DATASET:t:1:V1") == named
+def test_what_bounds_a_query_stands_beside_it() -> None:
+    assert within("") == ""
+    assert within("a:b") == "a:b"
+    assert within("", dataset="URN:D") == 'tags:"URN:D"'
+    assert within("a:b OR c:d", dataset="URN:D", ids=["A"], without=["B", "C"]) == (
+        '(a:b OR c:d) AND tags:"URN:D" AND (ipId:"A") AND NOT(ipId:"B" OR ipId:"C")'
+    )
+    assert listed("providerId", ["a", 'b"']) == 'providerId:"a" OR providerId:"b\\""'
+    assert (any_of(["a:b"]), any_of(["a:b", "c:d"])) == ("a:b", "(a:b) OR (c:d)")
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30))
@@ -73,8 +82,41 @@ def test_the_date_of_a_selection_includes_its_own_moment_and_none_after(micros: 
 
 
 def test_unions_of_many_selections_are_read_within_the_bounds_of_composed_queries() -> None:
-    query = first(dated("properties.a:x", BEFORE))
-    for number in range(60):
-        query = added(query, dated(f"properties.a:{number}", DATE))
-    assert parse(query, COMPOSED)
-    assert parse(remaining([dated(f"properties.a:{number}", DATE) for number in range(500)]), COMPOSED)
+    deep = "(" * 32 + "id:x" + ")" * 32
+    assert parse(union([dated(deep, DATE)] * 100), COMPOSED)
+    assert parse(union([dated(f"properties.a:{number}", DATE) for number in range(500)]), COMPOSED)
+
+
+def test_all_ids_that_are_allowed_are_read_together() -> None:
+    ids = [f"URN:FEATURE:DATA:some-project:{number:08x}-0000-0000-0000-000000000000:V1" for number in range(1000)]
+    query = selection("tags:x", ids)
+    assert query is not None
+    assert parse(union([dated(query, DATE)]), COMPOSED)
+    assert parse(dated(listed("providerId", [f"S2A_MSIL2A_{number:050}" for number in range(1000)]), DATE), COMPOSED)
+
+
+@settings(max_examples=2000 if FULL else 200, deadline=None)
+@given(st.lists(texts, min_size=1, max_size=3), st.sampled_from([[], ["A", 'B"']]))
+def test_a_text_that_is_a_query_means_the_same_within_others(written: list[str], ids: list[str]) -> None:
+    """Whatever is in it: none gets out of the bound of its date."""
+    asked = []
+    for text in written:
+        with contextlib.suppress(QueryError):
+            asked.append((text.strip(), parse(text.strip())))
+    bound = parse(f"creationDate:[* TO {date_text(DATE)}]")
+    without = parse(f"NOT({listed('ipId', ids)})") if ids else None
+    items, meant = [], []
+    for text, query in asked:
+        chosen = selection(text, ids)
+        assert chosen is not None
+        items.append(dated(chosen, DATE))
+        parts = (query, without) if text and without else (without or query,)
+        inner = And(parts) if len(parts) > 1 else parts[0]
+        meant.append(And((inner, bound)) if chosen else bound)
+        assert parse(items[-1], COMPOSED) == meant[-1]
+    if items:
+        assert parse(union(items), COMPOSED) == (Or(tuple(meant)) if len(items) > 1 else meant[0])
+    if any(text for text, _ in asked):
+        texts_of = [text for text, _ in asked if text]
+        queries = [query for text, query in asked if text]
+        assert parse(any_of(texts_of), COMPOSED) == (Or(tuple(queries)) if len(queries) > 1 else queries[0])

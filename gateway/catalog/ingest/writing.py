@@ -14,6 +14,13 @@ from gateway.db import Connection
 
 # The first key of the advisory locks of ingests; the second is the hash of the tenant's name. "ING" in ASCII.
 _LOCK = 0x494E47
+_IS_WRITTEN = """
+SELECT EXISTS (
+    SELECT FROM pg_locks
+    WHERE locktype = 'advisory' AND objsubid = 2 AND classid = $1::bigint::oid
+      AND objid = (hashtext($2)::bigint & 4294967295)::oid
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+)"""
 
 _STAGE = """
 CREATE TEMPORARY TABLE IF NOT EXISTS staged_products (
@@ -341,6 +348,15 @@ async def take_turn(connection: Connection, tenant: str, *, wait: float) -> None
             await connection.execute("SET LOCAL lock_timeout = DEFAULT")
     except asyncpg.LockNotAvailableError as error:
         raise IngestError(f"another ingest of the tenant {tenant!r} is running; wait for its end") from error
+
+
+async def is_written(connection: Connection, tenant: str) -> bool:
+    """Whether somebody writes to the tenant's part of the catalogue now, or waits for his turn.
+
+    What he writes will say that it was made when his transaction began.
+    """
+    found: bool = await connection.fetchval(_IS_WRITTEN, _LOCK, tenant)
+    return found
 
 
 def _updates(columns: Iterable[str]) -> str:
