@@ -653,6 +653,74 @@ CREATE TABLE IF NOT EXISTS basket_items (
     PRIMARY KEY (selection_id, selected_at)
 );
 
+-- Who follows an order is woken when it is to be seen that it went on: at most about a hundred times, however many files.
+CREATE OR REPLACE TRIGGER orders_went_on AFTER UPDATE ON orders FOR EACH ROW
+    WHEN ((OLD.status, OLD.percent, OLD.waiting_for_user, OLD.files_error)
+          IS DISTINCT FROM (NEW.status, NEW.percent, NEW.waiting_for_user, NEW.files_error))
+    EXECUTE FUNCTION notify_gateway('orders', 'order_id');
+CREATE OR REPLACE TRIGGER orders_gone AFTER DELETE ON orders
+    FOR EACH ROW EXECUTE FUNCTION notify_gateway('orders', 'order_id');
+
+-- What is to be told of orders by mail or to webhooks. Sent notices are deleted. No foreign keys: what happened is told
+-- even if the order is gone meanwhile.
+CREATE TABLE IF NOT EXISTS notices (
+    notice_id    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    message      uuid NOT NULL DEFAULT gen_random_uuid(),  -- by which it can be told that it came twice
+    channel      text NOT NULL,                -- mail, or webhook:<name>
+    tenant       text NOT NULL,                -- name
+    order_id     bigint NOT NULL,
+    kind         text NOT NULL,                -- what happened
+    body         jsonb NOT NULL,               -- the order as it was then; no secrets
+    created_at   timestamptz NOT NULL DEFAULT now(),
+    due_at       timestamptz NOT NULL DEFAULT now(),  -- before that nobody else looks at it
+    lease        uuid,                         -- of the sender that has it in hand
+    tries        integer NOT NULL DEFAULT 0,
+    error        text,                         -- why it was not taken the last time
+    given_up_at  timestamptz
+);
+CREATE INDEX IF NOT EXISTS notices_by_due ON notices (channel, due_at, notice_id) WHERE given_up_at IS NULL;
+CREATE INDEX IF NOT EXISTS notices_given_up ON notices (given_up_at) WHERE given_up_at IS NOT NULL;
+-- The end that the owner was reminded of.
+ALTER TABLE orders ADD COLUMN IF NOT EXISTS reminded_for timestamptz;
+
+-- Whom notices are for, the session says: [{"channel", "kinds", "tenants" (null: all)}, …]; without that nobody is told.
+CREATE OR REPLACE FUNCTION write_notices() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    channels jsonb := nullif(current_setting('gateway.notices', true), '')::jsonb;
+    changed jsonb := to_jsonb(CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END)
+                     - '{owner_subject,owner_role,owner_groups}'::text[];
+    tenant_name text;
+    happened text;
+BEGIN
+    IF channels IS NULL THEN
+        RETURN NULL;
+    ELSIF TG_OP = 'DELETE' THEN
+        happened := 'removed';
+    ELSIF OLD.status <> NEW.status THEN
+        happened := CASE WHEN OLD.status = 'PENDING' AND NEW.status = 'RUNNING' THEN 'created'
+                         WHEN OLD.status = 'DONE' AND NEW.status = 'DONE_WITH_WARNING' THEN 'spoilt'
+                         ELSE lower(NEW.status) END;
+        changed := changed || jsonb_build_object('files_available_before', OLD.files_available);
+    ELSIF OLD.reminded_for IS DISTINCT FROM NEW.reminded_for THEN
+        happened := 'reminder';
+    ELSE
+        RETURN NULL;
+    END IF;
+    -- None if the tenant is what is deleted.
+    SELECT name INTO tenant_name FROM tenants WHERE tenant_id = (changed ->> 'tenant_id')::integer;
+    INSERT INTO notices (channel, tenant, order_id, kind, body)
+    SELECT c.asked ->> 'channel', tenant_name, (changed ->> 'order_id')::bigint, happened, changed
+    FROM jsonb_array_elements(channels) AS c(asked)
+    WHERE tenant_name IS NOT NULL AND c.asked -> 'kinds' ? happened
+      AND (jsonb_typeof(c.asked -> 'tenants') = 'null' OR c.asked -> 'tenants' ? tenant_name);
+    IF FOUND THEN
+        PERFORM pg_notify('gateway', '{"topic": "notices", "tenant": null, "id": null}');
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE OR REPLACE TRIGGER orders_told AFTER DELETE OR UPDATE OF status, reminded_for ON orders
+    FOR EACH ROW EXECUTE FUNCTION write_notices();
+
 -- Search of products.
 
 -- The time that a text writes as RFC 3339 has it, a day from its start on, without an offset in UTC; else NULL, and no

@@ -23,6 +23,7 @@ from gateway.api import (
     login,
     openapi,
     ops,
+    order_events,
     order_files,
     orders,
     orders_admin,
@@ -98,7 +99,7 @@ def create_app(config: Config) -> web.Application:
     app.add_routes(access.routes(regards))
     regards_search.set_up(app, config)
     app.add_routes(licences.routes(regards))
-    for family in (basket, orders, orders_admin, order_files):
+    for family in (basket, orders, order_events, orders_admin, order_files):
         app.add_routes(family.routes(regards))
     for root in roots(stac):
         if root != stac or config.companion is None:
@@ -117,6 +118,7 @@ def create_app(config: Config) -> web.Application:
     if config.companion is not None:
         app.add_routes(companion.routes(stac))
     openapi.describe(app, config.api)
+    app.on_shutdown.append(order_events.end_streams)
     app.cleanup_ctx.append(auditing(config.database, config.audit))
     app.cleanup_ctx.append(_neighbours(config, identities(config)))
     return app

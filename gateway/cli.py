@@ -19,6 +19,7 @@ from gateway.commands.explain import explain
 from gateway.commands.ingest import ingest_command
 from gateway.commands.keys import keys
 from gateway.commands.links import links
+from gateway.commands.orders import orders
 from gateway.commands.quotas import quotas
 from gateway.commands.sessions import sessions
 from gateway.commands.shared import CONFIG, plain_errors
@@ -140,6 +141,6 @@ def demo(
 
 for command in (
     *(admin, conformance, doctor, explain, ingest_command, keys, links),
-    *(quotas, sessions, verify, worker),
+    *(orders, quotas, sessions, verify, worker),
 ):
     main.add_command(command)

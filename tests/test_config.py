@@ -83,6 +83,13 @@ def test_little_must_be_set() -> None:
     assert config.identity.jwt[0].algorithms == ["HS256"]
 
 
+MAIL = {"host": "mail.example.org", "sender": "downloads@example.org"}
+HOOK = {
+    "name": "portal",
+    "url": "https://portal.example.org/hook",
+    "secret": "whsec_c2VjcmV0IG9mIGEgd2ViaG9vaywgaW4gYWxsIHRlc3Rz",
+    "tenants": ["*"],
+}
 WRONG: list[tuple[str, object, str]] = [
     ("server", 5, "server: must be a table"),
     ("server", [], "server: must be a table"),
@@ -170,6 +177,27 @@ WRONG: list[tuple[str, object, str]] = [
     ("quotas.metered_data_types", ["RAW"], "quotas.metered_data_types.0: Input should be 'RAWDATA', 'QUICKLOOK_SD'"),
     ("quotas.anonymous_ipv4_prefix", 33, "quotas.anonymous_ipv4_prefix: Input should be less than or equal to 32"),
     ("quotas.anonymous_ipv6_prefix", -1, "quotas.anonymous_ipv6_prefix: Input should be greater than or equal to 0"),
+    ("mail", {**MAIL, "sender": "a@b.example, c@d.example"}, "mail.sender: must be an e-mail address without a name"),
+    ("mail", {**MAIL, "sender": "a@b.example\r\nBcc: c@d"}, "mail.sender: must be an e-mail address without a name"),
+    ("mail", {**MAIL, "sender_name": "a\r\nBcc: c@d"}, "mail.sender_name: String should match pattern"),
+    ("mail", {**MAIL, "tls": "none"}, "mail: tls 'none' is for a server on this machine alone"),
+    ("mail", {**MAIL, "user": "x"}, "mail: 'user' and 'password' go together"),
+    ("mail", MAIL, ": 'public_url' of [api] must be set for [mail]"),
+    (
+        "webhooks",
+        [{**HOOK, "url": "http://portal.example.org/"}],
+        "webhooks.0.url: must be a URL with https, or http to",
+    ),
+    (
+        "webhooks",
+        [{**HOOK, "url": "http://169.254.169.254/latest"}],
+        "webhooks.0.url: must be a URL with https, or http",
+    ),
+    ("webhooks", [{**HOOK, "url": "https://a.example@10.0.0.1/"}], "webhooks.0.url: must be a URL like"),
+    ("webhooks", [{**HOOK, "url": "file:///etc/passwd"}], "webhooks.0.url: must be a URL like"),
+    ("webhooks", [{**HOOK, "secret": SECRET}], "webhooks.0.secret: must be 'whsec_' and 24 to 64 bytes in base64"),
+    ("webhooks", [{**HOOK, "secret": "whsec_c2hvcnQ="}], "webhooks.0.secret: must be 'whsec_' and 24 to 64 bytes"),
+    ("webhooks", [HOOK, HOOK], "webhooks: more than one webhook is named portal; names must differ"),
     ("storage", ..., f"storage: {ONE_STORAGE}"),
     ("storage", [], f"storage: {ONE_STORAGE}"),
     ("storage", {"name": "disk"}, "storage: Input should be a valid list"),
@@ -405,7 +433,7 @@ def test_the_guard_of_the_documentation_bites() -> None:
 
 def settings_by_table() -> dict[str, set[str]]:
     """The settings of each table: ``[server]``, ``[[identity.jwt]]``."""
-    others = ("policies", "storage", "companion")
+    others = ("policies", "storage", "companion", "mail", "webhooks")
     tables = {name: field.annotation for name, field in Config.model_fields.items() if name not in others}
     found = {name: set(section.model_fields) for name, section in tables.items() if section is not None}
     found["identity"] -= {"jwt", "issuers", "links", "login", "api_keys"}
@@ -415,6 +443,8 @@ def settings_by_table() -> dict[str, set[str]]:
     found["identity.api_keys"] = set(gateway.config.ApiKeys.model_fields)
     found["identity.login"] = set(gateway.config.Login.model_fields)
     found["identity.links"] = set(gateway.config.Links.model_fields)
+    found["mail"] = set(gateway.config.Mail.model_fields)
+    found["webhooks"] = set(gateway.config.Webhook.model_fields)
     found["companion"] = set(gateway.config.Companion.model_fields)
     found["policies"] = set(gateway.config.PolicyTable.model_fields)
     found["storage"] = set(gateway.config.StorageLocation.model_fields)
@@ -429,7 +459,9 @@ def shown_by_table(text: str) -> dict[str, set[str]]:
     shown: dict[str, set[str]] = {}
     table = ""
     for line in text.splitlines():
-        if header := re.fullmatch(r"(?:# (?=\[\[?(?:identity|policies|companion)))?\[\[?([\w.]+)\]\]?", line.strip()):
+        if header := re.fullmatch(
+            r"(?:# (?=\[\[?(?:identity|policies|companion|mail|webhooks)))?\[\[?([\w.]+)\]\]?", line.strip()
+        ):
             table = header[1]
         elif setting := re.match(r"(?:# ?)?(\w+) = \S", line):
             shown.setdefault(table, set()).add(setting[1])

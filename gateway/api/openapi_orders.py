@@ -232,6 +232,16 @@ ORDERS: Mapping[tuple[str, str], Operation] = {
     ("GET", "/user/orders/{orderId}/token"): dataclasses.replace(
         _ORDER, summary="The token that opens the files of an order", answer="OrderToken"
     ),
+    ("GET", "/user/orders/{orderId}/events"): Operation(
+        "How an order goes on, as server-sent events",
+        "user",
+        scope="order",
+        types=("text/event-stream",),
+        statuses=(200, 204),
+        refusals=(404, 429, 503),
+        text="Events `progress`, each with all of the present state, and at last `end`: nothing of the order is being "
+        "prepared any more. 204: with the `Last-Event-ID` of that end.",
+    ),
     ("DELETE", "/user/orders/{orderId}/token"): Operation(
         "Revoke all tokens of an order", "user", scope="order", statuses=GONE, refusals=SEEN
     ),

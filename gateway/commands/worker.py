@@ -15,7 +15,7 @@ from gateway.config import Config, load
 @CONFIG
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(1, 64), help="That work at a time.")
 def worker(*, config_file: Path | None, workers: int) -> None:
-    """Prepare the files of orders until SIGTERM or Ctrl-C.
+    """Prepare the files of orders, and tell their users, until SIGTERM or Ctrl-C.
 
     Any number of processes may, on any number of machines. One that dies loses nothing: another goes on.
     """
@@ -28,15 +28,17 @@ def worker(*, config_file: Path | None, workers: int) -> None:
 
 
 async def _work(config: Config, workers: int) -> None:
-    from gateway.notifications import listening  # noqa: PLC0415 - as above
+    from gateway.notices.opening import sending_notices  # noqa: PLC0415 - as above
+    from gateway.notifications import listening  # noqa: PLC0415
     from gateway.orders.model import NoStager  # noqa: PLC0415
-    from gateway.orders.service import work_database  # noqa: PLC0415
+    from gateway.orders.service import order_tokens, work_database  # noqa: PLC0415
     from gateway.orders.worker import working  # noqa: PLC0415
     from gateway.server import until_stopped  # noqa: PLC0415
 
     async with (
         work_database(config) as database,
         listening(config.database) as notifications,
+        sending_notices(config, database, notifications, order_tokens(config)),
         working(database, notifications, config.orders, NoStager(), workers=workers),
     ):
         click.echo(f"{workers} workers prepare orders", err=True)

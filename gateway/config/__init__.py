@@ -11,6 +11,7 @@ from gateway.config.companion import Companion
 from gateway.config.identity import ApiKeys, ClaimNames, Identity, Issuer, JwtKey, Links, Login
 from gateway.config.loading import Config, from_values, load
 from gateway.config.neighbours import Database, Redis
+from gateway.config.notices import Mail, Webhook
 from gateway.config.orders import Orders
 from gateway.config.quotas import Quotas
 from gateway.config.rights import PolicyTable, Rights
@@ -31,6 +32,7 @@ __all__ = [
     "JwtKey",
     "Links",
     "Login",
+    "Mail",
     "Orders",
     "PolicyTable",
     "Quotas",
@@ -38,6 +40,7 @@ __all__ = [
     "Rights",
     "Server",
     "StorageLocation",
+    "Webhook",
     "from_values",
     "load",
 ]

@@ -15,6 +15,7 @@ from gateway.config.audit import Audit
 from gateway.config.companion import Companion
 from gateway.config.identity import Identity
 from gateway.config.neighbours import Database, Redis
+from gateway.config.notices import Mail, Webhook
 from gateway.config.orders import Orders
 from gateway.config.quotas import Quotas
 from gateway.config.rights import PolicyTable, Rights
@@ -44,6 +45,8 @@ class Config(BaseSettings):
     quotas: Quotas = Quotas()
     audit: Audit = Audit()
     orders: Orders = Orders()
+    mail: Mail | None = None
+    webhooks: list[Webhook] = []
     rights: Rights = Rights()
     policies: list[PolicyTable] = []
     companion: Companion | None = None
@@ -66,6 +69,18 @@ class Config(BaseSettings):
         if self.identity.login is not None and self.api.public_url is None:
             raise ValueError("'public_url' of [api] must be set for [identity.login]: users are sent back there")
         return self
+
+    @model_validator(mode="after")
+    def _mails_lead_here(self) -> Self:
+        if self.mail is not None and self.api.public_url is None:
+            raise ValueError("'public_url' of [api] must be set for [mail]: links in mails begin with it")
+        return self
+
+    @field_validator("webhooks")
+    @classmethod
+    def _webhooks_differ(cls, value: list[Webhook]) -> list[Webhook]:
+        _check_names("webhook", [webhook.name for webhook in value])
+        return value
 
     @field_validator("storage")
     @classmethod

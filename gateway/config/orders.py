@@ -46,3 +46,7 @@ class Orders(Section):
     """What an ``onSuccessUrl`` that is no path may begin with, host and a slash at least."""
     strict_delete: bool = False
     """Whether only a paused order can be deleted, as documented; else one that has ended, too, as in REGARDS today."""
+    streams: Annotated[int, Field(ge=0, le=100_000)] = 500
+    """Most streams of events of a process at a time."""
+    streams_per_user: Annotated[int, Field(ge=0, le=100_000)] = 20
+    """Of these, most of one user."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from gateway.config import Config
 from gateway.doctor.findings import Check
 from gateway.doctor.identity import look_at_issuer, look_at_keys
+from gateway.doctor.mail import look_at_mail
 from gateway.doctor.postgresql import look_at_postgresql
 from gateway.doctor.redis_server import look_at_redis
 from gateway.doctor.signed_urls import Clients
@@ -36,6 +37,7 @@ def checks(config: Config, *, storages: Sequence[str], origin: str | None, secon
             Check(f"issuer {issuer.issuer}", functools.partial(look_at_issuer, issuer))
             for issuer in config.identity.issuers
         ),
+        *([Check("mail", functools.partial(look_at_mail, config.mail))] if config.mail is not None else []),
         *(
             Check(f"storage {setting.name}", functools.partial(look_at_storage, setting, config, clients))
             for setting in config.storage

@@ -90,6 +90,10 @@ SET lease = NULL,
     due_at = CASE WHEN files_pending > 0 AND $3 THEN now() + $2::interval END
 WHERE suborder_id = ANY ($1::bigint[])"""
 
+_HAND_BACK = """
+UPDATE suborders SET lease = NULL, due_at = NULL, state = CASE WHEN $3 THEN 'WAITING' ELSE 'HELD' END
+WHERE suborder_id = ANY ($1::bigint[]) AND lease = $2"""
+
 _END = """
 UPDATE orders SET status = $2, status_at = now(), expires_at = greatest(expires_at, now() + $3::interval)
 WHERE order_id = $1"""
@@ -198,6 +202,22 @@ async def finish(
         pause = datetime.timedelta(seconds=STAGING_SECONDS)
         await connection.execute(_PUT_BACK, list(held.parts), pause, goes_on)
         return await settle(connection, held.order_id, least)
+
+
+async def hand_back(database: Database, held: Claim) -> None:
+    """Leave a claim to others as it was: what is still held of it waits again, and is next.
+
+    Raises:
+        GatewayError: 503; others begin it anew when the lease ends.
+    """
+    async with database.transaction() as connection:
+        order = await connection.fetchrow(_LOCK_ORDER, held.order_id)
+        if order is None:
+            return
+        await connection.fetch(_HELD, list(held.parts), held.lease)
+        goes_on = Status(order["status"]) is Status.RUNNING
+        await connection.execute(_HAND_BACK, list(held.parts), held.lease, goes_on)
+        await connection.execute(WAKE)
 
 
 async def settle(connection: Connection, order_id: int, least: datetime.timedelta) -> Status:

@@ -13,11 +13,14 @@ import gateway.db
 from gateway.config import Config, Orders
 from gateway.db import Database
 from gateway.errors import GatewayError
+from gateway.notices import spool
+from gateway.notices.opening import sending_notices, subscriptions
 from gateway.notifications import Notifications
 from gateway.orders.actions import Actions
 from gateway.orders.baskets import Baskets
 from gateway.orders.counting import Counter
 from gateway.orders.creation import Creator
+from gateway.orders.following import Following
 from gateway.orders.model import Condition, NoStager, Numbering, Stager
 from gateway.orders.tokens import OrderTokens
 from gateway.orders.worker import working
@@ -44,6 +47,7 @@ class Ordering:
     public_url: str | None
     prefix: str
     """Before ``/user/orders`` and ``/orders``."""
+    following: Following
 
 
 async def translate(query: str) -> Numbering:
@@ -69,8 +73,15 @@ async def work_database(config: Config) -> AsyncIterator[Database]:
         ConfigurationError: it cannot be reached.
     """
     settings = config.database.model_copy(update={"pool_size": POOL_SIZE, "timeout": config.orders.timeout})
-    async with gateway.db.connect(settings, ()) as database:
+    # Whatever changes an order over these connections leaves notices of it.
+    async with gateway.db.connect(settings, ((spool.SUBSCRIBE, (subscriptions(config),)),)) as database:
         yield database
+
+
+def order_tokens(config: Config) -> OrderTokens | None:
+    """What makes order tokens; None without a secret."""
+    secret = config.orders.secret
+    return OrderTokens(secret.get_secret_value().encode()) if secret is not None else None
 
 
 @contextlib.asynccontextmanager
@@ -82,16 +93,20 @@ async def open_orders(
     Raises:
         ConfigurationError: the database cannot be reached.
     """
-    settings = config.orders
-    async with (
-        work_database(config) as database,
-        working(database, notifications, settings, stager or NoStager(), workers=settings.workers),
-    ):
+    settings, tokens = config.orders, order_tokens(config)
+    async with contextlib.AsyncExitStack() as stack:
+        database = await stack.enter_async_context(work_database(config))
+        if settings.workers:
+            await stack.enter_async_context(sending_notices(config, database, notifications, tokens))
+        await stack.enter_async_context(
+            working(database, notifications, settings, stager or NoStager(), workers=settings.workers)
+        )
         creator = Creator(
             database, settings, config.rights, policies, translate, lambda: datetime.datetime.now(datetime.UTC)
         )
         counter = Counter(policies, config.rights.open_data_types, config.quotas.metered_data_types)
-        tokens = OrderTokens(settings.secret.get_secret_value().encode()) if settings.secret is not None else None
+        following = Following(settings.streams, settings.streams_per_user)
+        notifications.subscribe(following)
         yield Ordering(
             settings,
             creator,
@@ -100,4 +115,5 @@ async def open_orders(
             tokens,
             config.api.public_url,
             config.api.regards_prefix,
+            following,
         )

@@ -19,6 +19,11 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 _FORM = re.compile(r"([1-9][0-9]{0,8})\.(0|[1-9][0-9]{0,8})\.([0-9A-Za-z_-]{43})", re.ASCII)
 
 
+def without_tokens(text: str) -> str:
+    """What others say, who may have been shown a token, for those who may not."""
+    return _FORM.sub("[order token]", text)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class OrderToken:
     """What a token that was made here says. Whether its order still has this generation, the database knows."""

@@ -23,6 +23,8 @@ LOOK_SECONDS = 5.0
 UPKEEP_SECONDS = 60.0
 _PAUSE_SECONDS = 1.0
 """After a failure."""
+_HAND_BACK_SECONDS = 2.0
+"""That it may take to leave to others what was in hand when the process ends."""
 
 
 class Workers:
@@ -70,9 +72,36 @@ class Workers:
         Raises:
             GatewayError: 503.
         """
-        held = await queue.claim(self._database, self._settings.lease, due_first=next(self._due_first))
+        held = await self._claim()
         if held is None:
             return False
+        try:
+            return await self._prepare(held)
+        except asyncio.CancelledError:
+            await self._hand_back(held)
+            raise
+
+    async def _claim(self) -> queue.Claim | None:
+        claiming = asyncio.ensure_future(
+            queue.claim(self._database, self._settings.lease, due_first=next(self._due_first))
+        )
+        try:
+            return await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            # PostgreSQL may have given us something already.
+            await asyncio.wait([claiming], timeout=_HAND_BACK_SECONDS)
+            if not claiming.done():
+                claiming.cancel()
+            elif not claiming.cancelled() and claiming.exception() is None and (held := claiming.result()) is not None:
+                await self._hand_back(held)
+            raise
+
+    async def _hand_back(self, held: queue.Claim) -> None:
+        with contextlib.suppress(GatewayError, TimeoutError):
+            async with asyncio.timeout(_HAND_BACK_SECONDS):
+                await queue.hand_back(self._database, held)
+
+    async def _prepare(self, held: queue.Claim) -> bool:
         async with self._alive(held):
             nearline, known = await queue.not_online(self._database, held)
             if nearline:

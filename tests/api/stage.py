@@ -19,7 +19,8 @@ from tests.credentials import LINK_SECRET, new_key, new_link, send, shown_key
 from tests.harness import SCIENCE, SCIENTIST, SECRET, Entry, RunningGateway, bearer, config_for, running_gateway, token
 from tests.identity.browser import ORIGIN, Browser, settings
 from tests.identity.login_provider import login_provider
-from tests.orders.support import SECRET as ORDER_SECRET
+
+ORDER_SECRET = "the secret that order tokens of the matrix are made with"
 
 
 @dataclasses.dataclass(frozen=True)

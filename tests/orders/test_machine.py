@@ -179,6 +179,15 @@ class Life(RuleBasedStateMachine):
             model.prepare(numbers)
             assert status is model.status
 
+    @rule(number=st.integers(0, 9))
+    @precondition(lambda self: self.claims)
+    def hand_back(self, number: int) -> None:
+        """A worker is told to end: what it had waits again, or rests with its order."""
+        claim, _, _ = self.claims.pop(number % len(self.claims))
+        self.run(queue.hand_back(self.shop.database, claim))
+        left = self.run(self.shop.connection.fetchval("SELECT count(*) FROM suborders WHERE lease = $1", claim.lease))
+        assert left == 0
+
     @rule(number=st.integers(0, 9), writes_late=st.booleans())
     @precondition(lambda self: self.claims)
     def die(self, number: int, writes_late: bool) -> None:
