@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 UV_VERSION := 0.13.8
 UV := $(BIN)/uv
 BENCHMARKS := large_file small_files cold_files slow_readers relay relay_memory redirects presign reservations decisions \
-	catalogue large_order
+	catalogue archive order_archive large_order
 # Trust what this machine trusts: package indexes behind a company's own certificate work, too.
 export UV_SYSTEM_CERTS ?= 1
 # Whatever the shell says: hundreds of processes are started, and each would compile all that it imports again.

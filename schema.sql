@@ -567,6 +567,29 @@ CREATE TABLE IF NOT EXISTS order_files (
     error          text
 ) WITH (fillfactor = 70);
 
+-- Archives as they were laid out when somebody first asked for them, so that their rest is the rest of the same bytes.
+-- Each caller has his own: what is in one depends on what he may have. One without pieces is a mere note that there was one.
+CREATE TABLE IF NOT EXISTS order_archives (
+    order_id     bigint NOT NULL REFERENCES orders ON DELETE CASCADE,
+    caller       text NOT NULL,                -- email
+    tag          text NOT NULL,
+    length       bigint NOT NULL,              -- bytes
+    created_at   timestamptz NOT NULL,
+    answered_at  timestamptz NOT NULL DEFAULT clock_timestamp(),  -- when it was last what a request got without naming it
+    begun        boolean NOT NULL DEFAULT false,  -- whether bytes of it were sent, so that somebody may ask for the rest
+    PRIMARY KEY (order_id, caller, tag)
+);
+CREATE TABLE IF NOT EXISTS order_archive_pieces (
+    order_id  bigint NOT NULL,
+    caller    text NOT NULL,
+    tag       text NOT NULL,
+    number    integer NOT NULL,
+    piece     bytea NOT NULL,                  -- compressed
+    PRIMARY KEY (order_id, caller, tag, number),
+    FOREIGN KEY (order_id, caller, tag) REFERENCES order_archives ON DELETE CASCADE
+);
+ALTER TABLE order_archive_pieces ALTER COLUMN piece SET STORAGE EXTERNAL;
+
 CREATE OR REPLACE FUNCTION forget_order_files() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     DELETE FROM order_files WHERE order_file_id BETWEEN OLD.order_id << 24 AND ((OLD.order_id + 1) << 24) - 1;
@@ -742,4 +765,4 @@ CREATE INDEX IF NOT EXISTS products_by_creation ON products (tenant_id, created_
 CREATE INDEX IF NOT EXISTS products_by_update ON products (tenant_id, updated_at, product_id);
 CREATE INDEX IF NOT EXISTS products_by_start ON products (tenant_id, start_datetime, product_id);
 
-INSERT INTO schema_version (version) VALUES (4) ON CONFLICT DO NOTHING;
+INSERT INTO schema_version (version) VALUES (5) ON CONFLICT DO NOTHING;

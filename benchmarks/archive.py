@@ -34,6 +34,7 @@ from benchmarks.harness import (
 from benchmarks.load import Job, Load, LoadError, load_process
 from benchmarks.processes import Cores, choose_cores
 from benchmarks.setting_up import (
+    BenchmarkFile,
     RunningServer,
     find_nginx,
     make_file,
@@ -62,10 +63,12 @@ class Served:
     path: str
     length: int
     """Bytes."""
+    bearer: str | None = None
+    """Token that it takes."""
 
     def side(self, clients: int, *, hashed: bool = False) -> Side:
         """Its download to each of ``clients``."""
-        job = Job(self.server.port, request_head(self.path), self.length, clients, clients, hashed=hashed)
+        job = Job(self.server.port, request_head(self.path, self.bearer), self.length, clients, clients, hashed=hashed)
         return Side(self.name, [self.server.pid], job)
 
 
@@ -110,8 +113,8 @@ def main(*, files: int, size: int, small_files: int, small_size: int, rounds: in
         computed = f"CRC-32 by {crc32.__module__}"
         click.echo(circumstances(network, cores, nginx.version, f"zipstream-ng {version('zipstream-ng')}", computed))
         whole, large, small = (Path(name) / part for part in ("files", "large", "small"))
-        _make(large, files, size)
-        _make(small, small_files, small_size)
+        make_files(large, files, size)
+        make_files(small, small_files, small_size)
         whole.mkdir()
         write_archive(lay_out(listed(large), known=True), listed(large), whole / "known.zip")
         with (
@@ -124,19 +127,19 @@ def main(*, files: int, size: int, small_files: int, small_size: int, rounds: in
             known = Served("this project", ours, "/known.zip", length)
             sendfile = Served("nginx", peer, "/known.zip", length)
             for count in clients:
-                _compare(Comparison("CRC-32 known", known, sendfile, ">= 0.85", same=True), load, rounds, count)
+                compare(Comparison("CRC-32 known", known, sendfile, ">= 0.85", same=True), load, rounds, count)
             unknown = Served("this project", ours, "/unknown.zip", lay_out(listed(large), known=False).length)
             others = Served("zipstream-ng", zipstream, "/", len(zipstream_of(large)))
-            _compare(Comparison("CRC-32 not known", unknown, others, ">= 2"), load, rounds)
+            compare(Comparison("CRC-32 not known", unknown, others, ">= 2"), load, rounds)
             known = Served("this project", ours_small, "/known.zip", lay_out(listed(small), known=True).length)
             others = Served("zipstream-ng", zipstream_small, "/", len(zipstream_of(small)))
-            _compare(Comparison("small members, CRC-32 known", known, others, " "), load, rounds)
+            compare(Comparison("small members, CRC-32 known", known, others, " "), load, rounds)
 
 
-def _make(directory: Path, count: int, size: int) -> None:
+def make_files(directory: Path, count: int, size: int) -> list[BenchmarkFile]:
+    """Files of random bytes in a directory of their own."""
     directory.mkdir()
-    for number in range(count):
-        make_file(directory, f"{number:05}.bin", size)
+    return [make_file(directory, f"{number:05}.bin", size) for number in range(count)]
 
 
 @contextlib.contextmanager
@@ -149,7 +152,8 @@ def _apps(directory: Path, files: Path, cores: Cores) -> Iterator[tuple[RunningS
         yield ours, zipstream
 
 
-def _compare(comparison: Comparison, load: Load, rounds: int, clients: int = 1) -> None:
+def compare(comparison: Comparison, load: Load, rounds: int, clients: int = 1) -> None:
+    """See that both are served, run them in turn, and print the figures."""
     sides = comparison.sides(clients)
     comparison.check(load)
     samples = alternate(sides, load, rounds)

@@ -23,8 +23,10 @@ from gateway.api import (
     login,
     openapi,
     ops,
+    order_archive,
     order_events,
     order_files,
+    order_metalink,
     orders,
     orders_admin,
     quota_rules,
@@ -61,7 +63,9 @@ from gateway.ops.audit import audited, auditing
 from gateway.ops.error_page import Site
 from gateway.ops.health import Health
 from gateway.ops.request_context import PROXIES, SITE, mark_answer, request_context
+from gateway.orders.archives import Archives
 from gateway.orders.service import Ordering, open_orders
+from gateway.orders.sums import summing
 from gateway.quotas.upkeep import open_quotas
 from gateway.rights.policies import open_policies
 from gateway.sources import Resting
@@ -99,7 +103,7 @@ def create_app(config: Config) -> web.Application:
     app.add_routes(access.routes(regards))
     regards_search.set_up(app, config)
     app.add_routes(licences.routes(regards))
-    for family in (basket, orders, order_events, orders_admin, order_files):
+    for family in (basket, order_metalink, order_archive, orders, order_events, orders_admin, order_files):
         app.add_routes(family.routes(regards))
     for root in roots(stac):
         if root != stac or config.companion is None:
@@ -130,6 +134,7 @@ def _neighbours(config: Config, identity: OpenIdentities) -> Callable[[web.Appli
             app[DOWNLOADS], app[HEALTH], app[DATABASE] = found.downloads, found.health, found.database
             app[LOGINS], app[TRANSACTIONS] = found.logins, found.transactions
             app[CATALOGUE], app[orders.ORDERING] = found.catalogue, found.ordering
+            app[order_archive.ARCHIVES] = found.archives
             if found.passing_on is not None:
                 app[companion.PASSING_ON] = found.passing_on
             yield
@@ -149,6 +154,7 @@ class Neighbours:
     transactions: Transactions
     passing_on: PassingOn | None
     ordering: Ordering
+    archives: Archives
 
 
 @contextlib.asynccontextmanager
@@ -172,7 +178,8 @@ async def neighbours(config: Config, identity: OpenIdentities) -> AsyncIterator[
         catalogue(search, showing(locations, config.api.asset_href)) as products,
         opened_transactions(config.database, list(locations.values())) as transactions,
         following(config.companion, config.api, database, locations) as companionship,
-        open_orders(config, policies, notifications) as ordering,
+        summing(config, database, verifier, locations) as sums,
+        open_orders(config, policies, notifications, sums=sums) as ordering,
     ):
         downloads = Downloads(
             identity=callers.chain,
@@ -198,6 +205,7 @@ async def neighbours(config: Config, identity: OpenIdentities) -> AsyncIterator[
             transactions,
             companionship.passing_on,
             ordering,
+            Archives(downloads, database, ordering.actions, folders=config.orders.product_folders),
         )
         await downloads.close()
 

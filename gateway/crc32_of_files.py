@@ -82,14 +82,19 @@ class Crc32Reader:
         return Found(crc32.value, size, version)
 
     async def save(self, file: File, candidate: Candidate, found: Found) -> bool:
-        """Remember what was found. Tells whether that could be.
+        """As `remember`."""
+        return await remember(self._database, file, candidate, found)
 
-        It cannot, when the catalogue has other bytes by now, or neither a checksum nor a version that would show it.
 
-        Raises:
-            GatewayError: 503; PostgreSQL does not answer.
-        """
-        rows = await self._database.fetch(
-            _SAVE, file.file_id, found.crc32, file.size, file.checksum, candidate.copy.copy_id, found.version
-        )
-        return bool(rows)
+async def remember(database: Database, file: File, candidate: Candidate, found: Found) -> bool:
+    """Remember what was found of a copy of ``file``. Tells whether that could be.
+
+    It cannot, when the catalogue has other bytes by now, or neither a checksum nor a version that would show it.
+
+    Raises:
+        GatewayError: 503; PostgreSQL does not answer.
+    """
+    rows = await database.fetch(
+        _SAVE, file.file_id, found.crc32, file.size, file.checksum, candidate.copy.copy_id, found.version
+    )
+    return bool(rows)

@@ -186,7 +186,7 @@ class Downloads:
         if plan.decision.way != "stream":
             return await self._hand_over(request, plan, fields, principal)
         transfer = Transfer(plan.charged)
-        with self._settled_before_the_end():
+        with self.settled_before_the_end():
             if not file.is_metered:
                 return await self._send(request, plan, fields, transfer, None)
             lease = await self.quotas.reserve(principal, file, transfer)
@@ -273,7 +273,7 @@ class Downloads:
         return Plan(file, candidates, expected, verdict, decide(circumstances, headers))
 
     @contextlib.contextmanager
-    def _settled_before_the_end(self) -> Iterator[None]:
+    def settled_before_the_end(self) -> Iterator[None]:
         """Have `close` wait for the request that is served in the block."""
         task = cast("asyncio.Task[object]", asyncio.current_task())
         self.running.add(task)
@@ -342,13 +342,7 @@ class Downloads:
     ) -> web.StreamResponse:
         request[TRANSFER] = transfer
         response = web.StreamResponse(status=plan.verdict.status, headers=fields)
-        begin_proof = self.verifier.proof_of(plan.file)
-        best, *others = plan.candidates
-        sources = [best.source(plan.expected, provable=begin_proof is not None)]
-        sources += [other.source(other.copy.recorded, provable=begin_proof is not None) for other in others]
-        content = Content(
-            sources, plan.expected.size, storage_timeout=self.pace.storage_timeout, begin_proof=begin_proof
-        )
+        content = self.content_of(plan.file, plan.candidates, plan.expected)
         try:
             with contextlib.closing(content):
                 sender = Sender(request, content, plan.verdict, transfer, pace=self.pace, allowance=allowance)
@@ -358,24 +352,32 @@ class Downloads:
         except AllowanceEndedError as error:
             raise unavailable("The quota service does not answer at the moment; try again.") from error
         finally:
-            self._learn(plan, content)
+            self.learn(plan.file, plan.candidates, content)
             if content.used:
                 request[ASKED].storage = content.used[-1][0].storage_name
         if transfer.problem is not None:
             log.warning("cut after %s of %s bytes: %r", transfer.sent, transfer.promised, transfer.problem)
         return response
 
-    def _learn(self, plan: Plan, content: Content) -> None:
+    def content_of(self, file: File, candidates: Sequence[Candidate], expected: Stat) -> Content:
+        """The bytes of ``file``, from the first of ``candidates`` that can give them; the best must be ``expected``."""
+        begin_proof = self.verifier.proof_of(file)
+        best, *others = candidates
+        sources = [best.source(expected, provable=begin_proof is not None)]
+        sources += [other.source(other.copy.recorded, provable=begin_proof is not None) for other in others]
+        return Content(sources, expected.size, storage_timeout=self.pace.storage_timeout, begin_proof=begin_proof)
+
+    def learn(self, file: File, candidates: Sequence[Candidate], content: Content) -> None:
         """Keep what an answer has shown of copies and storages."""
-        candidates = {candidate.copy.copy_id: candidate for candidate in plan.candidates}
+        by_id = {candidate.copy.copy_id: candidate for candidate in candidates}
         for source in content.unavailable:
             self.resting.add(source.storage_name)
         for source, version, holds in content.proved:
-            self.verifier.proved(candidates[source.copy_id], version, holds=holds)
+            self.verifier.proved(by_id[source.copy_id], version, holds=holds)
         proved = {source.copy_id for source, _, _ in content.proved}
         for source, version in content.used:
             if source.copy_id not in proved:
-                self.verifier.touched(plan.file, candidates[source.copy_id], version)
+                self.verifier.touched(file, by_id[source.copy_id], version)
 
 
 def _representation(file: File, expected: Stat) -> Representation:

@@ -23,9 +23,22 @@ LAST_PRIORITY = 999_999
 """RFC 5854 §4.2.16."""
 
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-_TEXTUAL_NAMES = {"MD5": "md5", "SHA-1": "sha-1", "SHA-256": "sha-256", "SHA-384": "sha-384", "SHA-512": "sha-512"}
+_TEXTUAL_NAMES = {
+    "MD5": ("md5",),
+    "SHA-1": ("sha-1",),
+    "SHA-256": ("sha-256",),
+    "SHA-384": ("sha-384",),
+    "SHA-512": ("sha-512",),
+}
 """Of the catalogue's algorithms: IANA's Hash Function Textual Names, which version 4 asks for."""
-_OLD_NAMES = {"MD5": "md5", "SHA-1": "sha1", "SHA-256": "sha256", "SHA-384": "sha384", "SHA-512": "sha512"}
+_OLD_NAMES = {
+    "MD5": ("md5",),
+    "SHA-1": ("sha1",),
+    "SHA-256": ("sha256",),
+    "SHA-384": ("sha384", "sha-384"),
+    "SHA-512": ("sha512", "sha-512"),
+}
+"""Version 3's own, and where aria2 knows another one that, too: what a client does not know, it passes over."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -165,8 +178,8 @@ def document(writer: Writer, entries: Iterable[Entry], published: datetime.datet
 _GENERATOR = f"download-gateway/{__version__}"
 
 
-def _hashes(entry: Entry, names: Mapping[str, str]) -> str:
-    known = ((names[algorithm], value.lower()) for algorithm, value in entry.digests.items() if algorithm in names)
+def _hashes(entry: Entry, names: Mapping[str, Sequence[str]]) -> str:
+    known = ((name, value.lower()) for algorithm, value in entry.digests.items() for name in names.get(algorithm, ()))
     return "".join(f"<hash type={_attribute(name)}>{_text(value)}</hash>" for name, value in known)
 
 

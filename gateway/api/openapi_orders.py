@@ -194,6 +194,30 @@ _FILE_DOWNLOAD = Operation(
     refusals=(404, 410, 412, 416, 422, 423, 429, 502, 503),
     text="By the rights and quota of the caller. 202: it is not ready; 422: it cannot be had.",
 )
+_ARCHIVE = Operation(
+    "Download an order as one ZIP",
+    "user",
+    scope="download",
+    query=("Range", "If-Match", "If-None-Match"),
+    types=("application/zip",),
+    statuses=(200, 206, 304),
+    refusals=(404, 409, 412, 416, 423, 429, 502, 503),
+    text=(
+        "By the rights and quota of the caller; what is not in it, its NOTICE.txt tells. Its length is exact, and it "
+        f"can be resumed: 409 where what it was made of has changed. {_REFUSED}"
+    ),
+)
+_METALINK = Operation(
+    "Metalink of an order",
+    "user",
+    scope="order",
+    types=("application/metalink+xml", "application/metalink4+xml"),
+    refusals=SEEN,
+    text="Version 3, or version 4 by Accept or by the extension `.meta4`. Its links need no credential.",
+)
+_PUBLIC_METALINK = dataclasses.replace(
+    _METALINK, access="public", scope=None, query=("orderToken",), refusals=(401, *SEEN)
+)
 _CSV = Operation("All orders as CSV", "administrator", query=("user",), types=("text/csv",), refusals=(400, 503))
 _AVAILABLE = Operation(
     "Files of an order that can be downloaded",
@@ -245,6 +269,15 @@ ORDERS: Mapping[tuple[str, str], Operation] = {
     ("DELETE", "/user/orders/{orderId}/token"): Operation(
         "Revoke all tokens of an order", "user", scope="order", statuses=GONE, refusals=SEEN
     ),
+    ("GET", "/user/orders/{orderId}/download"): _ARCHIVE,
+    ("HEAD", "/user/orders/{orderId}/download"): dataclasses.replace(
+        _ARCHIVE, summary="What the ZIP of an order would be", query=()
+    ),
+    **{
+        ("GET", f"/user/orders/{part}metalink/download{extension}"): operation
+        for part, operation in (("{orderId}/", _METALINK), ("", _PUBLIC_METALINK))
+        for extension in ("", ".metalink", ".meta4")
+    },
     ("GET", "/orders"): Operation(
         "Orders of all users or of one, the newest first",
         "administrator",

@@ -15,7 +15,7 @@ from gateway.delivery.client import Client
 from gateway.delivery.content import Content
 from gateway.delivery.sender import SMALL_BYTES
 from gateway.http.evaluate import Span
-from gateway.storage import CopyBrokenError, CopyChangedError
+from gateway.storage import CopyBrokenError, CopyChangedError, StorageError
 
 BATCH_BYTES = 256 * 1024
 """Records and small members leave together, once there are so many bytes of them."""
@@ -69,6 +69,8 @@ class ArchiveContent:
         self._ahead: list[bytes | _Large] = []
         self.found: dict[int, int] = {}
         """The CRC-32, by index, of members of which the layout has none and of which all bytes were seen."""
+        self.broken: dict[int, StorageError] = {}
+        """Members, by index, whose bytes could not be had, or were not those that were laid out."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -104,10 +106,12 @@ class ArchiveContent:
             async for item in items:
                 if isinstance(item, bytes):
                     await client.write(item)
-                elif self._layout.columns.crc32(item.span.member) is None:
-                    await self._send_counting(item, client)
-                else:
-                    await item.content.send(Span(item.span.start, item.span.stop), client)
+                    continue
+                with self._noting(item.span.member):
+                    if self._layout.columns.crc32(item.span.member) is None:
+                        await self._send_counting(item, client)
+                    else:
+                        await item.content.send(Span(item.span.start, item.span.stop), client)
 
     async def _all_items(self, span: Span) -> AsyncGenerator[bytes | _Large, None]:
         """Those of ``span``, from where `open` left off."""
@@ -135,11 +139,12 @@ class ArchiveContent:
     async def _opening(self, span: MemberSpan, *, at_hand: bool) -> AsyncIterator[Content]:
         member = self._layout.member(span.member)
         async with self._source.opening(member) as content:
-            if content.size != member.size:
-                raise CopyChangedError(f"{member.name}: has {content.size} bytes, {member.size} were laid out")
-            if at_hand:
-                await content.open(Span(span.start, span.stop), at_once=span.length <= SMALL_BYTES)
-            yield content
+            with self._noting(member.index):
+                if content.size != member.size:
+                    raise CopyChangedError(f"{member.name}: has {content.size} bytes, {member.size} were laid out")
+                if at_hand:
+                    await content.open(Span(span.start, span.stop), at_once=span.length <= SMALL_BYTES)
+                yield content
 
     async def _gathered(self, pieces: Iterable[Piece]) -> bytes:
         reads = [self._small(piece) for piece in pieces if isinstance(piece, MemberSpan)]
@@ -171,6 +176,15 @@ class ArchiveContent:
                 await client.write(piece)
                 offset += len(piece)
         self._note(item.span.member, found)
+
+    @contextlib.contextmanager
+    def _noting(self, index: int) -> Iterator[None]:
+        """Note whether what is done with a member in the block fails by its storage."""
+        try:
+            yield
+        except StorageError as error:
+            self.broken[index] = error
+            raise
 
     def _note(self, index: int, found: int) -> None:
         """Hold the CRC-32 of all bytes of a member against what was laid out; nothing was: it is laid out now.

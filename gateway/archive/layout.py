@@ -187,6 +187,16 @@ class Layout:
         """Where the record of the member with this index begins."""
         return self._starts[index]
 
+    def content_of(self, index: int) -> tuple[int, int]:
+        """Where the content of the member with this index begins and ends."""
+        name, size, _, modified = self.columns.at(index)
+        start = self._starts[index] + records.local_bytes(len(name), size, modified)
+        return start, start + size
+
+    def member_at(self, offset: int) -> int:
+        """The index of the member in whose record ``offset`` lies; behind all of them, how many there are."""
+        return bisect_right(self._starts, offset) - 1 if offset < self._starts[-1] else len(self)
+
     def pieces(self, start: int, stop: int, crcs: Sequence[int] | None = None) -> Iterator[Piece]:
         """The bytes from ``start`` up to, not including, ``stop``, in order; no piece is empty.
 

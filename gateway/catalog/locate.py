@@ -214,7 +214,7 @@ def decide(row: Row, verdict: Verdict, address: Address, principal: Principal, s
         reference=row["reference"],
         visible_to_all=row["visible_to_all"],
         is_open=is_open,
-        copies=_copies(row["copies"]),
+        copies=read_copies(row["copies"]),
         is_metered=row["is_metered"],
         limits=_limits(row["rules"], principal) if row["is_metered"] else (),
         licence=row["licence_url"],
@@ -234,7 +234,8 @@ def _key(address: Address) -> tuple[str, ...]:
 
 
 @functools.lru_cache(maxsize=4096)
-def _copies(text: str | None) -> tuple[Copy, ...]:
+def read_copies(text: str | None) -> tuple[Copy, ...]:
+    """Copies as statements of the catalogue tell them: JSON, the columns of `Copy` in their order."""
     return tuple(
         Copy(identifier, storage, location, state, size, modified and datetime.datetime.fromisoformat(modified), *tags)
         for identifier, storage, location, state, size, modified, *tags in json.loads(text or "[]")

@@ -28,18 +28,24 @@ def worker(*, config_file: Path | None, workers: int) -> None:
 
 
 async def _work(config: Config, workers: int) -> None:
-    from gateway.notices.opening import sending_notices  # noqa: PLC0415 - as above
+    from gateway.locations import storage_locations  # noqa: PLC0415 - as above
+    from gateway.notices.opening import sending_notices  # noqa: PLC0415
     from gateway.notifications import listening  # noqa: PLC0415
     from gateway.orders.model import NoStager  # noqa: PLC0415
     from gateway.orders.service import order_tokens, work_database  # noqa: PLC0415
+    from gateway.orders.sums import summing  # noqa: PLC0415
     from gateway.orders.worker import working  # noqa: PLC0415
     from gateway.server import until_stopped  # noqa: PLC0415
+    from gateway.verification import verifying  # noqa: PLC0415
 
     async with (
+        storage_locations(config.storage) as locations,
         work_database(config) as database,
+        verifying(database, config.delivery.storage_timeout) as verifier,
+        summing(config, database, verifier, locations) as sums,
         listening(config.database) as notifications,
         sending_notices(config, database, notifications, order_tokens(config)),
-        working(database, notifications, config.orders, NoStager(), workers=workers),
+        working(database, notifications, config.orders, NoStager(), sums, workers=workers),
     ):
         click.echo(f"{workers} workers prepare orders", err=True)
         await until_stopped()

@@ -34,6 +34,11 @@ class Orders(Section):
     """Most files of a sub-order."""
     suborder_size: Annotated[int, Field(ge=1)] = 100 * 1024 * 1024
     """Bytes after which a new sub-order begins."""
+    product_folders: bool = False
+    """Whether an archive and a metalink have a folder for each product; else all files lie side by side."""
+    sum_seconds: Annotated[float, Field(ge=0, le=86400)] = 60
+    """Seconds that a worker computes CRC-32 of files that have none before they count as available, for one sub-order
+    and those that it takes along; 0 computes none. What is left has none: an archive of it cannot be resumed yet."""
     workers: Annotated[int, Field(ge=0, le=64)] = 1
     """Workers inside ``gateway serve``; 0 leaves all to ``gateway worker``."""
     lease: Annotated[float, Field(ge=1, le=3600)] = 30

@@ -44,7 +44,7 @@ SELECT dataset, query, data_types, name_pattern FROM order_tasks WHERE order_id 
 _REVOKE = "UPDATE orders SET token_generation = token_generation + 1 WHERE order_id = $1 RETURNING token_generation"
 _MARK = """
 UPDATE order_files SET state = $2, error = $3
-WHERE order_file_id = $1 AND state IN ('AVAILABLE', 'DOWNLOADED', 'DOWNLOAD_ERROR') AND state <> $2"""
+WHERE order_file_id = ANY ($1::bigint[]) AND state IN ('AVAILABLE', 'DOWNLOADED', 'DOWNLOAD_ERROR') AND state <> $2"""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -135,10 +135,15 @@ class Actions:
 
     async def mark(self, order_file_id: int, state: FileState, error: str | None = None) -> None:
         """Note what became of a download of a file; nothing if it is gone meanwhile."""
-        order_id = order_file_id >> ID_BITS
+        await self.mark_all(order_file_id >> ID_BITS, [order_file_id], state, error)
+
+    async def mark_all(
+        self, order_id: int, order_file_ids: Sequence[int], state: FileState, error: str | None = None
+    ) -> None:
+        """As `mark`, of some files of an order, in one transaction."""
         async with self.database.transaction() as connection:
             if await connection.fetchval("SELECT true FROM orders WHERE order_id = $1 FOR NO KEY UPDATE", order_id):
-                await connection.execute(_MARK, order_file_id, state, error)
+                await connection.execute(_MARK, order_file_ids, state, error)
                 await settle(connection, order_id, datetime.timedelta(0))
 
     async def _lock(

@@ -101,6 +101,20 @@ class Stager(Protocol):
         """
 
 
+class Sums(Protocol):
+    """Knows the CRC-32 of files."""
+
+    async def sum(self, ranges: Sequence[tuple[int, int]]) -> None:
+        """Have the CRC-32 of files of an order in the catalogue, as far as there is time for it.
+
+        Args:
+            ranges: first and last ids of files of an order.
+
+        Raises:
+            GatewayError: 503.
+        """
+
+
 class NoStager:
     """Where nothing is restored."""
 

@@ -21,7 +21,7 @@ from gateway.orders.baskets import Baskets
 from gateway.orders.counting import Counter
 from gateway.orders.creation import Creator
 from gateway.orders.following import Following
-from gateway.orders.model import Condition, NoStager, Numbering, Stager
+from gateway.orders.model import Condition, NoStager, Numbering, Stager, Sums
 from gateway.orders.tokens import OrderTokens
 from gateway.orders.worker import working
 from gateway.rights.policies import Policies
@@ -86,7 +86,11 @@ def order_tokens(config: Config) -> OrderTokens | None:
 
 @contextlib.asynccontextmanager
 async def open_orders(
-    config: Config, policies: Policies, notifications: Notifications, stager: Stager | None = None
+    config: Config,
+    policies: Policies,
+    notifications: Notifications,
+    stager: Stager | None = None,
+    sums: Sums | None = None,
 ) -> AsyncIterator[Ordering]:
     """Orders, and the workers inside this process.
 
@@ -99,7 +103,7 @@ async def open_orders(
         if settings.workers:
             await stack.enter_async_context(sending_notices(config, database, notifications, tokens))
         await stack.enter_async_context(
-            working(database, notifications, settings, stager or NoStager(), workers=settings.workers)
+            working(database, notifications, settings, stager or NoStager(), sums, workers=settings.workers)
         )
         creator = Creator(
             database, settings, config.rights, policies, translate, lambda: datetime.datetime.now(datetime.UTC)

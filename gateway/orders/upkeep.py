@@ -31,6 +31,7 @@ _FORGET_SUBORDERS = """
 DELETE FROM suborders WHERE suborder_id IN (
     SELECT suborder_id FROM suborders WHERE order_id = $1 ORDER BY suborder_id FOR UPDATE
 )"""
+_FORGET_ARCHIVES = "DELETE FROM order_archives WHERE order_id = $1"
 _CLEANED = "UPDATE orders SET has_files = false WHERE order_id = $1"
 _PAST = f"""
 SELECT order_id FROM orders
@@ -61,6 +62,7 @@ async def run(database: Database, settings: Settings) -> None:
 async def close(connection: Connection, order_id: int, status: Status) -> None:
     """Make an order, whose row is locked, one without files. The rows of its files go by and by."""
     await connection.execute(_CLOSE, order_id, status)
+    await connection.execute(_FORGET_ARCHIVES, order_id)
     await connection.execute(_FORGET_SUBORDERS, order_id)
 
 

@@ -14,7 +14,7 @@ from gateway.db import Database
 from gateway.errors import GatewayError
 from gateway.notifications import Notifications, Payload
 from gateway.orders import queue, upkeep
-from gateway.orders.model import Stager
+from gateway.orders.model import Stager, Sums
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +30,10 @@ _HAND_BACK_SECONDS = 2.0
 class Workers:
     """Some workers of this process. Made by `working`."""
 
-    def __init__(self, database: Database, settings: Settings, stager: Stager) -> None:
+    def __init__(self, database: Database, settings: Settings, stager: Stager, sums: Sums | None = None) -> None:
+        """``sums``: None computes no CRC-32."""
         self._database = database
+        self._sums = sums
         self._settings = settings
         self._stager = stager
         self._woken = asyncio.Event()
@@ -107,6 +109,8 @@ class Workers:
             if nearline:
                 async with asyncio.timeout(self._settings.timeout):
                     known = {**known, **await self._stager.stage(nearline)}
+            if self._sums is not None:
+                await self._sums.sum(held.ranges)
             least = datetime.timedelta(hours=self._settings.least_hours)
             status = await queue.finish(self._database, held, known, least=least)
         if status is None:
@@ -159,10 +163,16 @@ class _LeaseLostError(Exception):
 
 @contextlib.asynccontextmanager
 async def working(
-    database: Database, notifications: Notifications, settings: Settings, stager: Stager, *, workers: int
+    database: Database,
+    notifications: Notifications,
+    settings: Settings,
+    stager: Stager,
+    sums: Sums | None = None,
+    *,
+    workers: int,
 ) -> AsyncIterator[None]:
     """Have ``workers`` work while the block runs."""
-    crew = Workers(database, settings, stager)
+    crew = Workers(database, settings, stager, sums)
     notifications.subscribe(crew)
     tasks: Sequence[asyncio.Task[None]] = []
     if workers:

@@ -25,6 +25,7 @@ OF_TENANT = "/tenants/{tenant}"
 DESCRIPTIONS = {f"{root}/{name}" for root in ("", OF_TENANT) for name in ("api", "api.html")}
 PUBLIC = {"/health", "/health/ready", "/health/live", "/login", "/login/callback", "/logout", *DESCRIPTIONS}
 PUBLIC.add("/orders/public/files/{dataFileId}")
+PUBLIC |= {f"/user/orders/metalink/download{extension}" for extension in ("", ".metalink", ".meta4")}
 OF_ASSETS = {
     f"{root}/collections/{{collectionId}}/items/{{itemId}}/{name}/{{assetId}}"
     for root in ("", OF_TENANT)

@@ -125,15 +125,18 @@ async def aria2(metalink: Path, directory: Path) -> int:
 
 
 @each_version
+@pytest.mark.parametrize("algorithm", ["SHA-256", "SHA-512"])
 @pytest.mark.parametrize("right", [True, False])
-async def test_aria2_downloads_by_it_and_sees_a_wrong_hash(tmp_path: Path, version: int, right: bool) -> None:
+async def test_aria2_downloads_by_it_and_sees_a_wrong_hash(
+    tmp_path: Path, version: int, right: bool, algorithm: str
+) -> None:
     content = b"0123456789" * 1000
-    shown = hashlib.sha256(content if right else b"other").hexdigest()
+    shown = hashlib.new(algorithm.replace("-", ""), content if right else b"other").hexdigest()
     async with serving(holding(content, 'ETag: "1"')) as upstream:
         names = Names()
         url = upstream.url("/file?a=1&b=2")
         entries = [  # aria2 1.36 itself would write an & in a name as &#38;
-            Entry(names.place("a<'>é.tif", folder), [Mirror(url)], len(content), {"SHA-256": shown})
+            Entry(names.place("a<'>é.tif", folder), [Mirror(url)], len(content), {algorithm: shown})
             for folder in ("one", "two")
         ]
         file = tmp_path / f"order{VERSIONS[version].extension}"

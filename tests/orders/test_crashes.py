@@ -43,28 +43,33 @@ class Crew:
 
     def __init__(self, config: Path) -> None:
         self._config = config
-        self._processes: list[asyncio.subprocess.Process] = []
+        self._processes: list[tuple[asyncio.subprocess.Process, Path]] = []
+        self._hired = 0
 
     async def hire(self) -> None:
         while len(self._processes) < PROCESSES:
-            self._processes.append(
-                await asyncio.create_subprocess_exec(
+            self._hired += 1
+            log = self._config.with_name(f"worker-{self._hired}.log")
+            with log.open("wb") as output:
+                process = await asyncio.create_subprocess_exec(
                     *(sys.executable, "-m", "gateway", "worker", "--config", str(self._config)),
                     stdout=asyncio.subprocess.DEVNULL,
-                    stderr=asyncio.subprocess.DEVNULL,
+                    stderr=output,
                 )
-            )
+            self._processes.append((process, log))
 
     async def kill(self, number: int) -> None:
-        process = self._processes.pop(number)
+        process, _ = self._processes.pop(number)
         process.send_signal(signal.SIGKILL)
         await process.wait()
 
     async def ask_to_end(self, number: int) -> int:
-        """The status that it ends with when it is told to."""
-        process = self._processes.pop(number)
-        process.send_signal(signal.SIGTERM)
+        """The status that it ends with when it is told to, once it works."""
+        process, log = self._processes.pop(number)
         async with asyncio.timeout(30):
+            while b"prepare orders" not in log.read_bytes():
+                await asyncio.sleep(0.05)
+            process.send_signal(signal.SIGTERM)
             return await process.wait()
 
     async def dismiss(self) -> None:
