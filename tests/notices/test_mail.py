@@ -54,12 +54,16 @@ async def test_owners_are_told_of_their_orders_from_the_first_to_the_last(
             assert f"{PUBLIC_URL}/portal?x=1" in text
             assert "<b>&lt;b&gt;&quot;a&quot; &amp; b</b>" in html
             assert str(mail["From"]) == "Archive <downloads@archive.example>"
-        # The token opens the files of the order, without a credential.
-        found = re.search(r"orderToken=(\S+)", parts_of(created)[0])
+        # The link of the mail lists the files of the order, which open without a credential.
+        found = re.search(rf"{re.escape(PUBLIC_URL)}(/\S+orderToken=(\S+))", parts_of(created)[0])
         assert found is not None
-        assert found[1] == OrderTokens(SECRET.encode()).make(order_id, 0)
-        file_id = (order_id << 24) + 1
-        response, body = await post.gateway.get(f"/orders/public/files/{file_id}?orderToken={found[1]}")
+        assert found[2] == OrderTokens(SECRET.encode()).make(order_id, 0)
+        # It is the one answer that holds the token.
+        async with post.gateway.session.get(post.gateway.url + found[1]) as answer:
+            assert answer.status == 200
+            urls = re.findall(rf">{re.escape(PUBLIC_URL)}(/[^<]+)<", await answer.text())
+        assert len(urls) == 3
+        response, body = await post.gateway.get(urls[0].replace("&amp;", "&"))
         assert (response.status, body) == (200, b"content 0")
         # What was fetched waits no more; of the others one is reminded, once for each end.
         async with asyncio.timeout(10):
