@@ -7,6 +7,7 @@ from collections.abc import Callable
 import click
 
 from gateway.catalog.ingest.events import Event, Progress, Rejection, Summary
+from gateway.text import one_line
 
 
 class Report:
@@ -22,9 +23,9 @@ class Report:
             rate = event.entries / max(self._clock() - self._start, 0.001)
             click.echo(f"{event.entries} entries, {event.rejected} rejected, {rate:.0f} a second", err=True)
         elif isinstance(event, Rejection):
-            click.echo(f"rejected: {event.place}: {event.reason}", err=True)
+            click.echo(one_line(f"rejected: {event.place}: {event.reason}"), err=True)
         else:
-            click.echo(f"remark: {event.place}: {event.text}", err=True)
+            click.echo(one_line(f"remark: {event.place}: {event.text}"), err=True)
 
     def end(self, summary: Summary) -> None:
         """Say what the ingest did."""
@@ -34,5 +35,5 @@ class Report:
         click.echo(f"rejected: {summary.rejected}")
         click.echo(f"remarks: {summary.remarks}")
         if summary.undescribed:
-            click.echo(f"collections without a description yet: {', '.join(summary.undescribed)}")
+            click.echo(one_line(f"collections without a description yet: {', '.join(summary.undescribed)}"))
         click.echo(f"seconds: {self._clock() - self._start:.1f}")

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
+from gateway.catalog.ingest.events import Count, Place, Rejection, Remark, Summary
+from gateway.cli_report import Report
 from gateway.commands.ingest import API_KEY, TOKEN
 from tests.catalog.ingest.remote.api import fine, running_api, stall, status
 from tests.commands.support import Stand, ended, run, start
@@ -49,6 +51,18 @@ async def test_a_load_that_is_killed_goes_on_where_it_was(stand: Stand) -> None:
         assert api.pages_asked() == ["GET /collections/scenes/items?limit=10&token=20"]
     assert "items: 5 accepted, 0 updated" in result.stdout
     assert await stand.catalogue.connection.fetchval("SELECT count(*) FROM products") == 25
+
+
+def test_no_name_that_a_source_gives_is_obeyed_by_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    report = Report(lambda: 0.0)
+    evil = "a\x1b]0;owned\x07\r\nrejected: nothing"
+    report.hear(Rejection(Place(evil), evil))
+    report.hear(Remark(Place("f", id=evil), evil))
+    report.end(Summary(Count(1), Count(), 0, 1, 1, (evil,)))
+    out, err = capsys.readouterr()
+    assert "owned" in out
+    assert not {"\x1b", "\x07", "\r"}.intersection(out + err)
+    assert len(err.splitlines()) == 2
 
 
 async def test_credentials_come_from_files_or_the_environment_and_are_not_seen(

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from gateway.catalog.ingest.model import Copy
 from gateway.storage import CopyUnavailableError
+from gateway.text import shown
 
 TIMEOUT = 30.0
 """Seconds that a storage may take to describe, open or read one piece of a copy."""
@@ -31,5 +32,5 @@ async def in_time(answer: Awaitable[_T], copy: Copy) -> _T:
             return await answer
     except TimeoutError as error:
         raise NoAnswerError(
-            f"storage {copy.storage!r} did not answer for {copy.location!r} in {TIMEOUT:g} s"
+            f"storage {copy.storage!r} did not answer for {shown(copy.location)} in {TIMEOUT:g} s"
         ) from error

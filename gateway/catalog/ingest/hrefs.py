@@ -67,13 +67,13 @@ def _absolute(href: str, context: Context) -> str:
     if not scheme and _scheme(context.directory) in _URLS:
         return urljoin(context.directory, href)
     if context.remote and scheme in ("", "file"):
-        raise RefusedError(f"href {short(href)} names a local path, which an entry from elsewhere may not")
+        raise RefusedError(f"href {_named(href)} names a local path, which an entry from elsewhere may not")
     if scheme:
         return href
     if not context.directory and not href.startswith("/"):
-        raise RefusedError(f"href {short(href)} is relative, and there is nothing that it could start from")
+        raise RefusedError(f"href {_named(href)} is relative, and there is nothing that it could start from")
     if href.startswith("//"):
-        raise RefusedError(f"href {short(href)} has a host but no scheme")
+        raise RefusedError(f"href {_named(href)} has a host but no scheme")
     # An href without a scheme is a relative URI reference all the same (RFC 3986 §4.2), so percent-encoded.
     return posixpath.normpath(posixpath.join(context.directory, unquote(href)))
 
@@ -85,7 +85,7 @@ def _copy(href: str, state: str, context: Context) -> Copy | None:
         try:
             found = location.storage.locate(href)
         except ValueError as error:
-            raise RefusedError(f"href {short(href)} is malformed: {error}") from error
+            raise RefusedError(f"href {_named(href)} is malformed: {error}") from error
         if found is None:
             continue
         refusal = _refusal(location, found, context)
@@ -101,20 +101,20 @@ def _refusal(location: Location, found: str, context: Context) -> str | None:
     """Why a copy may not lie at ``found``; None if it may."""
     name = f"storage {location.storage.name!r}"
     if context.remote and isinstance(location.storage, OnDisk):
-        return f"{name} is a disk of this machine, whose files ({short(found)}) an entry from elsewhere may not name"
+        return f"{name} is a disk of this machine, whose files ({_named(found)}) an entry from elsewhere may not name"
     if location.serves(context.tenant, found):
         # What lies at `WEB` is nobody's here.
         if not context.own_only or location.storage.name == WEB or location.is_own(context.tenant, found):
             return None
-        return f"{name} is shared by tenants, and {short(found)} does not lie below a prefix with {{tenant}}"
+        return f"{name} is shared by tenants, and {_named(found)} does not lie below a prefix with {{tenant}}"
     if location.tenants.isdisjoint((context.tenant, EVERY_TENANT)):
-        return f"{name} does not serve tenant {context.tenant!r}, to whom {short(found)} would belong"
-    return f"{name} serves no location like {short(found)} for tenant {context.tenant!r}"
+        return f"{name} does not serve tenant {context.tenant!r}, to whom {_named(found)} would belong"
+    return f"{name} serves no location like {_named(found)} for tenant {context.tenant!r}"
 
 
 def _unlocated(href: str, state: str, context: Context) -> Copy:
     if context.own_only:
-        raise RefusedError(f"no storage of the tenant holds {short(href)}")
+        raise RefusedError(f"no storage of the tenant holds {_named(href)}")
     return _unconfigured(href, state, context)
 
 
@@ -124,16 +124,22 @@ def _unconfigured(href: str, state: str, context: Context) -> Copy:
         raise RefusedError(f"no storage location holds the path {href!r}")
     name = _UNCONFIGURED.get(scheme)
     if name is None:
-        raise RefusedError(f"href {short(href)} has the scheme {scheme!r}; known are file, s3, http and https")
+        raise RefusedError(f"href {_named(href)} has the scheme {scheme!r}; known are file, s3, http and https")
     # Its plug-in would later be asked for a location that it never made.
     if any(location.storage.name == name for location in context.locations):
-        raise RefusedError(f"storage {name!r} does not hold {short(href)}, and no other location does")
+        raise RefusedError(f"storage {name!r} does not hold {_named(href)}, and no other location does")
     return _storable(name, href, state)
+
+
+def _named(href: str) -> str:
+    """An href or location for a message: without the query of a URL, which may be a secret."""
+    path, mark, _ = href.partition("?")
+    return short(f"{path}?..." if mark and "://" in path else href)
 
 
 def _storable(storage: str, location: str, state: str) -> Copy:
     if not is_storable(location):
-        raise RefusedError(f"location {short(location)} has the character NUL, or is not UTF-8")
+        raise RefusedError(f"location {_named(location)} has the character NUL, or is not UTF-8")
     if len(storage.encode()) + len(location.encode()) > MAX_LOCATION_BYTES:
-        raise RefusedError(f"href {short(location)}… is longer than {MAX_LOCATION_BYTES} bytes")
+        raise RefusedError(f"href {_named(location)}… is longer than {MAX_LOCATION_BYTES} bytes")
     return Copy(storage, location, state)

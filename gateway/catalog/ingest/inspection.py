@@ -24,6 +24,7 @@ from gateway.storage import (
     Stat,
     StorageError,
 )
+from gateway.text import shown
 
 ON_DISK = 16
 """Copies of a storage on a disk that are looked at at the same time."""
@@ -206,4 +207,4 @@ def _with_sums(file: File, copy: Copy, sums: Sums) -> File:
 
 
 def _name(copy: Copy) -> str:
-    return f"{copy.location!r} in storage {copy.storage!r}"
+    return f"{shown(copy.location)} in storage {copy.storage!r}"

@@ -89,6 +89,17 @@ def test_what_a_location_does_not_serve_belongs_nowhere(href: str, where: Locati
     assert refusal(href, where) == f"asset 'a': {reason}"
 
 
+@pytest.mark.parametrize(
+    "where",
+    [location(MemoryStorage("partner"), "moon"), location(MemoryStorage("partner"), prefixes=("x/",)),
+     location(Bucket("web", "s3://mine/"))],
+)  # fmt: skip
+def test_no_message_tells_by_what_a_url_lets_in(where: Location) -> None:
+    reason = refusal("https://host/a?sig=secret", where)
+    assert "'https://host/a?...'" in reason
+    assert "secret" not in reason
+
+
 def test_another_location_may_take_what_one_refuses() -> None:
     moons, shared = location(Bucket("moons", "s3://b/"), "moon"), location(Bucket("shared", "s3://b/"))
     assert found("s3://b/a", moons, shared) == ([("shared", "a")], False, [])

@@ -91,6 +91,11 @@ async def test_copies_are_described_many_at_a_time_within_one_item_and_across_it
     assert await ingesting.rows("SELECT DISTINCT version FROM copies") == [{"version": VERSION}]
 
 
+async def test_no_remark_tells_by_what_a_url_lets_in(ingesting: Ingesting, site: MemoryStorage, item: Item) -> None:
+    result = await ingesting.of({**item, "assets": {"a": {"href": "https://host/a?sig=secret"}}})
+    assert result.remarks == ["asset 'a': 'https://host/a?…' in storage 'site' does not exist"]
+
+
 async def test_the_first_bad_asset_is_the_reason_and_remarks_stand_in_order(
     ingesting: Ingesting, site: MemoryStorage, item: Item
 ) -> None:

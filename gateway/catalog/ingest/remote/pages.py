@@ -13,7 +13,7 @@ from gateway.catalog.ingest.extent import short
 from gateway.catalog.ingest.jsonstream import Rest, Unreadable
 from gateway.catalog.ingest.model import JsonObject
 from gateway.catalog.ingest.reading import RawEntry
-from gateway.catalog.ingest.remote.origin import is_url
+from gateway.catalog.ingest.remote.origin import MOST_URL, is_url
 from gateway.catalog.ingest.remote.stac_api import Request, links
 
 Believe = Callable[[JsonObject], str | None]
@@ -112,8 +112,17 @@ class Collections:
         if isinstance(identifier, str) and identifier:
             if len(self.items) >= self._most and identifier not in self.items:
                 raise SourceError(f"the source has more than {self._most} collections")
-            self.items[identifier] = {"links": [link for link in links(value) if link.get("rel") == "items"]}
+            self.items[identifier] = {"links": list(_link_to_items(value))}
         return None
+
+
+def _link_to_items(collection: JsonObject) -> Iterator[JsonObject]:
+    """The first one that can be followed, without what else it says: sources have many collections."""
+    for link in links(collection):
+        href = link.get("href")
+        if link.get("rel") == "items" and isinstance(href, str) and len(href) <= MOST_URL:
+            yield {"rel": "items", "href": href}
+            return
 
 
 def of_one(collection: JsonObject) -> io.BytesIO:
@@ -122,12 +131,16 @@ def of_one(collection: JsonObject) -> io.BytesIO:
 
 
 class Circle:
-    """Sees when pages lead nowhere. Remembers two requests, however many there are (Brent's cycle detection)."""
+    """Sees when pages lead nowhere. Remembers few, however many there are (Brent's cycle detection).
+
+    A source may give tokens that are always new, so what is on the pages is looked at like how they are asked for.
+    """
 
     def __init__(self) -> None:
         self._marked: Request | None = None
         self._steps, self._power = 0, 1
-        self._last = b""
+        self._last = self._seen = b""
+        self._is_marking = False
         self._empty = 0
 
     def ask(self, request: Request) -> None:
@@ -139,18 +152,21 @@ class Circle:
         if request == self._marked:
             raise SourceError(f"the pages of {request.url} lead in a circle")
         self._steps += 1
-        if self._steps == self._power:
+        self._is_marking = self._steps == self._power
+        if self._is_marking:
             self._marked, self._steps, self._power = request, 0, self._power * 2
 
     def take(self, page: PageReader) -> None:
         """A page was read.
 
         Raises:
-            SourceError: it is the same as the one before, or the last of too many empty ones.
+            SourceError: it is the same as one before, or the last of too many empty ones.
         """
-        if page.entries and page.fingerprint == self._last:
-            raise SourceError(f"{page.url} has the same entries as the page before")
+        if page.entries and page.fingerprint in (self._last, self._seen):
+            raise SourceError(f"{page.url} has the same entries as a page before")
         self._last = page.fingerprint
+        if self._is_marking and page.entries:
+            self._seen = page.fingerprint
         self._empty = 0 if page.entries else self._empty + 1
         if self._empty >= MOST_EMPTY:
             raise SourceError(f"{page.url} is the last of {MOST_EMPTY} pages without an entry")

@@ -233,8 +233,20 @@ async def test_the_same_page_under_ever_new_names_ends_the_load(api: StacApi, lo
         for number in range(10)
     ]
     api.faults = [fine, fine, *following]
-    with pytest.raises(SourceError, match="has the same entries as the page before"):
+    with pytest.raises(SourceError, match="has the same entries as a page before"):
         await loading(api)
+
+
+async def test_pages_that_come_again_under_ever_new_names_end_the_load(api: StacApi, loading: Loading) -> None:
+    following = []
+    for number in range(50):
+        page = {"type": "FeatureCollection", "features": [item(number % 3)]}
+        link = {"rel": "next", "href": f"/collections/scenes/items?token={number}"}
+        following.append(body(json.dumps(page | {"links": [link]})))
+    api.faults = [fine, fine, *following]
+    with pytest.raises(SourceError, match="has the same entries as a page before"):
+        await loading(api)
+    assert len(api.pages_asked()) < 20
 
 
 async def test_too_many_empty_pages_end_the_load(
