@@ -72,13 +72,13 @@ def asset(file: FileRow, download: str, showing: Showing) -> Shown:
     document = came
     if not isinstance(source, str):
         source, document = came.get("uri"), _of_regards(file)
+    document = without_untold(document, showing)
     document.pop("href", None)
     refs = document.pop("auth:refs", None)
-    alternates = _told(document.pop("alternate", None), showing)
+    told = document.pop("alternate", None)
+    alternates = told if isinstance(told, dict) else {}
     if file.mime_type is not None:
         document.setdefault("type", file.mime_type)
-    if not _is_relative(document.get("file:local_path", "")):
-        del document["file:local_path"]
     extensions = _describe(document, file)
 
     ours: JsonObject = {"href": download}
@@ -128,14 +128,23 @@ def _describe(document: JsonObject, file: FileRow) -> set[str]:
     return extensions
 
 
-def _told(alternates: Json, showing: Showing) -> JsonObject:
-    """Those that everybody may know."""
-    found = alternates if isinstance(alternates, dict) else {}
-    return {key: one for key, one in found.items() if isinstance(one, dict) and _is_told(one, showing)}
+def without_untold(document: JsonObject, showing: Showing) -> JsonObject:
+    """An Asset Object without alternates and a path that not everybody may know; its ``href`` is looked at apart."""
+    found = {name: value for name, value in document.items() if name != "alternate"}
+    alternates = document.get("alternate")
+    told: JsonObject = {}
+    if isinstance(alternates, dict):
+        told = {key: one for key, one in alternates.items() if isinstance(one, dict) and is_told(one, showing)}
+    if told:
+        found["alternate"] = told
+    if not _is_relative(document.get("file:local_path", "")):
+        del found["file:local_path"]
+    return found
 
 
-def _is_told(alternate: Mapping[str, Json], showing: Showing) -> bool:
-    href = alternate.get("href")
+def is_told(leading: Mapping[str, Json], showing: Showing) -> bool:
+    """Whether everybody may know where an asset or alternate leads."""
+    href = leading.get("href")
     return isinstance(href, str) and showing.tells(href)
 
 

@@ -12,7 +12,16 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 
 from gateway.stac import regards
-from gateway.stac.assets import AUTHENTICATION, ORDERABLE, SCHEMES, Showing, Shown, asset
+from gateway.stac.assets import (
+    AUTHENTICATION,
+    ORDERABLE,
+    SCHEMES,
+    Showing,
+    Shown,
+    asset,
+    is_told,
+    without_untold,
+)
 from gateway.stac.links import GEOJSON, Json, JsonObject, Urls, download, kept, link
 from gateway.stac.model import CollectionRow, ItemRow
 
@@ -76,7 +85,7 @@ def item(row: ItemRow, urls: Urls, showing: Showing) -> str:
         "geometry": row.geometry if is_placed and row.geometry is not None else "null",
         **({"bbox": _text(box)} if box else {}),
         "properties": _properties(row, came, shown.values()),
-        "links": _text(_links_of_item(row, url, came, urls)),
+        "links": _text(_links_of_item(row, url, came, urls, showing)),
         "assets": _text({key: one.document for key, one in shown.items()}),
         **{name: _text(value) for name, value in came.items() if name not in _REPLACED},
     }
@@ -90,7 +99,8 @@ def item_collection(
     members = {
         "type": _text("FeatureCollection"),
         "features": f"[{','.join(item(row, urls, showing) for row in rows)}]",
-        "links": _text(list(links)),
+        # In ASCII: the body of a link is what a caller sent, who may write half of a surrogate pair.
+        "links": json.dumps(links, separators=(",", ":")),
         "numberReturned": str(len(rows)),
         "timeStamp": _text(time_of(now)),
     }
@@ -110,7 +120,7 @@ def collection(row: CollectionRow, urls: Urls, showing: Showing, items: Sequence
         "description": came.get("description") or title,
         "license": came.get("license") or "other",
         "extent": came.get("extent") or _EVERYWHERE,
-        "links": _links_of_collection(row, came, urls, items),
+        "links": _links_of_collection(row, came, urls, showing, items),
     }
     assets = came.get("assets")
     if isinstance(assets, dict):
@@ -224,18 +234,20 @@ def _box(value: Json) -> list[Json] | None:
     return value if isinstance(value, list) and len(value) in (4, 6) else None
 
 
-def _links_of_item(row: ItemRow, url: str, came: JsonObject, urls: Urls) -> list[Json]:
+def _links_of_item(row: ItemRow, url: str, came: JsonObject, urls: Urls, showing: Showing) -> list[Json]:
     of_collection = urls.collection(row.collection_id)
     return [
         link("self", url, GEOJSON),
         link("root", urls.landing),
         link("parent", of_collection),
         link("collection", of_collection),
-        *kept(came.get("links")),
+        *kept(came.get("links"), showing.tells),
     ]
 
 
-def _links_of_collection(row: CollectionRow, came: JsonObject, urls: Urls, items: Sequence[str]) -> list[Json]:
+def _links_of_collection(
+    row: CollectionRow, came: JsonObject, urls: Urls, showing: Showing, items: Sequence[str]
+) -> list[Json]:
     licence = [] if row.licence_url is None else [link("license", row.licence_url, None, title="Licence")]
     return [
         link("self", urls.collection(row.collection_id)),
@@ -243,7 +255,7 @@ def _links_of_collection(row: CollectionRow, came: JsonObject, urls: Urls, items
         link("parent", urls.landing),
         link("items", urls.items(row.collection_id), GEOJSON),
         *licence,
-        *kept(came.get("links"), instead=("license",) if licence else ()),
+        *kept(came.get("links"), showing.tells, instead=("license",) if licence else ()),
         *(link("item", urls.item(row.collection_id, one), GEOJSON) for one in items),
     ]
 
@@ -251,9 +263,9 @@ def _links_of_collection(row: CollectionRow, came: JsonObject, urls: Urls, items
 def _told_assets(assets: Mapping[str, Json], showing: Showing) -> JsonObject:
     """Assets of a collection, which the gateway does not serve itself: those that lead somewhere."""
     return {
-        key: one
+        key: without_untold(one, showing)
         for key, one in assets.items()
-        if isinstance(one, dict) and isinstance(one.get("href"), str) and showing.tells(str(one["href"]))
+        if isinstance(one, dict) and is_told(one, showing)
     }
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TypeAlias
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote_plus, urlsplit
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 JsonObject: TypeAlias = dict[str, Json]
@@ -23,7 +23,14 @@ _OWN = frozenset(
 )  # fmt: skip
 """Relations that lead through a catalogue: ours lead through this one."""
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")
-_SIGNED = re.compile(r"[?&](?:X-Amz-Signature|X-Goog-Signature|Signature|sig|AWSAccessKeyId)=", re.IGNORECASE)
+_CREDENTIAL = re.compile(
+    r"(?:.*[-_.])?(?:access[-_]?id|[a-z]*access[-_]?key(?:[-_]?id)?|[a-z]*api[-_]?key|auth|authorization|credentials?|"
+    r"hdne[as]|hdnts|jwt|link|pass|passwd|password|pwd|sas|secret|sig|[a-z]*signature|subscription[-_]key|[a-z]*token)",
+    re.IGNORECASE,
+)
+"""Names of parameters by which URLs let in whoever has them: of stores, of caches, and of this gateway's own links."""
+_LONGEST_NAME = 100
+"""Characters of such a name."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -76,19 +83,19 @@ def link(rel: str, href: str, media_type: str | None = JSON, **more: Json) -> Js
     return {"rel": rel, "href": href, **({} if media_type is None else {"type": media_type}), **more}
 
 
-def kept(links: Json, instead: Iterable[str] = ()) -> list[Json]:
+def kept(links: Json, tells: Callable[[str], bool], instead: Iterable[str] = ()) -> list[Json]:
     """Of the links that a document came with those that still lead somewhere, and not through another catalogue.
 
-    Relations ``instead`` are left out, too: there are others.
+    ``tells`` says whether everybody may know an href. Relations ``instead`` are left out, too: there are others.
     """
     without = _OWN.union(instead)
     listed = links if isinstance(links, list) else ()
-    return [one for one in listed if isinstance(one, dict) and _is_kept(one, without)]
+    return [one for one in listed if isinstance(one, dict) and _is_kept(one, tells, without)]
 
 
-def _is_kept(one: JsonObject, without: frozenset[str]) -> bool:
+def _is_kept(one: JsonObject, tells: Callable[[str], bool], without: frozenset[str]) -> bool:
     rel, href = one.get("rel"), one.get("href")
-    return isinstance(rel, str) and rel not in without and isinstance(href, str) and is_for_all(href)
+    return isinstance(rel, str) and rel not in without and isinstance(href, str) and tells(href)
 
 
 def is_for_all(href: str) -> bool:
@@ -100,7 +107,13 @@ def is_for_all(href: str) -> bool:
         parts = urlsplit(href)
     except ValueError:
         return False
-    return "@" not in parts.netloc and _SIGNED.search(href) is None
+    return "@" not in parts.netloc and not any(map(_lets_in, (parts.query, parts.fragment)))
+
+
+def _lets_in(parameters: str) -> bool:
+    """Whether there is a credential among the ``parameters`` of a URL."""
+    named = (unquote_plus(one.partition("=")[0]) for one in re.split("[&;]", parameters) if "=" in one)
+    return any(len(name) <= _LONGEST_NAME and _CREDENTIAL.fullmatch(name.strip()) for name in named)
 
 
 def scheme_of(href: str) -> str:

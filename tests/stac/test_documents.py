@@ -238,6 +238,38 @@ def test_a_collection_keeps_what_it_said_and_links_to_its_licence() -> None:
     assert [link["href"] for link in asked["links"] if link["rel"] == "license"] == ["https://esa.org/terms"]
 
 
+def test_of_a_collection_too_nobody_learns_a_path_of_this_machine_or_a_credential() -> None:
+    public = {"href": "s3://bucket/map"}
+    hidden = {"href": "https://h.org/map?sig=secret"}
+    body = {
+        "assets": {
+            "map": {
+                "href": "https://h.org/map",
+                "file:local_path": "/data/secret/map",
+                "alternate": {"local": {"href": "/data/secret/map"}, "signed": hidden, "s3": public},
+            },
+            "other": {"href": "https://h.org/other", "alternate": {"signed": hidden}},
+        }
+    }
+    found = collection(body=body)
+    assert "secret" not in json.dumps(found)
+    assert found["assets"]["map"]["alternate"] == {"s3": public}
+    assert found["assets"]["other"] == {"href": "https://h.org/other"}
+
+
+def test_no_link_leads_to_where_no_client_is_led_to() -> None:
+    """The same as for assets: a server that only the gateway reaches is nobody's business."""
+    showing = Showing(tells=lambda href: "inner" not in href)
+    links = [{"rel": rel, "href": f"https://{rel}.org"} for rel in ("derived_from", "inner", "license")]
+    row = item_row(body={"type": "Feature", "stac_version": "1.1.0", "links": links})
+    for text in (
+        documents.item(row, URLS, showing),
+        documents.to_text(documents.collection(collection_row({"links": links}), URLS, showing)),
+    ):
+        found = json.loads(text)
+        assert [link["rel"] for link in found["links"][4:]] == ["derived_from", "license"]
+
+
 def test_a_collection_links_to_the_items_that_it_is_given() -> None:
     links = collection(items=["a", "b/c"])["links"]
     expected = [f"{ROOT}/collections/scenes/items/a", f"{ROOT}/collections/scenes/items/b%2Fc"]
