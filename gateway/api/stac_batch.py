@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
@@ -105,12 +106,17 @@ def _address(value: Any) -> Address:
 async def _find(
     downloads: Downloads, principal: Principal, addresses: Sequence[Address], urls: FileUrls, maker: Maker | None
 ) -> dict[Address, _Found | GatewayError]:
+    hindrances = await _hindrances(downloads, principal, addresses)
     located = await downloads.catalog.locate_all(addresses, principal)
     found: dict[Address, _Found | GatewayError] = {}
     for number, (address, file) in enumerate(located.items()):
         if number % _AT_A_TIME == 0:
             await asyncio.sleep(0)
         try:
+            hindrance = hindrances.get((address.collection, address.item)) if isinstance(address, ByAsset) else None
+            unknown = isinstance(file, GatewayError) and file.status == HTTPStatus.NOT_FOUND
+            if hindrance is not None and (unknown or hindrance.status == HTTPStatus.NOT_FOUND):
+                raise hindrance
             if isinstance(file, GatewayError):
                 raise file
             choose(file, downloads.locations, principal.tenant, resting=downloads.resting)
@@ -121,6 +127,16 @@ async def _find(
         except GatewayError as error:
             found[address] = error
     return found
+
+
+async def _hindrances(
+    downloads: Downloads, principal: Principal, addresses: Sequence[Address]
+) -> Mapping[tuple[str, str], GatewayError]:
+    """Have the catalogue know the items as the upstream does, where there is one; what hindered it."""
+    upstream = downloads.upstream
+    if upstream is None or principal.tenant != upstream.tenant:
+        return {}
+    return await upstream.ensure_all((one.collection, one.item) for one in addresses if isinstance(one, ByAsset))
 
 
 def _made(file: File, address: Address, urls: FileUrls, principal: Principal, maker: Maker | None) -> _Found:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from http import HTTPStatus
 from urllib.parse import quote
 
 from gateway.catalog.ingest.model import JsonObject
-from gateway.companion.upstream import MOST_ITEM_BYTES, Upstream, Wish, unreachable
+from gateway.companion.upstream import MOST_ITEM_BYTES, Upstream, Wish, too_late, unreachable
 from gateway.errors import GatewayError
 from gateway.text import is_storable
 
@@ -23,6 +24,11 @@ MOST_REMEMBERED = 50_000
 """Items of which is remembered when they were asked for."""
 SECONDS_OF_NOTHING = 5.0
 """That it is remembered that there is no such item."""
+
+AT_A_TIME = 16
+"""Items that one request asks for together."""
+SECONDS_FOR_MANY = 20.0
+"""After which no more of them are waited for."""
 
 Take = Callable[[JsonObject, str], Awaitable[None]]
 """Takes an item, which lies at a URL, into the catalogue; raises GatewayError."""
@@ -77,6 +83,28 @@ class Items:
             detail = f"There is no item {item!r} in collection {collection!r}."
             raise GatewayError(HTTPStatus.NOT_FOUND, detail)
         return None
+
+    async def ensure_all(self, wanted: Iterable[tuple[str, str]]) -> dict[tuple[str, str], GatewayError]:
+        """As `ensure`, of many items, by collection and id: what hindered it, or that the upstream has no such item."""
+        found: dict[tuple[str, str], GatewayError] = {}
+        waiting = dict.fromkeys(wanted, too_late())
+        turns = asyncio.Semaphore(AT_A_TIME)
+
+        async def look(key: tuple[str, str]) -> None:
+            async with turns:
+                try:
+                    hindrance = await self.ensure(*key)
+                except GatewayError as missing:
+                    hindrance = missing
+            del waiting[key]
+            if hindrance is not None:
+                found[key] = hindrance
+
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SECONDS_FOR_MANY), asyncio.TaskGroup() as group:
+                for key in tuple(waiting):
+                    group.create_task(look(key))
+        return found | waiting
 
     async def close(self) -> None:
         """Give up the questions that are under way."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import re
 from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
@@ -13,15 +14,16 @@ from urllib.parse import unquote
 from aiohttp import web
 
 from gateway.companion.rewriting import Rewriting
-from gateway.companion.stream import MalformedError, Rewriter
+from gateway.companion.stream import Rewriter
 from gateway.companion.upstream import Answer, Upstream, Wish, unreachable
 from gateway.errors import GatewayError
-from gateway.links import LINK, base_url
+from gateway.links import LINK, ORDER_TOKEN, base_url, without_link
 from gateway.locations import Location
 from gateway.storage import OnDisk
 
 _SENT_ON = ("Accept", "Accept-Language", "Content-Type", "X-Request-ID")
 _PASSED_BACK = ("Cache-Control", "Content-Language", "Last-Modified", "Retry-After", "WWW-Authenticate")
+_SLASHES = re.compile(r"[/\\]")
 THREADS = 4
 """In which documents are changed: a page of a thousand items takes longer than others should wait."""
 
@@ -81,14 +83,16 @@ class PassingOn:
                 if changed:
                     yield changed
             yield await loop.run_in_executor(self.threads, rewriter.end)
-        except MalformedError as error:
+        except (ValueError, RecursionError) as error:  # the latter of what nests too deep to be written again
             raise unreachable("The catalogue behind this gateway gave what is no JSON.") from error
 
     def _path(self, request: web.Request) -> str:
         url = request.rel_url
-        if LINK in url.query:
-            url = url.without_query_params(LINK)
-        if not {".", ".."}.isdisjoint(unquote(url.raw_path).split("/")):
+        if not url.query.keys().isdisjoint((LINK, ORDER_TOKEN)):
+            url = without_link(url)
+        # Some servers take a backslash for a slash, and what follows a semicolon for no part of the segment.
+        segments = (segment.partition(";")[0] for segment in _SLASHES.split(unquote(url.raw_path)))
+        if not {".", ".."}.isdisjoint(segments):
             raise GatewayError(HTTPStatus.BAD_REQUEST, "The path has dot segments.")
         query = f"?{url.raw_query_string}" if url.raw_query_string else ""
         return url.raw_path.removeprefix(self.prefix) + query

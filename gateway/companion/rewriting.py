@@ -7,6 +7,7 @@ from collections.abc import Callable
 from urllib.parse import quote, urljoin
 
 from gateway.catalog.ingest.model import Json, JsonObject
+from gateway.stac.links import is_for_all
 
 DOWNLOAD_CLASS = "https://api.stacspec.org/v1.0.0/download"
 """Conformance class of the STAC API Download extension."""
@@ -31,7 +32,7 @@ class Rewriting:
 
     def link(self, href: str) -> str:
         """``href``, absolute; what leads into the upstream leads here."""
-        absolute = urljoin(self.document, href)
+        absolute = joined(self.document, href)
         rest = absolute.removeprefix(self.upstream)
         if rest is absolute or (rest and rest[0] not in "/?#"):
             return absolute
@@ -73,7 +74,7 @@ class Rewriting:
         base = f"{self.root}/collections/{_part(collection)}/items/{_part(identifier)}/download"
         changed = {key: self._asset(asset, f"{base}/{_part(key)}") for key, asset in assets.items()}
         members: JsonObject = {"assets": changed}
-        if any(changed[key] is not asset for key, asset in assets.items()):
+        if any(isinstance(one, dict) and "alternate" in one and one is not assets[key] for key, one in changed.items()):
             listed = item.get("stac_extensions")
             extensions = list(listed) if isinstance(listed, list) else []
             if not any(isinstance(one, str) and "/alternate-assets/" in one for one in extensions):
@@ -83,12 +84,32 @@ class Rewriting:
     def _asset(self, asset: Json, download: str) -> Json:
         if not isinstance(asset, dict) or not isinstance(asset.get("href"), str) or not asset["href"]:
             return asset
-        href = urljoin(self.document, str(asset["href"]))
+        href = joined(self.document, str(asset["href"]))
         if not self.delivers(href):
             return asset if href == asset["href"] else {**asset, "href": href}
-        others = asset.get("alternate")
-        alternate: JsonObject = {**(others if isinstance(others, dict) else {}), ORIGIN: {"href": href}}
-        return {**asset, "href": download, "alternate": alternate}
+        rest = {name: value for name, value in asset.items() if name != "alternate"}
+        alternates = self._alternates(asset.get("alternate"))
+        if is_for_all(href):
+            alternates[ORIGIN] = {"href": href}
+        return {**rest, "href": download, **({"alternate": alternates} if alternates else {})}
+
+    def _alternates(self, others: Json) -> JsonObject:
+        """Other places of a file. By a URL that lets in whoever has it, downloads would go past rights and quotas."""
+        found: JsonObject = {}
+        for name, other in others.items() if isinstance(others, dict) else ():
+            if isinstance(other, dict) and isinstance(other.get("href"), str):
+                href = joined(self.document, str(other["href"]))
+                if is_for_all(href):
+                    found[name] = {**other, "href": href}
+        return found
+
+
+def joined(base: str, href: str) -> str:
+    """``href`` from ``base`` on; as it is where it is no URL."""
+    try:
+        return urljoin(base, href)
+    except ValueError:
+        return href
 
 
 def with_download_class(conforms_to: Json) -> Json:

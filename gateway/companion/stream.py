@@ -11,7 +11,7 @@ from gateway.catalog.ingest.jsonstream import MAX_ENTRY
 from gateway.catalog.ingest.model import Json
 from gateway.companion.rewriting import Rewriting
 
-STREAMED = ("features", "collections")
+STREAMED = ("features", "collections", "catalogs", "children")
 """Members whose array passes element by element."""
 _BLANK = " \t\n\r"
 _NUMBER_CUT = 2

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from urllib.parse import urljoin
 
 from gateway.catalog.ingest import stac
 from gateway.catalog.ingest.assets import Context
@@ -14,6 +13,7 @@ from gateway.catalog.ingest.events import IngestError, Place, RefusedError, Reje
 from gateway.catalog.ingest.inspection import Inspector
 from gateway.catalog.ingest.model import JsonObject, Product
 from gateway.catalog.ingest.writing import open_catalogue
+from gateway.companion.rewriting import joined
 from gateway.companion.upstream import unreachable
 from gateway.db import Database
 from gateway.errors import unavailable
@@ -78,7 +78,7 @@ class Taker:
         kept: JsonObject = {}
         for key, asset in assets.items():
             if isinstance(asset, dict) and isinstance(asset.get("href"), str) and asset["href"]:
-                href = urljoin(url, str(asset["href"]))
+                href = joined(url, str(asset["href"]))
                 if self._delivers(href):
                     kept[key] = {**asset, "href": href}
         return {**item, "assets": kept}

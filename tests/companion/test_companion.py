@@ -7,15 +7,27 @@ import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import aiohttp
 import asyncpg
 import pytest
+import yarl
 
 from gateway.companion.rewriting import DOWNLOAD_CLASS
 from tests.companion.upstream_api import COLLECTION, CONTENT, UpstreamApi, upstream_api
-from tests.harness import OUTSIDER, SCIENCE, SCIENTIST, TENANT, RunningGateway, config_for, principal, running_gateway
+from tests.harness import (
+    OUTSIDER,
+    SCIENCE,
+    SCIENTIST,
+    TENANT,
+    RunningGateway,
+    bearer,
+    config_for,
+    principal,
+    running_gateway,
+)
 
 Start = Callable[..., AbstractAsyncContextManager[RunningGateway]]
 
@@ -247,9 +259,103 @@ async def test_paths_lead_nowhere_but_into_the_upstream(api: UpstreamApi, start:
         assert answer.status == 405
 
 
+async def test_no_server_takes_a_path_for_one_above_the_upstream(api: UpstreamApi, start: Start) -> None:
+    """Some take what follows a semicolon for no part of a segment, and a backslash for a slash."""
+    async with start(authorization="Bearer of the gateway") as gateway:
+        for path in (
+            "/collections/..;/..;a=b/files/a.tif",
+            "/collections/x/%2e%2e%3bx/y",
+            "/collections/..%5c..%5cfiles",
+            "/collections/.;/x",
+        ):
+            url = yarl.URL(f"{gateway.url}{path}", encoded=True)
+            async with gateway.session.get(url) as answer:
+                assert (answer.status, path) == (400, path)
+        await gateway.get("/collections/a..;b/items")
+    assert [path for _, path, _ in api.asked] == ["/stac/collections/a..;b/items"]
+
+
+@pytest.mark.parametrize("text", ['{"a": 1e999}', '{"a": NaN}'])
+async def test_an_upstream_that_tells_nonsense_is_502(api: UpstreamApi, start: Start, text: str) -> None:
+    api.tells = text
+    async with start() as gateway:
+        answer, _ = await gateway.get("/search")
+        assert answer.status == 502
+
+
+async def test_an_upstream_that_tells_nonsense_later_is_cut(api: UpstreamApi, start: Start) -> None:
+    """Neither an error in the gateway's own log, nor an answer that looks whole."""
+    api.tells = '{"features": [1e999]}'
+    async with start() as gateway:
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await gateway.get("/search")
+
+
+async def test_an_upstream_that_nests_without_end_is_502_or_passes(api: UpstreamApi, start: Start) -> None:
+    """How deep Python can write depends on the thread: what it cannot write is the upstream's fault."""
+    async with start() as gateway:
+        for depth in (500, 900, 5_000):
+            api.tells = f'{{"a": {"[" * depth}{"]" * depth}}}'
+            answer, _ = await gateway.get("/search")
+            assert answer.status in (200, 502)
+
+
+_ODD_ITEMS: tuple[dict[str, Any], ...] = (
+    {"assets": {"bad": {"href": "https://[odd/x"}}},
+    {"assets": {"bad": {"href": "http://h:99999999/x"}}},
+    {"assets": {"bad": {"href": "\ud800"}}},
+    {"assets": {"\ud800": {"href": "a"}, "\0": {"href": "a"}}},
+    {"properties": {"datetime": "2026-01-01T00:00:00Z", "x": float("inf"), "y": float("nan")}},
+    {"properties": {"datetime": "2026-01-01T00:00:00Z", "x": "\ud800\0"}},
+    {"properties": {"datetime": "0001-01-01T00:00:00Z"}},
+    {"properties": {"datetime": "2026-01-01T00:00:00Z", "x": json.loads("[" * 500 + "]" * 500)}},
+    {"geometry": {"type": "Point", "coordinates": [float("inf"), 10**400]}, "bbox": [1e308, 2, float("nan"), 4]},
+    {"properties": None, "links": 1, "stac_extensions": {"a": 1}},
+    {"assets": 1, "geometry": {"type": "Polygon", "coordinates": 3}},
+)
+
+
+async def test_whatever_the_upstream_says_of_an_item_is_no_error_of_the_gateway(api: UpstreamApi, start: Start) -> None:
+    wanted = []
+    for number, odd in enumerate(_ODD_ITEMS):
+        found: dict[str, Any] = api.item(f"i{number}")
+        more = odd.get("assets")
+        found.update({"assets": found["assets"] | more} if isinstance(more, dict) else odd)
+        wanted.append({"collection": COLLECTION, "item": f"i{number}", "asset": "data"})
+    async with start() as gateway:
+        for number, odd in enumerate(_ODD_ITEMS):
+            answer, _ = await gateway.get(path_of(f"i{number}", "download", "data"), SCIENTIST)
+            assert answer.status in (200, 404, 502), odd
+        async with gateway.session.post(f"{gateway.url}/download", json=wanted, headers=bearer(SCIENTIST)) as listed:
+            assert listed.status == 200
+            assert sum("href" in one for one in (await listed.json())["files"]) >= 3
+
+
+async def test_of_many_files_each_item_is_asked_for_once(api: UpstreamApi, start: Start) -> None:
+    for number in range(3):
+        api.item(f"i{number}")
+    names = ["i0", "i1", "i1", "i2", "none"]
+    wanted = [{"collection": COLLECTION, "item": name, "asset": "data"} for name in names]
+    async with start(timeout=0.3, max_age=0.2) as gateway:
+        url = f"{gateway.url}/download"
+        async with gateway.session.post(url, json=wanted, headers=bearer(SCIENTIST)) as answer:
+            found = (await answer.json())["files"]
+        assert [one.get("size") for one in found] == [len(CONTENT["a.tif"])] * 4 + [None]
+        assert found[-1]["error"]["status"] == 404
+        assert len(api.asked) == 4
+        api.fails = True
+        await asyncio.sleep(0.25)
+        api.items.clear()
+        wanted.append({"collection": COLLECTION, "item": "other", "asset": "data"})
+        async with gateway.session.post(url, json=wanted, headers=bearer(SCIENTIST)) as answer:
+            found = (await answer.json())["files"]
+        assert ["error" in one for one in found] == [False] * 4 + [True] * 2
+        assert found[-1]["error"]["status"] == 502
+
+
 async def test_a_link_token_is_not_sent_on(api: UpstreamApi, start: Start) -> None:
     async with start() as gateway:
-        await gateway.get("/search?link=secret&limit=1")
+        await gateway.get("/search?link=secret&limit=1&orderToken=secret")
     assert api.asked[-1][1] == "/stac/search?limit=1"
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gateway.catalog.ingest.jsonstream import MAX_ENTRY
 from gateway.companion.rewriting import DOWNLOAD_CLASS, Rewriting
-from gateway.companion.stream import MalformedError, Rewriter
+from gateway.companion.stream import STREAMED, MalformedError, Rewriter
 
 UPSTREAM, ROOT = "https://stac.example.org/api", "https://data.example.org"
 
@@ -27,7 +27,7 @@ def passed(pieces: Sequence[bytes]) -> Any:
     return json.loads(given_back)
 
 
-def item(number: int = 1, **more: object) -> dict[str, object]:
+def item(number: int = 1, **more: object) -> dict[str, Any]:
     return {
         "type": "Feature",
         "id": f"i {number}",
@@ -83,6 +83,42 @@ def test_a_landing_page_names_the_download_class_and_what_describes_this_api() -
     ]
 
 
+@pytest.mark.parametrize("name", ["features", "collections", "catalogs", "children"])
+def test_whatever_is_listed_leads_here(name: str) -> None:
+    listed = [{"type": "Catalog", "id": "a", "links": [{"rel": "self", "href": f"{UPSTREAM}/catalogs/a"}]}]
+    found = passed([json.dumps({name: listed, "links": []}).encode()])
+    assert found[name][0]["links"] == [{"rel": "self", "href": f"{ROOT}/catalogs/a"}]
+
+
+def test_of_what_is_downloaded_here_no_url_that_lets_in_whoever_has_it_is_told() -> None:
+    """Else downloads would go past rights and quotas."""
+    signed = "https://store.example.org/a.tif?X-Amz-Signature=secret"
+    others = {"signed": {"href": signed}, "local": {"href": "file:///secret/a.tif"}, "odd": 1,
+              "other": {"href": "../b.tif", "title": "B"}}  # fmt: skip
+    assets = {
+        "a": {"href": signed, "title": "A"},
+        "b": {"href": "s3://ours/b.tif", "alternate": others},
+    }
+    every = Rewriting(UPSTREAM, ROOT, f"{UPSTREAM}/search", lambda _: True)
+    found: Any = every.whole(item(assets=assets))
+    assert "secret" not in json.dumps(found)
+    download = f"{ROOT}/collections/c%2F1/items/i%201/download"
+    assert found["assets"]["a"] == {"href": f"{download}/a", "title": "A"}
+    assert found["assets"]["b"]["alternate"] == {
+        "other": {"href": "https://stac.example.org/b.tif", "title": "B"},
+        "origin": {"href": "s3://ours/b.tif"},
+    }
+    without: Any = every.whole(item(assets={"a": assets["a"]}))
+    assert "stac_extensions" not in without, "there are no alternates"
+
+
+def test_what_is_no_url_passes_as_it_is() -> None:
+    bad = "https://[odd/x"
+    document = item(links=[{"rel": "about", "href": bad}], assets={"a": {"href": bad}})
+    found = passed([json.dumps(document).encode()])
+    assert (found["links"][0]["href"], found["assets"]["a"]["href"]) == (bad, bad)
+
+
 def test_a_page_passes_item_by_item() -> None:
     rewriter = Rewriter(rewriting())
     document = json.dumps({"type": "FeatureCollection", "features": [item(n) for n in range(300)], "links": []})
@@ -120,9 +156,7 @@ def test_however_it_is_cut_a_document_is_changed_as_a_whole_one(document: Any, s
     found = passed([text[at : at + size] for at in range(0, len(text), size)])
     if isinstance(document, dict):
         expected: Any = {
-            name: [rewriting().whole(one) for one in value]
-            if name in ("features", "collections") and isinstance(value, list)
-            else value
+            name: [rewriting().whole(one) for one in value] if name in STREAMED and isinstance(value, list) else value
             for name, value in document.items()
         }
         rest = {name: value for name, value in expected.items() if not _streamed(name, value)}
@@ -136,7 +170,7 @@ def test_however_it_is_cut_a_document_is_changed_as_a_whole_one(document: Any, s
 
 
 def _streamed(name: str, value: object) -> bool:
-    return name in ("features", "collections") and isinstance(value, list)
+    return name in STREAMED and isinstance(value, list)
 
 
 @pytest.mark.parametrize(
