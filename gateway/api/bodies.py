@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import json
+import math
 from collections.abc import Collection, Iterable
 from http import HTTPStatus
 from typing import Any
@@ -12,6 +13,7 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 
+from gateway.catalog.ingest.jsonstream import too_deep
 from gateway.errors import GatewayError
 from gateway.quotas.limits import MOST, MOST_NAME, UNLIMITED
 from gateway.text import is_storable
@@ -35,7 +37,7 @@ async def read_long_json(request: web.Request, *, most: int, seconds: float) -> 
     What is long is read in a thread.
 
     Raises:
-        GatewayError: 400 it is no JSON; 408 it did not come in time.
+        GatewayError: 400 it is no JSON, or not encoded as its fields say; 408 it did not come in time.
         web.HTTPRequestEntityTooLarge: it is too long.
     """
     body = await read_long_body(request, most=most, seconds=seconds)
@@ -59,7 +61,7 @@ async def read_long_body(request: web.Request, *, most: int, seconds: float) -> 
     except TimeoutError as error:
         raise GatewayError(HTTPStatus.REQUEST_TIMEOUT, "The body did not come in time.") from error
     except web.RequestPayloadError as error:
-        raise bad("The body is not encoded as its fields say.") from error
+        raise _unreadable() from error
     return body
 
 
@@ -73,11 +75,22 @@ async def read_json(request: web.Request) -> Any:
     return _parsed(await read_body(request))
 
 
+def _unreadable() -> GatewayError:
+    """400; and the connection ends, as nothing more can be read from it."""
+    detail = "The body is not encoded as its fields say."
+    return GatewayError(HTTPStatus.BAD_REQUEST, detail, headers={"Connection": "close"})
+
+
 def _parsed(body: bytes | bytearray) -> Any:
     try:
-        return json.loads(body.decode(), object_pairs_hook=_unique, parse_constant=_no_number)
+        value = json.loads(
+            body.decode(), object_pairs_hook=_unique, parse_constant=_no_number, parse_float=_finite_number
+        )
+        if too_deep(value):
+            raise ValueError("it is too deep")
     except (ValueError, RecursionError) as error:
         raise bad(f"The body is no JSON that can be read: {_reason(error)}.") from error
+    return value
 
 
 async def read_form(request: web.Request) -> dict[str, str]:
@@ -186,7 +199,7 @@ async def read_body(request: web.Request) -> bytes:
     except TimeoutError as error:
         raise GatewayError(HTTPStatus.REQUEST_TIMEOUT, "The body did not come in time.") from error
     except web.RequestPayloadError as error:
-        raise bad("The body is not encoded as its fields say.") from error
+        raise _unreadable() from error
 
 
 def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
@@ -196,6 +209,13 @@ def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
             raise ValueError(f"{name!r} is there twice")
         found[name] = value
     return found
+
+
+def _finite_number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("a number in it is too large")
+    return number
 
 
 def _no_number(name: str) -> float:

@@ -41,10 +41,11 @@ CATALOGUE: Mapping[tuple[str, str], Operation] = {
         "Conformance classes", scope="download", answer="StacConformance", identifier="getConformanceDeclaration"
     ),
     ("GET", "/collections"): Operation(
-        "Collections that the caller may see",
+        "Collections that the caller may see, by id",
         scope="download",
+        query=("limit", "token"),
         answer="StacCollections",
-        refusals=SEEN,
+        refusals=CHANGED,
         identifier="getCollections",
     ),
     ("GET", "/collections/{collectionId}"): Operation(
@@ -149,5 +150,5 @@ STAC_PARAMETERS: Json = {
     "datetime": _query("datetime", "A date-time of RFC 3339, or two with a slash, of which one may be `..`."),
     "intersects": _query("intersects", "A GeoJSON geometry."),
     "sortby": _query("sortby", "`+datetime` or `-datetime`."),
-    "token": _query("token", "Of another page of the same search, as its link has it."),
+    "token": _query("token", "Of another page of the same list or search, as its link has it."),
 }

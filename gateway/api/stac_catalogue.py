@@ -30,13 +30,13 @@ from gateway.identity.chain import no_tenant
 from gateway.identity.principal import Principal
 from gateway.links import API, LINK, base_url
 from gateway.locations import Location
-from gateway.stac import documents
+from gateway.stac import documents, entity_tags
 from gateway.stac.assets import Showing
 from gateway.stac.documents import Service
 from gateway.stac.links import GEOJSON, JSON, JsonObject, Urls, is_for_all, link, scheme_of
-from gateway.stac.model import CollectionRow, ItemRow, Search
+from gateway.stac.model import ItemRow, Search
 from gateway.stac.roots import root_url
-from gateway.stac.search import from_body, from_query
+from gateway.stac.search import from_body, from_query, page_of_collections
 from gateway.stac.searching import Searching
 from gateway.storage import can_sign
 
@@ -96,7 +96,8 @@ def showing(locations: Mapping[str, Location], href: Literal["gateway", "origin"
 async def get_landing(request: web.Request) -> web.Response:
     """``GET /``: the landing page, a STAC Catalog."""
     urls, principal = await _asked(request)
-    rows = await _seen(request, principal)
+    rows = await request.app[CATALOGUE].searching.collection_names(principal, documents.MOST_CHILDREN + 1)
+    await _see_tenant(request, principal, rows)
     service = Service(principal.tenant, f"{base_url(request, request.app[API].public_url)}/api", MEDIA_TYPE)
     return _answer(documents.to_text(documents.landing(service, rows, urls)).encode(), JSON)
 
@@ -108,13 +109,21 @@ async def get_conformance(request: web.Request) -> web.Response:
 
 
 async def get_collections(request: web.Request) -> web.Response:
-    """``GET /collections``."""
+    """``GET /collections``: page by page, with ``limit`` and ``token`` as in searches for items."""
     urls, principal = await _asked(request)
     made = request.app[CATALOGUE]
-    rows = await _seen(request, principal)
+    after, limit = page_of_collections(request.query)
+    page = await made.searching.collections(principal, after=after, limit=limit)
+    rows = page.collections
+    await _see_tenant(request, principal, rows)
+    query = _query(request)
+    links = [link("self", str(URL(urls.collections).with_query(query)))]
+    if page.next is not None:
+        query["token"] = page.next
+        links.append(link("next", str(URL(urls.collections).with_query(query)), method="GET"))
     body = await made.written(
         sum(len(row.body) for row in rows),
-        lambda: documents.to_text(documents.collections(rows, urls, made.showing)),
+        lambda: documents.to_text(documents.collections(rows, urls, made.showing, links)),
     )
     return _answer(body, JSON)
 
@@ -127,9 +136,12 @@ async def get_collection(request: web.Request) -> web.Response:
     items: list[str] = []
     # Links to items are a help for those who browse: where nobody can tell who sees which, there are none.
     with contextlib.suppress(GatewayError):
-        page = await made.searching.search(principal, Search(collections=(row.collection_id,), limit=MOST_ITEM_LINKS))
+        search = Search(collections=(row.collection_id,), limit=MOST_ITEM_LINKS)
+        # Nor are they looked for, where the caller may see few of many.
+        page = await made.searching.search(principal, search, seconds=0)
         items = [one.item_id for one in page.items] if page.next is None else []
-    return _answer(documents.to_text(documents.collection(row, urls, made.showing, items)).encode(), JSON)
+    text = documents.to_text(documents.collection(row, urls, made.showing, items))
+    return _answer(text.encode(), JSON, row.updated)
 
 
 async def get_items(request: web.Request) -> web.Response:
@@ -154,7 +166,8 @@ async def get_item(request: web.Request) -> web.Response:
     made = request.app[CATALOGUE]
     parts = request.match_info
     row = await made.searching.item(principal, parts["collectionId"], parts["itemId"])
-    return _answer(await made.written(_length(row), lambda: documents.item(row, urls, made.showing)), GEOJSON)
+    body = await made.written(_length(row), lambda: documents.item(row, urls, made.showing))
+    return _answer(body, GEOJSON, row.updated)
 
 
 async def get_search(request: web.Request) -> web.Response:
@@ -203,16 +216,22 @@ async def _asked(request: web.Request) -> tuple[Urls, Principal]:
     return Urls(root_url(request, principal)), principal
 
 
-async def _seen(request: web.Request, principal: Principal) -> tuple[CollectionRow, ...]:
-    """The collections that the caller may see.
+async def _see_tenant(request: web.Request, principal: Principal, seen: Sequence[object]) -> None:
+    """See that the caller's tenant exists, unless he has ``seen`` collections of it.
 
     Raises:
-        GatewayError: 404 his tenant does not exist; 503.
+        GatewayError: 404, 503.
     """
-    rows = await request.app[CATALOGUE].searching.collections(principal)
-    if not rows and not await _exists(request.app[DATABASE], principal.tenant):
+    if not seen and not await _exists(request.app[DATABASE], principal.tenant):
         raise no_tenant(principal.tenant)
-    return rows
+
+
+def _query(request: web.Request) -> MultiDict[str]:
+    """The query of ``request``, without what the root of a tenant says, or nobody else is to know."""
+    query = MultiDict(request.query)
+    for name in ("scope", LINK):
+        query.popall(name, None)
+    return query
 
 
 async def _exists(database: Database, tenant: str) -> bool:
@@ -230,9 +249,7 @@ async def _found(
 ) -> web.Response:
     """A page of what a GET of ``address`` asks for."""
     page = await request.app[CATALOGUE].searching.search(principal, search)
-    query = MultiDict(request.query)
-    for name in ("scope", LINK):
-        query.popall(name, None)
+    query = _query(request)
     links = [link("self", str(URL(address).with_query(query)), GEOJSON), link("root", urls.landing), *more]
     for rel, token in (("next", page.next), ("prev", page.previous)):
         if token is not None:
@@ -255,6 +272,9 @@ def _length(row: ItemRow) -> int:
     return own + sum(len(file.body) + 500 for file in row.files)
 
 
-def _answer(body: bytes, media_type: str) -> web.Response:
+def _answer(body: bytes, media_type: str, updated: datetime.datetime | None = None) -> web.Response:
     # Without a charset, which these types do not have (RFC 8259 §8.1).
-    return web.Response(body=body, headers={**_HEADERS, "Content-Type": media_type})
+    fields = {**_HEADERS, "Content-Type": media_type}
+    if updated is not None:
+        fields["ETag"] = entity_tags.field(updated)  # what transactions take in If-Match
+    return web.Response(body=body, headers=fields)

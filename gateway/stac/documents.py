@@ -23,7 +23,7 @@ from gateway.stac.assets import (
     without_untold,
 )
 from gateway.stac.links import GEOJSON, Json, JsonObject, Urls, download, kept, link
-from gateway.stac.model import CollectionRow, ItemRow
+from gateway.stac.model import CollectionName, CollectionRow, ItemRow
 
 STAC_VERSION = "1.1.0"
 """Of what names no version of its own."""
@@ -128,9 +128,12 @@ def collection(row: CollectionRow, urls: Urls, showing: Showing, items: Sequence
     return document
 
 
-def collections(rows: Iterable[CollectionRow], urls: Urls, showing: Showing) -> JsonObject:
-    """All collections."""
-    links: list[Json] = [link("self", urls.collections), link("root", urls.landing), link("parent", urls.landing)]
+def collections(
+    rows: Iterable[CollectionRow], urls: Urls, showing: Showing, paging: Sequence[JsonObject] = ()
+) -> JsonObject:
+    """A page of collections; ``paging`` are its links to itself and to the next one, or it has all."""
+    links: list[Json] = [*(paging or [link("self", urls.collections)])]
+    links += [link("root", urls.landing), link("parent", urls.landing)]
     return {"collections": [collection(row, urls, showing) for row in rows], "links": links}
 
 
@@ -139,7 +142,7 @@ def conformance() -> JsonObject:
     return {"conformsTo": list(CONFORMANCE)}
 
 
-def landing(service: Service, rows: Sequence[CollectionRow], urls: Urls) -> JsonObject:
+def landing(service: Service, rows: Sequence[CollectionName], urls: Urls) -> JsonObject:
     """The landing page, which is a STAC Catalog. ``rows`` are its children, each with a link unless they are many."""
     links = [
         link("self", urls.landing),

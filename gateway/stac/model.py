@@ -83,6 +83,14 @@ class ItemRow:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class CollectionName:
+    """A collection that the caller may see, for a link."""
+
+    collection_id: str
+    title: str | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class CollectionRow:
     """A collection that the caller may see."""
 
@@ -105,6 +113,15 @@ class Page:
     """Token of the page after it; None if there is none."""
     previous: str | None
     """Token of the page before it."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CollectionPage:
+    """Some of the collections that the caller may see, by id."""
+
+    collections: tuple[CollectionRow, ...]
+    next: str | None
+    """Token of the page after it; None if there is none."""
 
 
 Direction = Literal["next", "previous"]

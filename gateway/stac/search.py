@@ -8,18 +8,22 @@ from __future__ import annotations
 import datetime
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
 from multidict import MultiMapping
 
+from gateway.catalog.ingest.extent import finite
 from gateway.errors import GatewayError
 from gateway.stac import geometry
 from gateway.stac.model import Box, Interval, Search
+from gateway.text import is_storable
 
 MOST = 10_000
 """Items of a page; who asks for more gets this many (OGC API - Features 1.0, /req/core/fc-limit-response-1)."""
+MOST_COLLECTIONS = 1_000
+"""Collections of a page, and of one for which nobody says how many: clients that read no further have them all."""
 LONGEST_TEXT = 1024
 """Characters of a token."""
 
@@ -40,14 +44,21 @@ def from_query(query: MultiMapping[str]) -> Search:
     Raises:
         GatewayError: 400; the message names the parameter and says what is wrong with it.
     """
-    given: dict[str, str] = {}
-    for name in (*_FROM_TEXT, *_NARROWING):
-        values = query.getall(name, [])
-        if len(values) > 1:
-            raise _bad(name, "it is there more than once")
-        if values:
-            given[name] = values[0]
-    return _search(given, _FROM_TEXT)
+    return _search(_single(query, (*_FROM_TEXT, *_NARROWING)), _FROM_TEXT)
+
+
+def page_of_collections(query: MultiMapping[str]) -> tuple[str, int]:
+    """The collection after which a page begins, and how many it may have.
+
+    Raises:
+        GatewayError: 400; the message names the parameter and says what is wrong with it.
+    """
+    given = _single(query, ("limit", "token"))
+    after = given.pop("token", "")
+    if not is_storable(after):
+        raise _bad("token", "it must be the token of a link to a page")
+    limit = _search(given, {"limit": _FROM_TEXT["limit"]}).limit if given else MOST_COLLECTIONS
+    return after, min(limit, MOST_COLLECTIONS)
 
 
 def from_body(body: object) -> Search:
@@ -59,6 +70,17 @@ def from_body(body: object) -> Search:
     if not isinstance(body, dict):
         raise GatewayError(HTTPStatus.BAD_REQUEST, "The body must be a JSON object.", code="InvalidParameterValue")
     return _search({name: value for name, value in body.items() if value is not None}, _FROM_JSON)
+
+
+def _single(query: MultiMapping[str], names: Iterable[str]) -> dict[str, str]:
+    given: dict[str, str] = {}
+    for name in names:
+        values = query.getall(name, [])
+        if len(values) > 1:
+            raise _bad(name, "it is there more than once")
+        if values:
+            given[name] = values[0]
+    return given
 
 
 def _search(given: Mapping[str, Any], readers: Mapping[str, tuple[str, _Member]]) -> Search:
@@ -140,14 +162,13 @@ def _moment(text: str) -> datetime.datetime:
     written = f"{day}T{minute}:{'59' if leap else second}.{(fraction or '0')[:6]:<06}"
     try:
         moment = datetime.datetime.fromisoformat(written + ("+00:00" if zone in "Zz" else zone))
-        return moment.astimezone(datetime.UTC) + datetime.timedelta(seconds=int(leap))
+        return finite(moment.astimezone(datetime.UTC) + datetime.timedelta(seconds=int(leap)))
     except (ValueError, OverflowError) as error:
         raise ValueError("there is no such date-time") from error
 
 
 def _intersects(value: Any) -> str:
-    geometry.bounds(value)
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return json.dumps(geometry.checked(value), separators=(",", ":"))
 
 
 def _geojson(text: str) -> str:

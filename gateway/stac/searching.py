@@ -21,9 +21,10 @@ from gateway.rights.policies import Policies
 from gateway.rights.predicate import caller_columns
 from gateway.stac.finding import CROWDED
 from gateway.stac.matching import Matching, matching
-from gateway.stac.model import CollectionRow, Direction, FileRow, ItemRow, Page, Search
+from gateway.stac.model import CollectionName, CollectionPage, CollectionRow, Direction, FileRow, ItemRow, Page, Search
 from gateway.stac.question import Question, outermost, question
-from gateway.stac.statements import COLLECTION, COLLECTIONS, ITEM, PAGE_SECRET, Statement
+from gateway.stac.search import MOST_COLLECTIONS
+from gateway.stac.statements import COLLECTION, COLLECTION_NAMES, COLLECTIONS, ITEM, PAGE_SECRET, Statement
 from gateway.stac.tokens import OLDEST, Place, Tokens
 from gateway.text import is_storable
 
@@ -46,6 +47,13 @@ class Bounds:
     """Items in a box that are sorted to find the next ones."""
     far: int = 10_000
     """Items that are read in order where more lie in the box."""
+    collections: int = 100
+    """Collections that one statement gives."""
+    characters: int = 8 * 1024 * 1024
+    """Of what items came as, after which a page is given that is not full: some have megabytes, and all that is made
+    of them takes some five times as much memory."""
+    listing: int = 32 * 1024 * 1024
+    """The same of collections: more, as there are clients that read one page of them."""
 
 
 class Searching:
@@ -72,13 +80,40 @@ class Searching:
         # Downloads are looked up by the same connections, and must not wait for long searches.
         self._turns = asyncio.Semaphore(max(1, database.most // 2))
 
-    async def collections(self, principal: Principal) -> tuple[CollectionRow, ...]:
-        """The collections that ``principal`` may see, by id.
+    async def collections(
+        self, principal: Principal, *, after: str = "", limit: int = MOST_COLLECTIONS
+    ) -> CollectionPage:
+        """The collections that ``principal`` may see, by id: ``limit`` at most, and fewer where they are large.
+
+        ``after`` is the token of the page, or nothing for the first.
 
         Raises:
             GatewayError: 503 PostgreSQL does not answer.
         """
-        return tuple(_collection(row) for row in await self._fetch(COLLECTIONS, principal, {}))
+        found: list[CollectionRow] = []
+        characters = 0
+        while True:
+            # One more tells whether there is another page.
+            most = min(limit + 1 - len(found), self._bounds.collections)
+            rows = await self._fetch(COLLECTIONS, principal, {"collection": after, "most": most})
+            found += map(_collection, rows)
+            characters += sum(len(row["body"]) for row in rows)
+            if len(found) > limit:
+                return CollectionPage(tuple(found[:limit]), found[limit - 1].collection_id)
+            if len(rows) < most:
+                return CollectionPage(tuple(found), None)
+            after = found[-1].collection_id
+            if characters > self._bounds.listing:
+                return CollectionPage(tuple(found), after)
+
+    async def collection_names(self, principal: Principal, most: int) -> tuple[CollectionName, ...]:
+        """The first collections that ``principal`` may see, by id: ``most`` at most.
+
+        Raises:
+            GatewayError: 503 PostgreSQL does not answer.
+        """
+        rows = await self._fetch(COLLECTION_NAMES, principal, {"most": most})
+        return tuple(CollectionName(row["collection_id"], row["title"]) for row in rows)
 
     async def collection(self, principal: Principal, collection_id: str) -> CollectionRow:
         """A collection.
@@ -111,8 +146,10 @@ class Searching:
             raise self._forbidden("product", missing)
         return _item(rows[0])
 
-    async def search(self, principal: Principal, search: Search) -> Page:
+    async def search(self, principal: Principal, search: Search, *, seconds: float | None = None) -> Page:
         """The page of ``search`` that its token leads to, or the first.
+
+        ``seconds``, unless `Bounds` say less: after which a page is given that is not full.
 
         Raises:
             GatewayError: 400 the token is not one of this search; 503 PostgreSQL, or the policy that decides, does not
@@ -122,15 +159,19 @@ class Searching:
         direction: Direction = from_token[0] if from_token else "next"
         down = search.newest_first == (direction == "next")
         place = from_token[1] if from_token else outermost(down=down)
-        found, on = await self._from(place, principal, search, down=down)
+        until = self._clock() + min(self._bounds.seconds, self._bounds.seconds if seconds is None else seconds)
+        found, on = await self._from(place, principal, search, until, down=down)
         return self._page(principal, search, direction, found, on)
 
     async def _from(
-        self, place: Place, principal: Principal, search: Search, *, down: bool
+        self, place: Place, principal: Principal, search: Search, until: float, *, down: bool
     ) -> tuple[list[ItemRow], Place | None]:
-        """The next items after ``place``, as many as a page has, and where to go on; None if there are no more."""
-        until = self._clock() + self._bounds.seconds
+        """The next items after ``place``, as many as a page has, and where to go on; None if there are no more.
+
+        After ``until``, in seconds of the clock, those that were found by then.
+        """
         found: list[tuple[Place, ItemRow]] = []
+        characters = 0
         asked = question(search, down=down)
         # One more tells whether there is another page.
         batch = search.limit + 1
@@ -143,14 +184,16 @@ class Searching:
             read, after = _read(rows, most)
             kept = await self._for_caller(principal, search, read)
             found += [(_place(row), _item(row)) for row in kept]
+            characters += sum(map(_characters, kept))
             if len(found) > search.limit:
                 return [item for _, item in found[: search.limit]], found[search.limit - 1][0]
             if after is None:
                 return [item for _, item in found], None
             place = after
-            if self._clock() > until:
-                if not found:
-                    raise _too_wide()
+            late = self._clock() > until
+            if late and not found:
+                raise _too_wide()
+            if late or characters > self._bounds.characters:
                 return [item for _, item in found], place
             batch = search.limit + 1 - len(found)
             if len(kept) < len(read):
@@ -295,6 +338,10 @@ def _item(row: asyncpg.Record) -> ItemRow:
         updated=row["updated_at"],
         files=tuple(_file(columns) for columns in json.loads(row["files"] or "[]")),
     )
+
+
+def _characters(row: asyncpg.Record) -> int:
+    return sum(len(row[name] or "") for name in ("body", "properties", "geometry", "files"))
 
 
 def _file(columns: Sequence[Any]) -> FileRow:

@@ -165,8 +165,18 @@ FROM {asked()} CROSS JOIN {CALLER} caller
 JOIN datasets dataset ON dataset.tenant_id = caller.tenant_id
 CROSS JOIN {DATASET_RIGHTS} rights
 LEFT JOIN licences l ON l.licence_id = coalesce(dataset.licence_id, caller.licence_id)"""  # noqa: S608 - as above
-COLLECTIONS = _numbered(f"{_COLLECTION}\nWHERE rights.visible ORDER BY dataset.collection_id")
-"""All collections that the caller may see."""
+COLLECTIONS = _numbered(
+    f"{_COLLECTION}\nWHERE rights.visible AND dataset.collection_id > :collection"
+    "\nORDER BY dataset.collection_id LIMIT :most"
+)
+"""The next collections that the caller may see, by id."""
+COLLECTION_NAMES = _numbered(f"""
+SELECT dataset.collection_id, dataset.title
+FROM {asked()} CROSS JOIN {CALLER} caller
+JOIN datasets dataset ON dataset.tenant_id = caller.tenant_id
+CROSS JOIN {DATASET_RIGHTS} rights
+WHERE rights.visible ORDER BY dataset.collection_id LIMIT :most""")  # noqa: S608 - as above
+"""The first collections that the caller may see, without what they came as."""
 COLLECTION = _numbered(f"{_COLLECTION}\nWHERE dataset.collection_id = :collection")
 """The collection, with ``visible``: whether the caller may see it."""
 PAGE_SECRET = "SELECT secret FROM page_secret"  # noqa: S105 - no secret

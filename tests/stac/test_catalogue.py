@@ -15,6 +15,8 @@ from gateway.api.stac_catalogue import MOST_ITEM_LINKS, showing
 from gateway.identity.principal import Principal
 from gateway.locations import Location
 from gateway.stac.documents import CONFORMANCE
+from gateway.stac.model import Page
+from gateway.stac.searching import Searching
 from storage_plugins.http.plugin import HttpStorage
 from tests.credentials import new_key, shown_key
 from tests.harness import ADMIN, OUTSIDER, SCIENCE, SCIENTIST, bearer, config_for, principal, running_gateway
@@ -285,6 +287,65 @@ async def post(archive: Archive, path: str, body: object, who: Principal | None 
         assert response.status == status, found
         assert response.content_type == ("application/geo+json" if status == 200 else "application/json")
         return found
+
+
+async def test_a_body_may_hold_whatever_json_can_say(archive: Archive) -> None:
+    """It comes back in the link to the next page, whatever is in it."""
+    half = "\ud800"
+    for body in (
+        {"limit": 1, "collections": ["scenes", half]},
+        {"limit": 1, "note": {half: [half]}},
+        {"limit": 1, "intersects": {"type": "Point", "coordinates": [11, 40.5], "note": half}},
+    ):
+        page = await post(archive, "/search", body)
+        assert page["numberReturned"] == 1
+        (link,) = [one for one in page["links"] if one["rel"] == "next"]
+        assert {name: link["body"][name] for name in body} == body
+        assert (await post(archive, "/search", link["body"]))["numberReturned"] == 1
+    for text in ('{"note": 1e999}', '{"limit": 1, "note": NaN}', f'{{"note": {"[" * 150}{"]" * 150}}}'):
+        async with archive.gateway.session.post(f"{archive.gateway.url}/search", data=text.encode()) as response:
+            assert (response.status, set(await response.json())) == (400, {"code", "description"}), text[:30]
+
+
+async def test_collections_are_listed_page_by_page(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
+    everyone = await archive.gateway.catalogue.group("pages", public=True)
+    for name in ("ü/1", "a&b", "zz"):
+        await archive.gateway.catalogue.grant(name, everyone)
+    whole = await archive.json("/collections")
+    every = [one["id"] for one in whole["collections"]]
+    assert {"ü/1", "a&b", "zz"} < set(every)
+    assert "next" not in [link["rel"] for link in whole["links"]]
+    for query, most in (("?limit=2", 2), ("?limit=1&note=x", 1), ("", 3)):
+        if not query:
+            monkeypatch.setattr("gateway.stac.search.MOST_COLLECTIONS", 3)
+        found, path = [], f"/collections{query}"
+        while path:
+            page = await archive.json(path)
+            links = {link["rel"]: link["href"] for link in page["links"]}
+            assert links["self"] == f"{archive.gateway.url}{path}"
+            assert 0 < len(page["collections"]) <= most
+            found += [one["id"] for one in page["collections"]]
+            path = links.get("next", "").removeprefix(archive.gateway.url)
+        assert found == every
+    assert len((await archive.json("/collections?limit=99999999999"))["collections"]) == 3
+    for wrong in ("limit=0", "limit=x", "limit=1&limit=2", "token=%00"):
+        async with archive.gateway.session.get(f"{archive.gateway.url}/collections?{wrong}") as response:
+            assert (response.status, wrong.partition("=")[0] in (await response.json())["description"]) == (400, True)
+
+
+async def test_a_collection_is_not_kept_waiting_for_links_to_items(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[float | None] = []
+    searched = Searching.search
+
+    async def search(self: Searching, *args: Any, seconds: float | None = None) -> Page:
+        asked.append(seconds)
+        return await searched(self, *args, seconds=seconds)
+
+    monkeypatch.setattr(Searching, "search", search)
+    await archive.json("/collections/scenes")
+    assert asked == [0]
 
 
 async def test_what_is_asked_wrongly_is_refused_by_name(archive: Archive) -> None:

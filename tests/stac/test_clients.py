@@ -63,6 +63,19 @@ async def test_the_validator_finds_no_error(archive: Archive, monkeypatch: pytes
 CORE = ("item", "collection")
 
 
+async def test_pystac_client_finds_collections_beyond_the_first_page(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ids() -> list[str]:
+        client = pystac_client.Client.open(f"{archive.gateway.url}/", headers=bearer(SCIENTIST))
+        return [one.id for one in client.get_collections()]
+
+    expected = await asyncio.to_thread(ids)
+    monkeypatch.setattr("gateway.stac.search.MOST_COLLECTIONS", 1)
+    assert await asyncio.to_thread(ids) == expected
+    assert len(expected) == 3
+
+
 async def test_pystac_client_walks_and_searches(archive: Archive) -> None:
     def walk(who: Principal | None) -> None:
         client = pystac_client.Client.open(f"{archive.gateway.url}/", headers={} if who is None else bearer(who))

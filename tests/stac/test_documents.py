@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gateway.stac import documents
 from gateway.stac.assets import ALTERNATE, AUTHENTICATION, FILE, ORDER, SCHEMES, Showing
 from gateway.stac.documents import Service
-from gateway.stac.model import FileRow, ItemRow
+from gateway.stac.model import CollectionName, FileRow, ItemRow
 from tests.stac.offline import validate
 from tests.stac.rows import LONG_AGO, ROOT, URLS, Json, collection_row, file_row, item_row
 
@@ -280,7 +280,7 @@ def test_the_landing_page_links_to_collections_unless_they_are_many() -> None:
     service = Service("esa", "https://data.example.org/api", "application/x")
     row = collection_row({})
     for number, expected in ((2, 2), (documents.MOST_CHILDREN, documents.MOST_CHILDREN), (1001, 0)):
-        found = documents.landing(service, [row] * number, URLS)
+        found = documents.landing(service, [CollectionName(row.collection_id, row.title)] * number, URLS)
         validate(found)
         links: Any = found["links"]
         assert len([link for link in links if link["rel"] == "child"]) == expected

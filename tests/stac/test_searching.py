@@ -7,7 +7,9 @@ import contextlib
 import dataclasses
 import datetime
 import json
+import math
 import random
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from http import HTTPStatus
 from pathlib import Path
@@ -89,7 +91,7 @@ async def test_collections_that_one_has_any_right_to_are_listed(database: str, c
     await catalogue.dataset("hidden")
     await item(catalogue, "teaser", "t")
     async with opened(database) as search:
-        seen = {who.subject: [one.collection_id for one in await search.collections(who)]
+        seen = {who.subject: [one.collection_id for one in (await search.collections(who)).collections]
                 for who in (PUBLIC, SCIENTIST, ADMIN)}  # fmt: skip
         assert seen == {
             "public": ["open", "teaser"],
@@ -101,6 +103,26 @@ async def test_collections_that_one_has_any_right_to_are_listed(database: str, c
         assert (await search.search(PUBLIC, Search(collections=("teaser",)))).items == ()
 
 
+async def test_collections_come_page_by_page_each_once(database: str, catalogue: Catalogue) -> None:
+    everyone = await catalogue.group("everyone", public=True)
+    for number in range(20):
+        name = f"c{number:02}"
+        await (catalogue.grant(name, everyone) if number % 2 else catalogue.dataset(name))
+    expected = [f"c{number:02}" for number in range(20) if number % 2] + ["open"]
+    for bounds in (Bounds(collections=3), Bounds(), Bounds(collections=2, listing=0)):
+        async with opened(database, bounds=bounds) as search:
+            for limit in (1, 3, 4, 11, 12, 1000):
+                found: list[str] = []
+                after: str | None = ""
+                while after is not None:
+                    page = await search.collections(PUBLIC, after=after, limit=limit)
+                    assert 0 < len(page.collections) <= limit
+                    found += [one.collection_id for one in page.collections]
+                    after = page.next
+                assert found == expected
+            assert [one.collection_id for one in await search.collection_names(PUBLIC, 3)] == expected[:3]
+
+
 async def test_a_collection_names_the_licence_that_applies(database: str, catalogue: Catalogue) -> None:
     await catalogue.licence("open", "https://example.org/own")
     await catalogue.connection.execute(
@@ -108,7 +130,7 @@ async def test_a_collection_names_the_licence_that_applies(database: str, catalo
         "FROM tenants RETURNING licence_id) UPDATE tenants SET licence_id = (SELECT licence_id FROM l)"
     )
     async with opened(database) as search:
-        assert [one.licence_url for one in await search.collections(SCIENTIST)] == [
+        assert [one.licence_url for one in (await search.collections(SCIENTIST)).collections] == [
             "https://example.org/own", "https://example.org/all",
         ]  # fmt: skip
 
@@ -251,6 +273,120 @@ async def test_intersections_are_exact(database: str, catalogue: Catalogue) -> N
             assert names((await search.search(PUBLIC, Search(intersects=geometry))).items) == expected, point
         crossing = json.dumps(bow)
         assert await walk(search, PUBLIC, Search(intersects=crossing, limit=1)) == [["bow"], ["triangle"]]
+
+
+def star(points: int, *, turns: int, x: float = 0) -> dict[str, Any]:
+    """A ring around ``x``, 0 that goes round ``turns`` times."""
+    angles = (turns * math.tau * number / points for number in range(points))
+    ring = [[x + math.cos(angle), math.sin(angle)] for angle in angles]
+    return {"type": "Polygon", "coordinates": [[*ring, ring[0]]]}
+
+
+async def test_a_polygon_that_crosses_itself_as_often_as_can_be_holds_up_no_search(
+    database: str, catalogue: Catalogue
+) -> None:
+    """To take it apart would take minutes, during which no other search by ``intersects`` is answered."""
+    for name, x in (("in", 0.0), ("edge", 0.999), ("out", 1.5)):
+        await item(catalogue, "open", name, box=(x, 0, x, 0), geometry={"type": "Point", "coordinates": [x, 0]})
+    await item(catalogue, "open", "star", box=(2, -1, 4, 1), geometry=star(4_001, turns=1_999, x=3))
+    async with opened(database) as search:
+        before = time.perf_counter()
+        for asked, expected in (
+            (star(4_001, turns=1_999), {"in"}),
+            (star(4_001, turns=1_998), set()),
+            ({"type": "GeometryCollection", "geometries": [star(101, turns=49)] * 50}, {"in"}),
+            ({"type": "MultiPoint", "coordinates": [[1.5, 0], [3, 0], [8, 8]]}, {"out", "star"}),
+            ({"type": "Point", "coordinates": [3.999, 0.999]}, set()),
+        ):
+            found = await search.search(PUBLIC, Search(intersects=json.dumps(asked)))
+            assert set(names(found.items)) - {"edge"} == expected
+        assert time.perf_counter() - before < 5
+
+
+async def test_many_points_are_held_against_many_items_in_time(database: str, catalogue: Catalogue) -> None:
+    ring = star(500, turns=1)
+    for number in range(40):
+        await item(catalogue, "open", f"{number}", box=(-1, -1, 1, 1), geometry=ring)
+    points = [[0.99, 0.99 - number / 1e6] for number in range(9_999)]
+    nowhere = {"type": "MultiPoint", "coordinates": points}
+    async with opened(database) as search:
+        before = time.perf_counter()
+        assert names((await search.search(PUBLIC, Search(intersects=json.dumps(nowhere)))).items) == []
+        assert time.perf_counter() - before < 5
+        points.append([0.5, 0.5])
+        assert len((await search.search(PUBLIC, Search(intersects=json.dumps(nowhere), limit=50))).items) == 40
+
+
+async def test_polygons_that_overlap_hide_nothing(database: str, catalogue: Catalogue) -> None:
+    """Counted together, what is within two of them would be outside."""
+    square = [[[0, 0], [2, 0], [2, 2], [0, 2], [0, 0]]]
+    twice = {"type": "MultiPolygon", "coordinates": [square, square]}
+    await item(catalogue, "open", "point", box=(1, 1, 1, 1), geometry={"type": "Point", "coordinates": [1, 1]})
+    await item(catalogue, "open", "twice", box=(0, 0, 2, 2), geometry=twice)
+    async with opened(database) as search:
+        for asked in (twice, {"type": "Point", "coordinates": [1, 1]}):
+            found = await search.search(PUBLIC, Search(intersects=json.dumps(asked)))
+            assert set(names(found.items)) == {"point", "twice"}
+
+
+async def test_what_touches_180_or_goes_beyond_is_met_from_both_sides(database: str, catalogue: Catalogue) -> None:
+    def square(west: float, east: float) -> dict[str, Any]:
+        return {"type": "Polygon", "coordinates": [[[west, 0], [east, 0], [east, 5], [west, 5], [west, 0]]]}
+
+    places: dict[str, tuple[Box, dict[str, Any]]] = {
+        "beyond": ((175, 0, 185, 5), square(175, 185)),
+        "before": ((-185, 0, -178, 5), square(-185, -178)),
+        "edge": ((-180, 1, -180, 1), {"type": "Point", "coordinates": [-180, 1]}),
+        "far": ((0, 0, 5, 5), square(0, 5)),
+    }
+    for name, (box, geometry) in places.items():
+        await item(catalogue, "open", name, box=box, geometry=geometry)
+    async with opened(database) as search:
+        for place, expected in (
+            ([180, 1], {"beyond", "before", "edge"}),
+            ([-180, 1], {"beyond", "before", "edge"}),
+            ([176, 1], {"beyond", "before"}),
+            ([-179, 1], {"beyond", "before"}),
+            ([-176, 1], {"beyond"}),
+            ([-174, 1], set()),
+            ([1, 1], {"far"}),
+        ):
+            asked = Search(intersects=json.dumps({"type": "Point", "coordinates": place}))
+            assert set(names((await search.search(PUBLIC, asked)).items)) == expected, place
+
+
+async def test_a_collection_of_geometries_is_all_of_them(database: str, catalogue: Catalogue) -> None:
+    for name, place in (("a", [0, 0]), ("b", [5, 5]), ("c", [10, 10]), ("d", [20, 20])):
+        x, y = place
+        await item(catalogue, "open", name, box=(x, y, x, y), geometry={"type": "Point", "coordinates": place})
+    inner = {"type": "GeometryCollection", "geometries": [{"type": "Point", "coordinates": [5, 5, 100]}]}
+    line = {"type": "MultiLineString", "coordinates": [[[9, 9], [11, 11]], [[0, 0], [0, 0]]]}
+    asked = json.dumps({"type": "GeometryCollection", "geometries": [inner, line]})
+    async with opened(database) as search:
+        assert names((await search.search(PUBLIC, Search(intersects=asked))).items) == ["c", "b", "a"]
+
+
+async def test_a_page_of_items_that_are_large_is_shorter_than_asked(database: str, catalogue: Catalogue) -> None:
+    for number in range(12):
+        await item(catalogue, "open", f"{number}", hour=number, properties={"x": "y" * 1000})
+    async with opened(database, bounds=Bounds(rows=3, characters=2_000)) as search:
+        pages = await walk(search, PUBLIC, Search(limit=10))
+        assert [name for page in pages for name in page] == [f"{number}" for number in reversed(range(12))]
+        assert [len(page) for page in pages] == [3, 3, 3, 3, 0]
+        assert await walk(search, PUBLIC, Search(limit=2)) == [["11", "10"], ["9", "8"], ["7", "6"], ["5", "4"],
+                                                               ["3", "2"], ["1", "0"]]  # fmt: skip
+
+
+async def test_a_search_ends_after_the_seconds_that_it_is_given(database: str, catalogue: Catalogue) -> None:
+    await catalogue.grant("rated", await catalogue.group("everyone", public=True))
+    await catalogue.connection.execute("UPDATE access_rights SET quality_min = 1")
+    for number in range(30):
+        await item(catalogue, "rated", f"{number}", hour=number, score=float(number % 30 == 0))
+    async with opened(database, bounds=Bounds(rows=2)) as search:
+        found = await search.search(ADMIN, Search(limit=3), seconds=0)
+        assert (names(found.items), found.next is not None) == (["29", "28"], True)
+        status, _ = await refusal(search.search(PUBLIC, Search(limit=3), seconds=0))
+        assert status is HTTPStatus.SERVICE_UNAVAILABLE
 
 
 async def test_what_goes_over_180_is_found_from_both_sides_and_once(database: str, catalogue: Catalogue) -> None:

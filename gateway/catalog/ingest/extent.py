@@ -15,6 +15,12 @@ _DATE = re.compile(
 )
 _GEOMETRIES = frozenset(("Point", "MultiPoint", "LineString", "MultiLineString", "Polygon", "MultiPolygon"))
 
+_FIRST, _LAST = (
+    datetime.datetime.min.replace(tzinfo=datetime.UTC) + datetime.timedelta(microseconds=1),
+    datetime.datetime.max.replace(tzinfo=datetime.UTC) - datetime.timedelta(microseconds=1),
+)
+"""What lies beyond these, PostgreSQL gets as infinite (asyncpg)."""
+
 Box = tuple[float, float, float, float]
 
 
@@ -33,9 +39,14 @@ def moment(value: Json, what: str) -> datetime.datetime:
     text = f"{day}T{minute}:{'59' if leap else second}.{(fraction or '0')[:6]:<06}{'+00:00' if zone in 'Zz' else zone}"
     try:
         read = datetime.datetime.fromisoformat(text).astimezone(datetime.UTC)
-        return read + datetime.timedelta(seconds=int(leap))
+        return finite(read + datetime.timedelta(seconds=int(leap)))
     except (ValueError, OverflowError) as error:
         raise RefusedError(f"{what} is {short(value)}, which is no date") from error
+
+
+def finite(moment: datetime.datetime) -> datetime.datetime:
+    """``moment``, which may be the first or last that there is: catalogues have these where they do not know a time."""
+    return min(max(moment, _FIRST), _LAST)
 
 
 def period(properties: JsonObject) -> tuple[datetime.datetime, datetime.datetime]:
