@@ -47,7 +47,7 @@ class Bounds:
     """Items in a box that are sorted to find the next ones."""
     far: int = 10_000
     """Items that are read in order where more lie in the box."""
-    collections: int = 100
+    collections: int = 250
     """Collections that one statement gives."""
     characters: int = 8 * 1024 * 1024
     """Of what items came as, after which a page is given that is not full: some have megabytes, and all that is made
