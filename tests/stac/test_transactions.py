@@ -374,6 +374,18 @@ async def test_the_first_and_the_last_moment_that_there_are_are_dates(push: Push
         assert (asked, found) == (asked, expected)
 
 
+async def test_what_no_url_can_lead_to_is_refused(push: Push) -> None:
+    """Clients take dot segments out of paths: such an item could be neither read nor deleted."""
+    for name in (".", ".."):
+        for path, body in (
+            ("/collections", collection(name)),
+            (ITEMS, item(name)),
+            (ITEMS, item(assets={name: {"href": push.file("a.tif")}})),
+        ):
+            status, told, _ = await push("POST", path, body)
+            assert (status, "to which no URL can lead" in told["description"]) == (400, True), (name, told)
+
+
 async def test_many_who_push_at_once_all_have_their_way_or_a_409(push: Push) -> None:
     answers = await asyncio.gather(*(push("POST", ITEMS, item(f"i{number % 10}")) for number in range(30)))
     assert sorted(status for status, _, _ in answers) == [201] * 10 + [409] * 20

@@ -140,10 +140,14 @@ def key(value: str, what: str) -> str:
     """``value``, fit for an indexed column.
 
     Raises:
-        RefusedError: it is empty, too long, or holds NUL or half of a surrogate pair; the message starts with ``what``.
+        RefusedError: it is empty, too long, a dot segment, or holds NUL or half of a surrogate pair; the message starts
+            with ``what``.
     """
     if not value:
         raise RefusedError(f"{what} is empty")
+    if value in (".", ".."):
+        # Clients take such a segment out of a path, however it is encoded (RFC 3986 §5.2.4).
+        raise RefusedError(f"{what} is {value!r}, to which no URL can lead")
     if not is_storable(value):
         raise RefusedError(f"{what} has the character NUL or half of a surrogate pair")
     length = len(value.encode())
