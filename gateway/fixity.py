@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import asyncpg
 
+from gateway.catalog.locate import for_upkeep
 from gateway.catalog.model import Copy, File
 from gateway.db import Database
 from gateway.errors import GatewayError
@@ -108,7 +109,7 @@ class FixityCheck:
             for row in rows:
                 if count == selection.most:
                     return
-                file, candidate = _file(row), Candidate(_copy(row), self._location)
+                file, candidate = for_upkeep(row), Candidate(_copy(row), self._location)
                 passed = self._passed(row["tenant"], file, candidate.copy)
                 if passed is not None:
                     self._hear(Seen(candidate.copy.location, passed))
@@ -193,23 +194,4 @@ def _copy(row: asyncpg.Record) -> Copy:
         version=row["version"],
         verified_version=row["verified_version"],
         broken_version=row["broken_version"],
-    )
-
-
-def _file(row: asyncpg.Record) -> File:
-    return File(
-        file_id=row["file_id"],
-        product=row["urn"],
-        data_type=row["data_type"],
-        name=row["file_name"],
-        mime_type=row["mime_type"],
-        size=row["size"],
-        checksum=row["checksum"],
-        checksum_algorithm=row["checksum_algorithm"],
-        reference=row["reference"],
-        copies=(),
-        visible_to_all=False,
-        is_open=False,
-        is_metered=False,
-        limits=(),
     )

@@ -221,6 +221,26 @@ def decide(row: Row, verdict: Verdict, address: Address, principal: Principal, s
     )
 
 
+def for_upkeep(row: Row, copies: tuple[Copy, ...] = ()) -> File:
+    """A file as the gateway itself reads it, for nobody: it is open to nobody, and counts in no quota."""
+    return File(
+        file_id=row["file_id"],
+        product=row["urn"],
+        data_type=row["data_type"],
+        name=row["file_name"],
+        mime_type=row["mime_type"],
+        size=row["size"],
+        checksum=row["checksum"],
+        checksum_algorithm=row["checksum_algorithm"],
+        reference=row["reference"],
+        copies=copies,
+        visible_to_all=False,
+        is_open=False,
+        is_metered=False,
+        limits=(),
+    )
+
+
 def _yes(decision: bool | None) -> bool:
     if decision is None:
         raise unavailable("What decides on this product does not answer at the moment.", code="PolicyUnavailable")

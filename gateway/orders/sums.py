@@ -12,8 +12,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 
 import asyncpg
 
-from gateway.catalog.locate import read_copies
-from gateway.catalog.model import File
+from gateway.catalog.locate import for_upkeep, read_copies
 from gateway.config import Config
 from gateway.crc32_of_files import Crc32Reader
 from gateway.db import Database
@@ -64,7 +63,7 @@ class OrderSums:
             first = rows[-1]["order_file_id"] + 1
 
     async def _sum(self, row: asyncpg.Record) -> None:
-        file = _file(row)
+        file = for_upkeep(row, read_copies(row["copies"]))
         try:
             candidate = choose(file, self._locations, row["tenant"])[0]
             await self._reader.save(file, candidate, await self._reader.read(file, candidate))
@@ -83,22 +82,3 @@ async def summing(
         return
     with Crc32Reader(database, verifier, storage_timeout=config.delivery.storage_timeout) as reader:
         yield OrderSums(database, reader, locations, seconds=seconds)
-
-
-def _file(row: asyncpg.Record) -> File:
-    return File(
-        file_id=row["file_id"],
-        product=row["urn"],
-        data_type=row["data_type"],
-        name=row["file_name"],
-        mime_type=row["mime_type"],
-        size=row["size"],
-        checksum=row["checksum"],
-        checksum_algorithm=row["checksum_algorithm"],
-        reference=row["reference"],
-        copies=read_copies(row["copies"]),
-        visible_to_all=False,
-        is_open=False,
-        is_metered=False,
-        limits=(),
-    )
