@@ -103,6 +103,7 @@ async def test_what_is_refused_is_told_file_by_file(linking: RunningGateway) -> 
     assert "error" not in (await ask(gateway, [by_asset(licensed)]))[2]["files"][0]
 
 
+@pytest.mark.usefixtures("no_background")
 async def test_all_is_looked_up_in_one_round_trip(doors: Doors) -> None:
     async with counting_proxy(doors.database) as (proxy, dsn), fresh(doors, dsn, identity=LINKS) as gateway:
         entries = [await gateway.catalogue.file(b"%d" % number, item=f"item-{number}") for number in range(100)]
