@@ -317,6 +317,8 @@ def config_for(database: str, redis_url: str, root: Path, **sections: object) ->
             "redis": {"url": redis_url, "timeout": 2},
             "identity": {"jwt": [{"algorithms": ["HS256", "HS384", "HS512"], "secret": SECRET}]},
             "storage": [{"name": "disk", "plugin": "local", "tenants": ["*"], "root": str(root)}],
+            # Who prepares orders says so: hundreds of gateways would ask for work that nobody has.
+            "orders": {"workers": 0},
             **sections,
         }
     )
