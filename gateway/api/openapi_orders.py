@@ -199,7 +199,7 @@ _ARCHIVE = Operation(
     "user",
     scope="download",
     query=("Range", "If-Match", "If-None-Match"),
-    types=("application/zip",),
+    types=("application/octet-stream",),
     statuses=(200, 206, 304),
     refusals=(404, 409, 412, 416, 423, 429, 502, 503),
     text=(

@@ -9,7 +9,8 @@ from multidict import CIMultiDict, MultiMapping
 from gateway.archive.layout import Layout
 from gateway.http.evaluate import Representation, Verdict, evaluate
 
-MEDIA_TYPE = "application/zip"
+MEDIA_TYPE = "application/octet-stream"
+"""As REGARDS documents it; the file's name says that it is a ZIP."""
 
 
 def evaluate_archive(method: str, headers: MultiMapping[str], layout: Layout, now: datetime.datetime) -> Verdict:

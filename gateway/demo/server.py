@@ -93,6 +93,7 @@ def _config(options: DemoOptions, services: Services, directory: Path, secret: s
                 "jwt": [{"algorithms": [ALGORITHM], "secret": secret}],
                 "links": {"secret": secrets.token_urlsafe(48)},
             },
+            "orders": {"secret": secrets.token_urlsafe(48)},
             "storage": [{"name": ARCHIVE, "plugin": "local", "tenants": [TENANT], "root": str(directory)}],
         }
     )

@@ -63,7 +63,7 @@ async def test_members_of_disks_and_of_object_stores_are_one_archive(
     assert promised == len(body) == served.layout.length
     assert fields["ETag"] == served.layout.etag
     assert fields["Accept-Ranges"] == "bytes"
-    assert fields["Content-Type"] == "application/zip"
+    assert fields["Content-Type"] == "application/octet-stream"
     assert served.transfers[0].finished
     assert served.transfers[0].sent == len(body)
     assert served.shelf.open == 0

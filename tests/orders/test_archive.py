@@ -63,7 +63,7 @@ async def test_files_of_disks_and_object_stores_are_one_zip(depot: Depot) -> Non
     assert unpacked(found.body) == holds
     assert found.promised == len(found.body) == int(head.fields["Content-Length"])
     assert found.fields["ETag"] == head.fields["ETag"], "workers have computed every CRC-32"
-    assert found.fields["Content-Type"] == "application/zip"
+    assert found.fields["Content-Type"] == "application/octet-stream"
     assert found.fields["Content-Disposition"].startswith('attachment; filename="order_20')
     assert found.fields["Content-Disposition"].endswith('.zip"')
     assert found.fields["Expires"] == "Thu, 01 Jan 1970 00:00:00 GMT"
