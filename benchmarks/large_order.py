@@ -39,7 +39,7 @@ INSERT INTO access_rights (dataset_id, group_id, metadata_level, file_level)
 SELECT dataset_id, group_id, 'FULL_ACCESS', 'INHERITED_ACCESS' FROM datasets, groups;
 INSERT INTO products (tenant_id, dataset_id, urn, provider_id, properties, body)
 SELECT tenant_id, dataset_id, 'URN:FEATURE:DATA:bench:' || n || ':V1', 'item-' || n, '{{}}', '{{}}'
-FROM generate_series(1, {files}) n JOIN datasets ON collection_id = 'collection-' || (1 + n % {datasets});
+FROM generate_series(1, {files}) n JOIN datasets ON collection_id = 'collection-' || (1 + {number});
 INSERT INTO files
     (product_id, asset_key, data_type, checksum, checksum_algorithm, size, crc32, mime_type, file_name, body)
 SELECT product_id, 'data', 'RAWDATA', md5(urn), 'MD5', 1000000, 1, 'image/tiff', provider_id || '.tif', '{{}}'
@@ -51,7 +51,8 @@ INSERT INTO copies (file_id, storage, location, size) SELECT file_id, 'disk', 'a
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--files", default=1_000_000, show_default=True, type=click.IntRange(1000, 10_000_000))
 @click.option("--datasets", default=100, show_default=True, type=click.IntRange(1, 1000))
-def main(files: int, datasets: int) -> None:
+@click.option("--interleaved", is_flag=True, help="As they come from day to day, and not one dataset after the other.")
+def main(files: int, datasets: int, *, interleaved: bool) -> None:
     """Measure one order, and print what its steps take."""
     cores = choose_cores()
     with ending_in_order(), tempfile.TemporaryDirectory(prefix="benchmark-") as name:
@@ -65,7 +66,7 @@ def main(files: int, datasets: int) -> None:
             services = run_services()
             neighbours = services.__enter__()
         try:
-            asyncio.run(fill(neighbours.postgres_dsn, files, datasets))
+            asyncio.run(fill(neighbours.postgres_dsn, files, datasets, interleaved=interleaved))
             click.echo(f"{files:,} files in {datasets:,} datasets")
             configuration = write_configuration(
                 directory,
@@ -78,12 +79,15 @@ def main(files: int, datasets: int) -> None:
             services.__exit__(None, None, None)
 
 
-async def fill(dsn: str, files: int, datasets: int) -> None:
+async def fill(dsn: str, files: int, datasets: int, *, interleaved: bool) -> None:
     """Make the catalogue."""
     connection = await asyncpg.connect(dsn)
     try:
         await apply_schema(connection)
-        text = _CATALOGUE.format(tenant=CALLER.tenant, group=CALLER.groups[0], files=files, datasets=datasets)
+        number = f"n % {datasets}" if interleaved else f"(n - 1) * {datasets} / {files}"
+        text = _CATALOGUE.format(
+            tenant=CALLER.tenant, group=CALLER.groups[0], files=files, datasets=datasets, number=number
+        )
         await connection.execute(text)
         await connection.execute("VACUUM ANALYZE")
     finally:
