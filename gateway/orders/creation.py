@@ -190,8 +190,8 @@ class Creator:
         """
         try:
             async with asyncio.timeout(self.settings.timeout), self.places, self.database.transaction() as connection:
-                # The plan of a selection depends on what is selected; that of a look-up does not. Indexes are in memory,
-                # or on disks without heads: else all files would be read for each of a hundred datasets.
+                # The plan of a selection depends on what is selected; that of a look-up does not. Indexes are in
+                # memory, or on disks without heads: else all files would be read for each of a hundred datasets.
                 await connection.execute(
                     "SET LOCAL plan_cache_mode = force_custom_plan; SET LOCAL random_page_cost = 1.1"
                 )

@@ -25,9 +25,12 @@ _MOST_PARTS = 500
 STAGING_SECONDS = 30.0
 """After which nearline files are looked at again."""
 
+# An array is made once. By the plan of workers that asked while nothing waited, each sub-order that there is would be
+# looked for in ``taken``, which would be made for each again.
 _TAKE = """
 UPDATE suborders SET state = 'RUNNING', lease = $1, due_at = now() + $2::interval
-WHERE suborder_id IN (SELECT suborder_id FROM taken) RETURNING suborder_id, order_id, number, first_file, files_count"""
+WHERE suborder_id = ANY (ARRAY(SELECT suborder_id FROM taken))
+RETURNING suborder_id, order_id, number, first_file, files_count"""
 
 # What a dead worker had, and what may be restored by now.
 _CLAIM_DUE = f"""

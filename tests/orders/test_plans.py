@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from gateway.orders import queue, reading, upkeep
 from gateway.orders.lifecycle import FileState, Status
@@ -11,6 +13,8 @@ from gateway.orders.model import Nearline, NoStager, Staged
 from gateway.orders.reading import Filters, Scope
 from tests.harness import SCIENTIST, TENANT
 from tests.orders.support import MINE, NO_WISH, Shop, fill, open_shop, selection
+
+Plan = dict[str, Any]
 
 ALL = Scope(TENANT, None)
 _MANY = """
@@ -90,3 +94,25 @@ async def test_no_table_of_orders_is_read_from_end_to_end(database: str) -> None
         await upkeep.run(shop.database, shop.settings)
         await shop.actions.remove(ALL, order_id)
         assert await scans(shop) == before
+
+
+async def test_a_claim_looks_at_what_waits_once_though_it_was_planned_when_nothing_did(database: str) -> None:
+    async with open_shop(database, suborder_files=1) as shop:
+        await fill(shop.connection, products=600, files=1)
+        # As workers have it that asked in vain until there was an order.
+        await shop.connection.execute("VACUUM ANALYZE suborders")
+        await shop.connection.execute(f"SET plan_cache_mode = force_generic_plan; PREPARE claim AS {queue._CLAIM_NEXT}")
+        claim = "EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) EXECUTE claim(gen_random_uuid(), interval '30 seconds')"
+        await shop.connection.fetchval(claim)
+        await shop.order(selection("many"))
+        plan = json.loads(await shop.connection.fetchval(claim))
+        windows = [node for node in nodes(plan[0]["Plan"]) if node["Node Type"] == "WindowAgg"]
+        assert windows
+        assert {node["Actual Loops"] for node in windows} == {1}
+
+
+def nodes(plan: Plan) -> Iterator[Plan]:
+    """All of a plan."""
+    yield plan
+    for part in plan.get("Plans", ()):
+        yield from nodes(part)
