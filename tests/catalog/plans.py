@@ -39,3 +39,9 @@ def loops(node: dict[str, Any], table: str) -> int:
     """How often ``table`` is turned to."""
     own = node["Actual Loops"] if node.get("Relation Name") == table else 0
     return int(own) + sum(loops(part, table) for part in node.get("Plans", []))
+
+
+def searches(node: dict[str, Any], table: str) -> int:
+    """How often an index of ``table`` is descended; PostgreSQL tells it from version 18 on."""
+    own = node.get("Index Searches", 0) if node.get("Relation Name") == table else 0
+    return int(own) + sum(searches(part, table) for part in node.get("Plans", []))
