@@ -57,34 +57,13 @@ from gateway.locations import Location
 from gateway.quotas.service import Quotas, Way
 from gateway.quotas.standing import fields as rate_limit_fields
 from gateway.quotas.usage import Estimate
+from gateway.request_keys import ASKED, PRINCIPAL, TRANSFER, Asked
 from gateway.rights.licences import NotAcceptedError
 from gateway.sources import Candidate, Resting, choose, expect, failure
 from gateway.storage import Stat, StorageError, can_sign
 from gateway.verification import Verifier
 
 log = logging.getLogger(__name__)
-
-PRINCIPAL = web.RequestKey("principal", Principal)
-"""The caller, for the access log."""
-TRANSFER = web.RequestKey("transfer", Transfer)
-"""What became of the bytes, for the access log."""
-
-
-@dataclasses.dataclass(slots=True)
-class Asked:
-    """What a request asked for, and what was found of it, for the record of downloads."""
-
-    address: Address
-    file: File | None = None
-    """None: it was not found, or is not for the caller."""
-    way: str | None = None
-    """How the bytes leave: stream, redirect or accel."""
-    storage: str | None = None
-    """Where the bytes lie."""
-
-
-ASKED = web.RequestKey("asked", Asked)
-"""Present from the beginning of a request for a file."""
 
 _REFUSED = {
     HTTPStatus.PRECONDITION_FAILED: "The file is not in the state that the request asks for.",

@@ -7,11 +7,11 @@ from http import HTTPStatus
 from aiohttp import web
 
 from gateway.api.keys import DATABASE, DOWNLOADS
-from gateway.downloads import PRINCIPAL
 from gateway.errors import GatewayError
 from gateway.identity.principal import Principal, Scope
 from gateway.identity.scopes import require_scope
 from gateway.links import shown_by
+from gateway.request_keys import PRINCIPAL
 from gateway.rights.custom_roles import holds
 
 PROJECT_ADMINS = frozenset({"PROJECT_ADMIN", "INSTANCE_ADMIN"})

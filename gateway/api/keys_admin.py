@@ -27,10 +27,10 @@ from gateway.api.bodies import answer, bad, email, instant, members, read_json, 
 from gateway.api.callers import caller, forbidden
 from gateway.api.keys import DATABASE
 from gateway.config import Config
-from gateway.downloads import PRINCIPAL
 from gateway.errors import unauthorized
 from gateway.http.forwarded import Network
 from gateway.identity.principal import SCOPES, Principal, Scope
+from gateway.request_keys import PRINCIPAL
 from gateway.text import is_storable
 
 MOST_LABEL = 200

@@ -8,10 +8,10 @@ from gateway.api.callers import caller
 from gateway.api.keys import DATABASE
 from gateway.api.orders import order_id_of, plain, scope_of
 from gateway.catalog.model import ByAsset
-from gateway.downloads import ASKED, Asked
 from gateway.errors import unauthorized
 from gateway.orders import reading
 from gateway.orders.archives import Archives
+from gateway.request_keys import ASKED, Asked
 
 ARCHIVES = web.AppKey("archives", Archives)
 

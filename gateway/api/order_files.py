@@ -15,13 +15,13 @@ from gateway.api.keys import DATABASE, DOWNLOADS
 from gateway.api.order_bodies import Json, answer_page, file_told, page_of, ready_told
 from gateway.api.orders import ORDERING, order_id_of, owner, path_number, scope_of
 from gateway.catalog.model import ByAsset
-from gateway.downloads import TRANSFER
 from gateway.errors import GatewayError, unauthorized
 from gateway.identity.principal import Principal
 from gateway.links import ORDER_TOKEN
 from gateway.orders import reading
 from gateway.orders.lifecycle import WITHOUT_FILES, FileState
 from gateway.orders.reading import Door, OrderFile
+from gateway.request_keys import TRANSFER
 from gateway.storage import StorageError
 
 log = logging.getLogger(__name__)

@@ -9,9 +9,9 @@ from json.encoder import encode_basestring_ascii
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 
-from gateway.downloads import PRINCIPAL, TRANSFER
 from gateway.links import CLIENT
 from gateway.ops.request_context import REQUEST_ID
+from gateway.request_keys import PRINCIPAL, TRANSFER
 
 MOST_PATH = 2048
 """Characters of a path that are written: lines may have to wait in memory."""

@@ -27,10 +27,10 @@ from gateway.config import Audit as AuditSettings
 from gateway.config import Database as DatabaseSettings
 from gateway.db import NEIGHBOUR_ERRORS
 from gateway.delivery.transfer import Transfer
-from gateway.downloads import ASKED, PRINCIPAL, TRANSFER, Asked
 from gateway.links import CLIENT
 from gateway.ops.audit_table import MOST_TEXT, AuditTable, Noted, names_of
 from gateway.ops.request_context import PROBLEM, REQUEST_ID
+from gateway.request_keys import ASKED, PRINCIPAL, TRANSFER, Asked
 
 log = logging.getLogger(__name__)
 

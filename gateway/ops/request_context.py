@@ -11,7 +11,6 @@ from http import HTTPStatus
 import structlog
 from aiohttp import HttpVersion11, web
 
-from gateway.downloads import PRINCIPAL
 from gateway.errors import GatewayError, render
 from gateway.families import family_of
 from gateway.http.accept import is_navigation
@@ -19,6 +18,7 @@ from gateway.http.forwarded import Client, Network, find_client, is_host
 from gateway.links import CLIENT, base_url, without_link
 from gateway.ops import error_page
 from gateway.ops.error_page import Site
+from gateway.request_keys import PRINCIPAL
 
 log = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ from gateway.db import Database
 from gateway.delivery.allowance import Allowance, AllowanceEndedError
 from gateway.delivery.sender import Sender
 from gateway.delivery.transfer import Transfer
-from gateway.downloads import ASKED, SAFETY_FIELDS, TRANSFER, Downloads
+from gateway.downloads import SAFETY_FIELDS, Downloads
 from gateway.errors import GatewayError, unavailable
 from gateway.http.disposition import content_disposition
 from gateway.http.evaluate import Span, Verdict
@@ -40,6 +40,7 @@ from gateway.orders.reading import Order
 from gateway.quotas.leases import Lease
 from gateway.quotas.standing import Standing, refusal
 from gateway.quotas.standing import fields as rate_limit_fields
+from gateway.request_keys import ASKED, TRANSFER
 from gateway.sources import failure
 from gateway.storage import CopyUnavailableError, StorageError
 

@@ -25,11 +25,11 @@ from gateway.config import Audit as AuditSettings
 from gateway.config import Database
 from gateway.db import NEIGHBOUR_ERRORS, apply_schema
 from gateway.delivery.transfer import Transfer
-from gateway.downloads import Asked
 from gateway.errors import ConfigurationError
 from gateway.ops.audit import Audit, judge, open_audit
 from gateway.ops.audit_table import AuditTable, Noted, after, month_of
 from gateway.ops.request_context import PROBLEM
+from gateway.request_keys import Asked
 from gateway.text import escaped
 from tests.credentials import LINK_SECRET, new_key, new_link, send, shown_key
 from tests.harness import OUTSIDER, SCIENTIST, RunningGateway, bearer, config_for, principal, running_gateway

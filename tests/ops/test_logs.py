@@ -16,7 +16,6 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
 from gateway.delivery.transfer import Transfer
-from gateway.downloads import PRINCIPAL, TRANSFER
 from gateway.http.forwarded import Client
 from gateway.identity.principal import Principal
 from gateway.links import CLIENT
@@ -24,6 +23,7 @@ from gateway.ops import logs
 from gateway.ops.access_log import Timestamps, access_line, access_logger
 from gateway.ops.logs import json_logs
 from gateway.ops.request_context import REQUEST_ID
+from gateway.request_keys import PRINCIPAL, TRANSFER
 from tests.harness import SCIENTIST, RunningGateway
 
 ODD = 'Île "quoted" \\ \n\t\u2028 😀 \x7f \x00'
