@@ -7,7 +7,8 @@ import mmap
 import os
 import shutil
 import socket
-import threading
+import subprocess
+import sys
 
 import pytest
 
@@ -44,18 +45,35 @@ def test_the_peak_is_known_after_the_memory_was_given_back_until_it_is_forgotten
     assert peak_rss([os.getpid()]) - before < 10 * MIB
 
 
+HOLDS_THREADS_AND_SOCKETS = """
+import socket, sys, threading
+print("empty", flush=True)
+sys.stdin.readline()
+ended = threading.Event()
+threads = [threading.Thread(target=ended.wait) for _ in range(3)]
+for thread in threads:
+    thread.start()
+sockets = [socket.socket() for _ in range(5)]
+print("full", flush=True)
+sys.stdin.readline()
+ended.set()
+"""
+
+
 def test_threads_and_descriptors_are_counted() -> None:
-    before, ended = taken_by([os.getpid()]), threading.Event()
-    threads = [threading.Thread(target=ended.wait) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    with contextlib.ExitStack() as stack:
-        for _ in range(5):
-            stack.enter_context(socket.socket())
-        after = taken_by([os.getpid()])
-    ended.set()
-    for thread in threads:
-        thread.join()
+    # A process of its own: threads of other tests may start and end in this one meanwhile.
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDS_THREADS_AND_SOCKETS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "empty\n"
+        before = taken_by([process.pid])
+        process.stdin.write("\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "full\n"
+        after = taken_by([process.pid])
+        process.communicate("\n", timeout=30)
     assert after.threads - before.threads == 3
     assert after.descriptors - before.descriptors == 5
 

@@ -52,7 +52,7 @@ async def test_every_public_example_goes_in_or_says_why_not(ingesting: Ingesting
         if name == "stac-spec-collectionless-item.json":
             assert result.reasons == ["has no collection, and no default collection was given"]
         else:
-            assert (name, result.events) == (name, [])
+            assert (name, result.told) == (name, [])
         # The examples have no Collection of this name, which their items are in.
         assert summary.undescribed == (("HLSL30.v1.5",) if name.startswith("sentinel-2") else ())
 
