@@ -765,4 +765,90 @@ CREATE INDEX IF NOT EXISTS products_by_creation ON products (tenant_id, created_
 CREATE INDEX IF NOT EXISTS products_by_update ON products (tenant_id, updated_at, product_id);
 CREATE INDEX IF NOT EXISTS products_by_start ON products (tenant_id, start_datetime, product_id);
 
-INSERT INTO schema_version (version) VALUES (5) ON CONFLICT DO NOTHING;
+-- Restores of nearline files. A copy that is NEARLINE can be read while restored_until is to come: where it lies, or as
+-- what it was copied to, which is a copy of its own (entry_id).
+ALTER TABLE copies
+    ADD COLUMN IF NOT EXISTS restored_until timestamptz,
+    ADD COLUMN IF NOT EXISTS entry_id bigint;  -- of cache_entries: the copy is one in the cache
+
+-- One life of a restored copy, whoever asked for it: at most one of a file goes on at a time. No foreign keys to files
+-- and copies: a restore that is under way is ended in order even if they are gone.
+CREATE TABLE IF NOT EXISTS restores (
+    restore_id    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    tenant_id     integer NOT NULL REFERENCES tenants ON DELETE CASCADE,
+    file_id       bigint NOT NULL,
+    copy_id       bigint NOT NULL,             -- that is restored
+    storage       text NOT NULL,               -- of the copy, as is its location
+    location      text NOT NULL,
+    size          bigint,                      -- bytes
+    state         text NOT NULL DEFAULT 'QUEUED'
+                  CHECK (state IN ('QUEUED', 'STAGING', 'RESTORED', 'EXPIRED', 'CANCELED', 'FAILED')),
+    priority      smallint NOT NULL DEFAULT 5, -- the lowest first; of all who ask the lowest
+    tape          text,                        -- where the storage can tell: on which medium it lies,
+    position      bigint,                      -- and where on it
+    wanted_until  timestamptz,                 -- that it is to be readable, once it is restored; the latest of all who ask,
+    hours         double precision NOT NULL,   -- or so long from then on, if that is later
+    requested_at  timestamptz NOT NULL DEFAULT now(),
+    started_at    timestamptz,                 -- when the storage was first asked
+    ready_at      timestamptz,                 -- when the storage says that it will be readable
+    restored_at   timestamptz,
+    expires_at    timestamptz,                 -- RESTORED: until when it can be read; EXPIRED: since when it cannot
+    ended_at      timestamptz,                 -- EXPIRED, CANCELED, FAILED
+    tries         integer NOT NULL DEFAULT 0,  -- that failed
+    error         text,                        -- of the last failed one, for operators
+    lease         uuid,                        -- of the worker that has it in hand
+    due_at        timestamptz,                 -- when it is to be looked at again; while it is in hand: when the lease ends
+    CHECK ((state IN ('QUEUED', 'STAGING', 'RESTORED')) = (ended_at IS NULL)),
+    CHECK (state NOT IN ('RESTORED', 'EXPIRED') OR (restored_at IS NOT NULL AND expires_at IS NOT NULL)),
+    CHECK (state <> 'STAGING' OR started_at IS NOT NULL)
+);
+-- Single flight.
+CREATE UNIQUE INDEX IF NOT EXISTS restores_of_file ON restores (file_id)
+    WHERE state IN ('QUEUED', 'STAGING', 'RESTORED');
+CREATE INDEX IF NOT EXISTS restores_by_file ON restores (file_id, restore_id);
+CREATE INDEX IF NOT EXISTS restores_waiting ON restores (storage, priority, tape, position, restore_id)
+    WHERE state = 'QUEUED';
+CREATE INDEX IF NOT EXISTS restores_by_due ON restores (due_at) WHERE ended_at IS NULL;
+CREATE INDEX IF NOT EXISTS restores_lately ON restores (storage, restored_at) WHERE restored_at IS NOT NULL;
+CREATE INDEX IF NOT EXISTS restores_past ON restores (ended_at) WHERE ended_at IS NOT NULL;
+
+-- Who asked for a restore. It is called off when nobody is left who wants it.
+CREATE TABLE IF NOT EXISTS restore_wishes (
+    restore_id     bigint NOT NULL REFERENCES restores ON DELETE CASCADE,
+    tenant_id      integer NOT NULL,
+    email          text NOT NULL,              -- empty: anonymous callers together
+    order_file_id  bigint NOT NULL DEFAULT 0,  -- of the file of an order it is for; 0: for itself
+    wished_at      timestamptz NOT NULL DEFAULT now(),
+    pinned_until   timestamptz,                -- while the file of the order is not downloaded it stays until then
+    PRIMARY KEY (restore_id, email, order_file_id)
+);
+CREATE INDEX IF NOT EXISTS restore_wishes_of_user ON restore_wishes (tenant_id, email, restore_id);
+CREATE INDEX IF NOT EXISTS restore_wishes_of_order_file ON restore_wishes (order_file_id) WHERE order_file_id <> 0;
+
+-- The cache: what it has promised room to, has, or is about to remove. The sum of the sizes is kept in caches.used, whose
+-- row is locked by whoever changes it, and never gets above the size of the cache.
+CREATE TABLE IF NOT EXISTS caches (
+    name  text PRIMARY KEY,                    -- of its [[storage]]
+    used  bigint NOT NULL DEFAULT 0 CHECK (used >= 0)
+);
+CREATE TABLE IF NOT EXISTS cache_entries (
+    entry_id    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    cache       text NOT NULL REFERENCES caches,
+    restore_id  bigint NOT NULL UNIQUE,        -- no foreign key: its bytes lie there even if the restore is gone
+    file_id     bigint NOT NULL,
+    location    text NOT NULL,
+    size        bigint NOT NULL CHECK (size >= 0),
+    state       text NOT NULL CHECK (state IN ('FILLING', 'READY', 'REMOVING')),
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    used_at     timestamptz NOT NULL DEFAULT now(),  -- the last download began then, or goes on
+    read_until  timestamptz,                   -- a download goes on: until then it stays
+    UNIQUE (cache, location)
+);
+CREATE INDEX IF NOT EXISTS cache_entries_by_use ON cache_entries (cache, used_at) WHERE state = 'READY';
+CREATE INDEX IF NOT EXISTS cache_entries_to_remove ON cache_entries (cache, entry_id) WHERE state = 'REMOVING';
+
+-- Who follows a restore is woken when it goes on, and so are workers when there is something to do.
+CREATE OR REPLACE TRIGGER restores_went_on AFTER INSERT OR UPDATE OF state, expires_at, ready_at, priority ON restores
+    FOR EACH ROW EXECUTE FUNCTION notify_gateway('restores', 'restore_id');
+
+INSERT INTO schema_version (version) VALUES (6) ON CONFLICT DO NOTHING;

@@ -13,7 +13,7 @@ import asyncpg
 from gateway.config import Database as DatabaseSettings
 from gateway.errors import ConfigurationError, GatewayError, unavailable
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """The version that schema.sql brings a database to."""
 
 BESIDE_POOL = 12

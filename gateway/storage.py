@@ -12,7 +12,8 @@ import dataclasses
 import datetime
 import functools
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, cast, runtime_checkable
 
@@ -352,17 +353,138 @@ class CanSign(Protocol):
         ...
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class ToStage:
+    """A copy that is to be readable for a while."""
+
+    key: str
+    """The same in all calls about one restore, another for the next: by it a storage can tell a repetition."""
+    location: str
+    size: int | None
+    """Bytes; None where the catalogue does not say."""
+    seconds: float
+    """That it shall be readable, from when it is restored."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StageState:
+    """How it stands with a copy that may have to be restored."""
+
+    state: Literal["ONLINE", "STAGING", "NEARLINE", "LOST", "FAILED"]
+    """ONLINE: it can be read, or fetched; STAGING: it will be; NEARLINE: nobody restores it at the moment; LOST: the
+    storage has it no more; FAILED: it could not be restored, and ``retry`` says whether it is worth to ask again."""
+    until: datetime.datetime | None = None
+    """ONLINE: when the storage takes it back, with a timezone; None if it does not by itself."""
+    ready: datetime.datetime | None = None
+    """STAGING: when it will be ONLINE, as far as the storage can tell, with a timezone."""
+    path: Path | None = None
+    """ONLINE: where its bytes can be read on this machine, if that is not its location."""
+    error: str | None = None
+    """FAILED, LOST: why, for operators."""
+    retry: bool = True
+
+
 @runtime_checkable
 class CanStage(Protocol):
-    """A storage with copies that must be restored before they can be read."""
+    """A storage with copies that must be restored before they can be read.
 
-    async def stage(self, location: str, *, days: int) -> Literal["ONLINE", "STAGING"]:
-        """Ask that the copy be readable for ``days`` days; asking again while that is under way changes nothing.
+    Its calls are about any number of copies. What they give for one says nothing of others; one that they say nothing
+    of has not been looked at. They raise `CopyUnavailableError` when the storage does not answer, and whoever called
+    comes back later.
+    """
 
-        Returns ONLINE if it can be read now, STAGING if it will be.
+    in_place: bool
+    """Whether a restored copy is read at its location (the storage `CanStream` or is `OnDisk`); else it `CanFetch`."""
+    stage_batch: int
+    """Copies that one call may be about, at most."""
+
+    async def stage(self, copies: Sequence[ToStage]) -> Mapping[str, StageState]:
+        """Ask that copies be readable; gives what is known of each by `ToStage.key`.
+
+        Asking again while that is under way must not begin anew. Asking for one that is restored has it stay readable
+        for the seconds asked, from now on, where the storage can do that.
+        """
+        ...
+
+    async def staged(self, copies: Sequence[ToStage]) -> Mapping[str, StageState]:
+        """How it stands with copies that were asked for, by `ToStage.key`. Changes nothing."""
+        ...
+
+    async def release(self, copies: Sequence[ToStage]) -> None:
+        """Tell that copies are needed no more, be they restored or on their way."""
+        ...
+
+
+@runtime_checkable
+class CanFetch(CanStage, Protocol):
+    """A storage whose restored copies are fetched into the cache before they are read."""
+
+    async def fetch(self, copy: ToStage, state: StageState, target: Path) -> None:
+        """Write the bytes of a copy that is ONLINE into ``target``, which does not exist yet, in a folder that does.
+
+        The caller holds them against size and checksum, and removes what is left when it fails or is cancelled.
 
         Raises:
-            CopyNotFoundError, CopyUnavailableError: see these.
+            CopyNotFoundError, CopyUnavailableError, CopyOfflineError: see these.
+            OSError: it could not be written; ENOSPC and EDQUOT say that the disk is full.
+        """
+        ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TapePosition:
+    """Where a copy lies on a medium."""
+
+    tape: str
+    """Name of the medium."""
+    position: int
+    """Grows along it."""
+
+
+@runtime_checkable
+class KnowsTape(Protocol):
+    """A storage that can tell in which order copies are best restored."""
+
+    async def positions(self, locations: Sequence[str]) -> Mapping[str, TapePosition]:
+        """Where copies lie; of some it may say nothing.
+
+        Raises:
+            CopyUnavailableError: it does not answer.
+        """
+        ...
+
+
+@runtime_checkable
+class CanKeep(Protocol):
+    """A storage that the cache of restored copies can lie in. What is kept is read as from any other storage."""
+
+    scratch: Path
+    """A folder of this machine in which new files are written before they are kept. It is for the cache alone."""
+
+    async def keep(self, file: Path, location: str) -> Stat:
+        """Move the ``file``, which lies in `scratch`, to ``location``.
+
+        Whatever crashes, there is all of it then or nothing, and what has returned outlives a loss of power.
+
+        Raises:
+            OSError: it could not be written; ENOSPC and EDQUOT say that there is no room.
+            CopyUnavailableError: the storage does not answer.
+        """
+        ...
+
+    async def remove(self, location: str) -> None:
+        """Remove what is kept at ``location``; nothing there is well, too.
+
+        Raises:
+            CopyUnavailableError: it could not be done.
+        """
+        ...
+
+    def kept(self) -> AsyncIterator[tuple[str, Stat]]:
+        """All that is kept, in any order: location and what it is.
+
+        Raises:
+            CopyUnavailableError: it cannot be listed.
         """
         ...
 

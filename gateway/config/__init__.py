@@ -16,6 +16,7 @@ from gateway.config.orders import Orders
 from gateway.config.quotas import Quotas
 from gateway.config.rights import PolicyTable, Rights
 from gateway.config.serving import Api, Delivery, Server
+from gateway.config.staging import Staging
 from gateway.config.storage import StorageLocation
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "Redis",
     "Rights",
     "Server",
+    "Staging",
     "StorageLocation",
     "Webhook",
     "from_values",

@@ -20,6 +20,7 @@ from gateway.config.orders import Orders
 from gateway.config.quotas import Quotas
 from gateway.config.rights import PolicyTable, Rights
 from gateway.config.serving import Api, Delivery, Server
+from gateway.config.staging import Staging
 from gateway.config.storage import StorageLocation
 from gateway.errors import ConfigurationError
 
@@ -45,6 +46,7 @@ class Config(BaseSettings):
     quotas: Quotas = Quotas()
     audit: Audit = Audit()
     orders: Orders = Orders()
+    staging: Staging = Staging()
     mail: Mail | None = None
     webhooks: list[Webhook] = []
     rights: Rights = Rights()
@@ -87,6 +89,17 @@ class Config(BaseSettings):
     def _storages_differ(cls, value: list[StorageLocation]) -> list[StorageLocation]:
         _check_names("storage location", [location.name for location in value])
         return value
+
+    @model_validator(mode="after")
+    def _cache_is_a_storage(self) -> Self:
+        cache = self.staging.cache
+        if cache is not None:
+            tables = {location.name: location for location in self.storage}
+            if cache not in tables:
+                raise ValueError(f"'cache' of [staging] is {cache!r}, but no [[storage]] has this name")
+            if tables[cache].type != "ONLINE":
+                raise ValueError("'cache' of [staging] must be a [[storage]] of type ONLINE")
+        return self
 
     @field_validator("policies")
     @classmethod

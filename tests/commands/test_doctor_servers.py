@@ -82,7 +82,7 @@ async def test_a_database_in_order_has_nothing_to_change(role: Role) -> None:
     version = await role.superuser.fetchval("SHOW server_version")
     assert [finding.text for finding in found][:6] == [
         f"reachable, version {version}",
-        "schema version 5",
+        "schema version 6",
         "answers look-ups",
         "rights ask policies that there are",
         "the record of downloads can be kept",
@@ -100,7 +100,7 @@ async def test_a_database_that_is_not_there_is_named_without_its_password() -> N
 async def test_a_database_without_schema_or_with_another_is_to_be_migrated(role: Role) -> None:
     await role.superuser.execute("INSERT INTO schema_version (version) VALUES (99)")
     found = await look_at_database(role.dsn)
-    assert problems(found) == ["database: has schema version 99, this gateway needs 5"]
+    assert problems(found) == ["database: has schema version 99, this gateway needs 6"]
     await role.superuser.execute("DROP TABLE schema_version")
     found = await look_at_database(role.dsn)
     assert [(it.text, it.remedy) for it in found if it.level == "problem"] == [

@@ -1,0 +1,1 @@
+"""Nearline files: their states, restores, and the cache of restored copies."""
