@@ -188,6 +188,8 @@ class Cache:
                         octets = sum(victims.values())
                 if free + octets >= wanted + room.size:
                     wanted += room.size
+        if not wanted:
+            return False
         gone = await self._rows.evict(_first(victims, wanted - free))
         return await self._remove() or gone > 0
 
