@@ -34,6 +34,9 @@ WHERE e.entry_id = $1 RETURNING copy_id"""
 until when it can be read, algorithm and checksum that its bytes were held against. No row: the file is gone, or is
 another one by now (it waits for an ingest that changes it); roll all back, and give the entry back."""
 
+USED = "SELECT used FROM caches WHERE name = $1"
+"""Bytes of a cache that are promised, kept or not removed yet, by its name."""
+
 _TAKE_TURN = "SELECT used FROM caches WHERE name = $1 FOR NO KEY UPDATE"
 _KNOWN = "SELECT restore_id, state FROM cache_entries WHERE restore_id = ANY ($1::bigint[])"
 _NEXT_IDS = (

@@ -153,7 +153,7 @@ class Stock:
 
     async def path(self, wanted: Wanted) -> Path:
         """Where its bytes lie."""
-        return self.root / (await self.entry(wanted))["location"]
+        return self.root / str((await self.entry(wanted))["location"])
 
     async def used(self) -> int:
         found: int = await self.connection.fetchval("SELECT used FROM caches WHERE name = 'cache'")
