@@ -121,6 +121,7 @@ class TestEviction:
             with readers.reading("cache", (await stock.entry(kept))["location"]):
                 await until_pinned(stock)
                 assert await cache.reserve([(await stock.restore()).room]) == set()
+                assert await stock.state(kept) == "RESTORED"
         await stock.connection.execute("UPDATE cache_entries SET read_until = now()")
         assert await cache.reserve([(await stock.restore()).room])
 
