@@ -228,10 +228,15 @@ class TestArchive:
             await storage.staged([to_stage("bucket/absent")]),
         ):
             assert states["bucket/absent"] == StageState("LOST", error="s3://bucket/absent: S3 answers NoSuchKey")
+        strict.faults.slow_down(method="HEAD")
+        error = await refusal(stage(storage, "bucket/cold"), storage)
+        assert isinstance(error, CopyUnavailableError)
         strict.faults.slow_down(method="POST")
         error = await refusal(stage(storage, "bucket/cold"), storage)
         assert isinstance(error, CopyUnavailableError)
         assert str(error) == "s3://bucket/cold: S3 answers SlowDown"
+        assert await stage(storage, "bucket/cold") == "STAGING"  # Only the answer had failed.
+        strict.store.put("bucket", "cold", b"content", storage_class="GLACIER")
         strict.faults.reset_before_head(method="POST")
         assert isinstance(await refusal(stage(storage, "bucket/cold"), storage), CopyUnavailableError)
         async with strict.refusing():
