@@ -71,6 +71,8 @@ from gateway.rights.policies import open_policies
 from gateway.sources import Resting
 from gateway.stac.roots import places, roots
 from gateway.stac.searching import searching
+from gateway.staging.requests import open_requests
+from gateway.staging.waiting import Waiting
 from gateway.verification import verifying
 
 _REGARDS = ("downloads", "engines", "entities", "license", "order", "orders", "quota", "quotas", "settings", "user")
@@ -180,6 +182,7 @@ async def neighbours(config: Config, identity: OpenIdentities) -> AsyncIterator[
         following(config.companion, config.api, database, locations) as companionship,
         summing(config, database, verifier, locations) as sums,
         open_orders(config, policies, notifications, sums=sums) as ordering,
+        open_requests(database, config.staging) as requests,
     ):
         downloads = Downloads(
             identity=callers.chain,
@@ -192,6 +195,14 @@ async def neighbours(config: Config, identity: OpenIdentities) -> AsyncIterator[
             public_url=config.api.public_url,
             clock=lambda: datetime.datetime.now(datetime.UTC),
             resting=Resting(),
+            waiting=Waiting(
+                config.staging,
+                database,
+                requests,
+                locations,
+                config.api.public_url,
+                config.api.regards_prefix,
+            ),
             upstream=companionship.items,
         )
         checks = {"postgresql": database.ping, "redis": quotas.ping}

@@ -10,6 +10,9 @@ from typing import Literal
 TOPIC = "restores"
 """Of notifications: a restore goes on; the id is its restore_id."""
 
+RESTORING = "Restoring"
+"""Code of the answer to a download that has the file restored first."""
+
 DIRECT, ASKED, ORDERED = 1, 3, 5
 """Priorities: a download waits for it; somebody asked for it ahead; it is part of an order."""
 
