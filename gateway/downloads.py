@@ -47,6 +47,7 @@ from gateway.delivery.policy import Circumstances, Decision, decide
 from gateway.delivery.sender import Sender
 from gateway.delivery.transfer import Transfer
 from gateway.errors import GatewayError, unavailable
+from gateway.families import family_of
 from gateway.handover import offload, redirect
 from gateway.http.digests import digest_fields, wanted_digests
 from gateway.http.disposition import content_disposition
@@ -174,7 +175,7 @@ class Downloads:
         except GatewayError as error:
             copy = await self._to_restore(file, principal, error)
             if copy is None:
-                raise refused(request, error) from error
+                raise refused(family_of(request), error) from error.__cause__
         return await self._have_restored(request, file, principal, copy, accepted=accepts_waiting)
 
     async def _deliver(self, request: web.Request, file: File, principal: Principal) -> web.StreamResponse:

@@ -161,9 +161,9 @@ class Waiting:
         )
 
 
-def refused(request: web.Request, error: GatewayError) -> GatewayError:
+def refused(family: Family, error: GatewayError) -> GatewayError:
     """``error``, in the status that the API family has for a file that is not online and nobody restores."""
-    if error.code == NOT_ONLINE and family_of(request) is Family.STAC:
+    if error.code == NOT_ONLINE and family is Family.STAC:
         return dataclasses.replace(error, status=HTTPStatus.CONFLICT)
     return error
 
