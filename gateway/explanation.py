@@ -112,10 +112,12 @@ async def _steps(app: web.Application, downloads: Downloads, question: Question)
     except GatewayError as error:
         # What was found out by asking a storage would be taken note of, which is left to a download.
         is_known = error.code == NOT_ONLINE and error.__cause__ is None
-        copy = await downloads.waiting.copy_to_restore(file, principal, error) if is_known else None
-        if copy is None:
+        nearline = await downloads.waiting.copy_to_restore(file, principal, error) if is_known else None
+        if nearline is None:
             raise refused(Family.STAC if isinstance(address, ByAsset) else Family.REGARDS, error) from error.__cause__
-        yield Step("nearline", f"{_name(copy.copy)} has to be restored: a GET asks for it, if its quota admits that")
+        yield Step(
+            "nearline", f"{_name(nearline.copy)} has to be restored: a GET asks for it, if its quota admits that"
+        )
         waits = HTTPStatus(downloads.waiting.settings.answer)
         yield Step("answer", _status(HTTPStatus.OK if question.method == "HEAD" else waits))
         return
