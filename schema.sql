@@ -817,7 +817,9 @@ CREATE INDEX IF NOT EXISTS restores_unplaced ON restores (storage, restore_id) W
 CREATE INDEX IF NOT EXISTS restores_by_due ON restores (storage, coalesce(lease_until, due_at))
     WHERE state IN ('STAGING', 'RESTORED');
 CREATE INDEX IF NOT EXISTS restores_by_end ON restores (expires_at) WHERE state = 'RESTORED';
-CREATE INDEX IF NOT EXISTS restores_to_clean ON restores (restore_id) WHERE ended_at IS NOT NULL AND (asked OR roomed);
+CREATE INDEX IF NOT EXISTS restores_in_hand ON restores (storage) WHERE state = 'STAGING' OR lease IS NOT NULL;
+CREATE INDEX IF NOT EXISTS restores_to_clean ON restores (storage, restore_id)
+    WHERE ended_at IS NOT NULL AND (asked OR roomed);
 CREATE INDEX IF NOT EXISTS restores_lately ON restores (storage, restored_at) WHERE restored_at IS NOT NULL;
 CREATE INDEX IF NOT EXISTS restores_past ON restores (ended_at) WHERE ended_at IS NOT NULL;
 

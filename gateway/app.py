@@ -71,6 +71,7 @@ from gateway.rights.policies import open_policies
 from gateway.sources import Resting
 from gateway.stac.roots import places, roots
 from gateway.stac.searching import searching
+from gateway.staging.opening import open_staging, staging_database
 from gateway.verification import verifying
 
 _REGARDS = ("downloads", "engines", "entities", "license", "order", "orders", "quota", "quotas", "settings", "user")
@@ -179,7 +180,9 @@ async def neighbours(config: Config, identity: OpenIdentities) -> AsyncIterator[
         opened_transactions(config.database, list(locations.values())) as transactions,
         following(config.companion, config.api, database, locations) as companionship,
         summing(config, database, verifier, locations) as sums,
-        open_orders(config, policies, notifications, sums=sums) as ordering,
+        staging_database(config) as restores,
+        open_staging(config, restores, notifications, locations, None) as staging,
+        open_orders(config, policies, notifications, staging.stager, sums) as ordering,
     ):
         downloads = Downloads(
             identity=callers.chain,
@@ -195,7 +198,9 @@ async def neighbours(config: Config, identity: OpenIdentities) -> AsyncIterator[
             upstream=companionship.items,
         )
         checks = {"postgresql": database.ping, "redis": quotas.ping}
-        health = Health(checks, alarms=lambda: {"broken_copies": verifier.broken}, notifications=notifications)
+        health = Health(
+            checks, alarms=lambda: {"broken_copies": verifier.broken + staging.broken}, notifications=notifications
+        )
         yield Neighbours(
             downloads,
             health,
