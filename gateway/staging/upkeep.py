@@ -28,7 +28,7 @@ WITH over AS (
     DELETE FROM copies c USING cache_entries e, done WHERE e.restore_id = done.restore_id AND c.entry_id = e.entry_id
 ), in_place AS (
     UPDATE copies c SET restored_until = NULL FROM done
-    WHERE c.copy_id = done.copy_id AND c.restored_until <= now()
+    WHERE c.copy_id = done.copy_id AND c.restored_until IS NOT NULL
 )
 SELECT restore_id FROM done"""  # noqa: S608 - made of constants
 
