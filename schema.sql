@@ -852,11 +852,14 @@ CREATE TABLE IF NOT EXISTS cache_entries (
     state       text NOT NULL CHECK (state IN ('FILLING', 'READY', 'REMOVING')),
     created_at  timestamptz NOT NULL DEFAULT now(),
     used_at     timestamptz NOT NULL DEFAULT now(),  -- the last download began then, or goes on
-    read_until  timestamptz,                   -- a download goes on: until then it stays
+    read_until  timestamptz,                   -- a download goes on: until then it stays; FILLING: when the lease ends
+    lease       uuid,                          -- FILLING: of whoever writes it
     UNIQUE (cache, location)
 );
 CREATE INDEX IF NOT EXISTS cache_entries_by_use ON cache_entries (cache, used_at) WHERE state = 'READY';
 CREATE INDEX IF NOT EXISTS cache_entries_to_remove ON cache_entries (cache, entry_id) WHERE state = 'REMOVING';
+CREATE INDEX IF NOT EXISTS copies_of_entry ON copies (entry_id) WHERE entry_id IS NOT NULL;
+CREATE INDEX IF NOT EXISTS restores_to_expire ON restores (expires_at) WHERE state = 'RESTORED';
 
 -- Who follows a restore is woken when it goes on.
 CREATE OR REPLACE TRIGGER restores_went_on AFTER INSERT OR UPDATE OF state, expires_at, ready_at, priority ON restores

@@ -16,6 +16,7 @@ from gateway.api import (
     access,
     admin_routes,
     basket,
+    cache,
     companion,
     keys_admin,
     licences,
@@ -74,7 +75,19 @@ from gateway.stac.searching import searching
 from gateway.staging.opening import open_staging, staging_database
 from gateway.verification import verifying
 
-_REGARDS = ("downloads", "engines", "entities", "license", "order", "orders", "quota", "quotas", "settings", "user")
+_REGARDS = (
+    "cache",
+    "downloads",
+    "engines",
+    "entities",
+    "license",
+    "order",
+    "orders",
+    "quota",
+    "quotas",
+    "settings",
+    "user",
+)
 """What REGARDS' paths begin with."""
 
 
@@ -103,6 +116,7 @@ def create_app(config: Config) -> web.Application:
     app.add_routes(regards_quota.routes(regards))
     app.add_routes(access.routes(regards))
     regards_search.set_up(app, config)
+    cache.set_up(app, config)
     app.add_routes(licences.routes(regards))
     for family in (basket, order_metalink, order_archive, orders, order_events, orders_admin, order_files):
         app.add_routes(family.routes(regards))

@@ -27,6 +27,7 @@ _NAMES = (
     "buckets",
     "ca_file",
     "restore_tier",
+    "scratch",
 )
 _ADDRESSING = {"path": False, "virtual": True}
 _TIERS = ("Standard", "Bulk", "Expedited")
@@ -53,6 +54,8 @@ class Options:
     """Certificates in PEM to trust instead of the system's."""
     restore_tier: str
     """How fast archived objects are to be restored, and at which price."""
+    scratch: Path | None = None
+    """Where the cache of restored copies writes files before they are put."""
 
     @classmethod
     def parse(cls, options: Mapping[str, object]) -> Options:
@@ -83,6 +86,7 @@ class Options:
             credentials=credentials,
             profile=profile,
             ca_file=None if ca_file is None else Path(ca_file),
+            scratch=_folder(options, "scratch"),
             restore_tier=_choice(options, "restore_tier", {tier: tier for tier in _TIERS}, "Standard"),
         )
 
@@ -92,6 +96,13 @@ def _text(options: Mapping[str, object], name: str) -> str | None:
     if value is not None and (not isinstance(value, str) or not value):
         raise ConfigurationError(f"{name}: must be text, and not empty")
     return value
+
+
+def _folder(options: Mapping[str, object], name: str) -> Path | None:
+    value = _text(options, name)
+    if value is not None and not value.startswith("/"):
+        raise ConfigurationError(f"{name}: must be the absolute path of a folder for new files")
+    return None if value is None else Path(value)
 
 
 def _choice(options: Mapping[str, object], name: str, choices: Mapping[str, T], default: T) -> T:
