@@ -195,7 +195,7 @@ async def neighbours(config: Config, identity: OpenIdentities) -> AsyncIterator[
         following(config.companion, config.api, database, locations) as companionship,
         summing(config, database, verifier, locations) as sums,
         staging_database(config) as restores,
-        open_staging(config, restores, notifications, locations, None) as staging,
+        open_staging(config, restores, notifications, locations) as staging,
         open_orders(config, policies, notifications, staging.stager, sums) as ordering,
     ):
         downloads = Downloads(

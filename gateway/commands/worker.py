@@ -49,7 +49,7 @@ async def _work(config: Config, workers: int) -> None:
         listening(config.database) as notifications,
         sending_notices(config, database, notifications, order_tokens(config)),
         staging_database(config) as restores,
-        open_staging(as_worker, restores, notifications, locations, None) as staging,
+        open_staging(as_worker, restores, notifications, locations) as staging,
         working(
             *(database, notifications, config.orders, staging.stager, sums),
             workers=workers,

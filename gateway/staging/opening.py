@@ -12,8 +12,8 @@ from gateway.db import STAGING_POOL, Database
 from gateway.locations import Location
 from gateway.notifications import Notifications
 from gateway.orders.model import NoStager, Stager
+from gateway.staging.cache import opened_cache
 from gateway.staging.orders import RestoringStager
-from gateway.staging.room import Cache
 from gateway.staging.worker import Workers, working
 from gateway.storage import CanStage
 
@@ -65,7 +65,6 @@ async def open_staging(
     database: Database,
     notifications: Notifications,
     locations: Mapping[str, Location],
-    cache: Cache | None,
 ) -> AsyncIterator[Staging]:
     """Restore what is asked for while the block runs, with as many workers as the settings say.
 
@@ -74,15 +73,18 @@ async def open_staging(
         database: as `staging_database` gives it.
         notifications: wake the workers.
         locations: all that there are.
-        cache: for what cannot be read in place; None if there is none.
+
+    Raises:
+        ConfigurationError: the cache cannot lie where it shall.
     """
     storages, settings = restoring(locations), config.staging
     if not storages:
         yield Staging(database, NoStager(), {}, None)
         return
     stager = RestoringStager(database, settings, list(storages))
-    workers = Workers(database, settings, storages, cache)
     async with contextlib.AsyncExitStack() as stack:
+        cache = await stack.enter_async_context(opened_cache(config, locations, database))
+        workers = Workers(database, settings, storages, cache)
         if settings.workers:
             await stack.enter_async_context(working(workers, notifications))
         yield Staging(database, stager, storages, workers)

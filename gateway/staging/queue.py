@@ -6,8 +6,10 @@ ends it himself, and whoever comes next goes on as after a death: he asks the st
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
+import json
 import uuid
 from collections.abc import Sequence
 from typing import Literal
@@ -15,8 +17,8 @@ from typing import Literal
 import asyncpg
 
 from gateway.db import Database
+from gateway.staging.cache import CACHED, READY, Kept
 from gateway.staging.model import RestoreState
-from gateway.staging.room import Kept
 from gateway.storage import ToStage
 
 WORK = "restore_work"
@@ -37,7 +39,8 @@ _TAKE = """
               coalesce(extract(epoch FROM now() - r.started_at), 0)::double precision AS age,
               greatest(r.hours * 3600, extract(epoch FROM r.wanted_until - now()))::double precision AS seconds
 )
-SELECT held.*, t.name AS tenant, f.checksum, f.checksum_algorithm, coalesce(held.size, f.size, c.size) AS whole
+SELECT held.*, t.name AS tenant, f.file_id IS NOT NULL AS has_file, f.checksum, f.checksum_algorithm,
+       coalesce(held.size, f.size, c.size) AS whole
 FROM held JOIN tenants t USING (tenant_id) LEFT JOIN files f USING (file_id) LEFT JOIN copies c USING (copy_id)
 ORDER BY held.priority, held.tape, held.position, held.restore_id"""
 
@@ -82,6 +85,7 @@ UPDATE restores r SET tape = placed.tape, position = placed.position
 FROM unnest($1::bigint[], $2::text[], $3::bigint[]) AS placed(restore_id, tape, position)
 WHERE r.restore_id = placed.restore_id AND r.state = 'QUEUED'"""
 
+WAKE = f"SELECT pg_notify('gateway', '{json.dumps({'topic': WORK, 'tenant': None, 'id': None})}')"
 _PROLONG = """
 UPDATE restores r SET lease_until = now() + $3::interval
 FROM unnest($1::bigint[], $2::uuid[]) AS mine(restore_id, lease)
@@ -145,39 +149,22 @@ _RESTORED = f"""
     UPDATE restores r SET state = 'RESTORED', restored_at = coalesce(r.restored_at, now()),
         expires_at = least(lasting.until, lasting.wanted), tries = 0, error = NULL, lease = NULL, lease_until = NULL,
         due_at = least(r.due_at, CASE WHEN lasting.until < lasting.wanted THEN
-                       greatest(now() + $5::interval, lasting.until - (lasting.until - now()) / 4) END)
+                       greatest(now() + $4::interval, lasting.until - (lasting.until - now()) / 4) END)
     FROM lasting WHERE r.restore_id = lasting.restore_id
     RETURNING r.restore_id, r.copy_id, r.storage, r.location, r.expires_at
 ), readable AS (
     UPDATE copies c SET restored_until = done.expires_at FROM done
     WHERE c.copy_id = done.copy_id AND c.storage = done.storage AND c.location = done.location
-), pinned AS (
-    UPDATE restore_wishes w SET pinned_until = now() + $4::interval FROM done
-    WHERE w.restore_id = done.restore_id AND w.order_file_id <> 0 AND w.pinned_until IS NULL
 )
 SELECT restore_id FROM done"""  # noqa: S608 - as above
-_PUBLISH = """
-WITH mine AS (
-    SELECT restore_id FROM restores WHERE restore_id = $2 AND lease = $1 AND state = 'STAGING' FOR NO KEY UPDATE
-), done AS (
-    UPDATE restores r SET state = 'RESTORED', restored_at = now(), tries = 0, error = NULL, lease = NULL,
-        lease_until = NULL, expires_at = greatest(r.wanted_until, now() + r.hours * interval '1 h')
-    FROM mine WHERE r.restore_id = mine.restore_id RETURNING r.restore_id, r.file_id, r.expires_at
-), readable AS (
-    INSERT INTO copies (file_id, storage, location, state, size, modified, version, verified_version, restored_until,
-                        entry_id)
-    SELECT file_id, $3, $4, 'NEARLINE', $5::bigint, $6::timestamptz, $7::text, CASE WHEN $8 THEN $7::text END,
-           expires_at, $9::bigint
-    FROM done
-    ON CONFLICT (file_id, storage, location) DO UPDATE
-    SET size = excluded.size, modified = excluded.modified, version = excluded.version,
-        verified_version = excluded.verified_version, restored_until = excluded.restored_until,
-        entry_id = excluded.entry_id, state = excluded.state
-), pinned AS (
-    UPDATE restore_wishes w SET pinned_until = now() + $10::interval FROM done
-    WHERE w.restore_id = done.restore_id AND w.order_file_id <> 0 AND w.pinned_until IS NULL
-)
-SELECT restore_id FROM done"""
+_PUBLISHED = """
+UPDATE restores SET state = 'RESTORED', restored_at = now(), tries = 0, error = NULL, lease = NULL, lease_until = NULL,
+    expires_at = greatest(wanted_until, now() + hours * interval '1 h')
+WHERE restore_id = $2 AND lease = $1 AND state = 'STAGING' RETURNING expires_at"""
+# A statement of its own: it sees the wishes of those who had the restore's row before.
+_PIN = """
+UPDATE restore_wishes SET pinned_until = now() + $2::interval
+WHERE restore_id = $1 AND order_file_id <> 0 AND pinned_until IS NULL"""
 _RELEASED = "UPDATE restores SET asked = false WHERE restore_id = ANY ($1::bigint[]) AND state = 'RESTORED'"
 
 _EXTEND_CACHED = f"""
@@ -253,6 +240,8 @@ class Held:
     """Seconds since it ended; 0 if it goes on."""
     seconds: float
     """That it shall be readable."""
+    has_file: bool
+    """Whether the catalogue has the file still."""
     size: int | None
     """Bytes, as far as the catalogue knows."""
     checksum: str | None
@@ -305,8 +294,10 @@ class Queue:
         return [_held(lease, row) for row in rows]
 
     async def cleaned(self, held: Sequence[Held]) -> None:
-        """All is given back."""
+        """All is given back; those who wait for room are woken."""
         await self._database.fetch(_CLEANED, held[0].lease, _ids(held))
+        if any(one.roomed for one in held):
+            await self._database.fetch(WAKE)
 
     async def prolong(self, held: Sequence[Held]) -> dict[tuple[int, uuid.UUID], bool]:
         """Show a sign of life; ids and leases of what is held still, and whether it has ended meanwhile."""
@@ -350,24 +341,29 @@ class Queue:
         """
         lease, ids = held[0][0].lease, [one.restore_id for one, _ in held]
         rows = await self._database.fetch(
-            _RESTORED, lease, ids, [until for _, until in held], self._pin, datetime.timedelta(seconds=soonest)
+            _RESTORED, lease, ids, [until for _, until in held], datetime.timedelta(seconds=soonest)
         )
         return [row["restore_id"] for row in rows]
 
-    async def publish(self, held: Held, kept: Kept, *, verified: bool) -> Literal["done", "not ours", "no file"]:
-        """A copy can be read in the cache, unless it is ours no more, or its file is gone."""
+    async def publish(self, held: Held, kept: Kept) -> Literal["done", "not ours", "other file"]:
+        """A copy can be read in the cache, unless it is ours no more, or its file is another one by now, or gone."""
         stat = kept.stat
-        try:
-            # A transaction: errors of constraints are told apart from those of the server.
+        with contextlib.suppress(_RolledBackError):
             async with self._database.transaction() as connection:
-                done = await connection.fetchval(
-                    _PUBLISH,
-                    *(held.lease, held.restore_id, kept.cache, kept.location, stat.size, stat.modified, stat.version),
-                    *(verified, kept.entry_id, self._pin),
+                until = await connection.fetchval(_PUBLISHED, held.lease, held.restore_id)
+                if until is None or await connection.fetchval(READY, kept.entry_id, kept.lease) is None:
+                    return_value: Literal["not ours", "other file"] = "not ours"
+                    raise _RolledBackError
+                written = await connection.fetchval(
+                    CACHED,
+                    *(kept.entry_id, stat.size, stat.modified, stat.version, until, held.algorithm, held.checksum),
                 )
-        except asyncpg.ForeignKeyViolationError:
-            return "no file"
-        return "not ours" if done is None else "done"
+                if written is None:
+                    return_value = "other file"
+                    raise _RolledBackError
+                await connection.execute(_PIN, held.restore_id, self._pin)
+                return "done"
+        return return_value
 
     async def released(self, restore_ids: Sequence[int]) -> None:
         """The storage was told that it needs to keep nothing more of what lies in the cache."""
@@ -423,6 +419,10 @@ class Queue:
             return "failed"
 
 
+class _RolledBackError(Exception):
+    """Nothing is written."""
+
+
 def _ids(held: Sequence[Held]) -> list[int]:
     return [one.restore_id for one in held]
 
@@ -445,6 +445,7 @@ def _held(lease: uuid.UUID, row: asyncpg.Record) -> Held:
         age=row["age"],
         ended_for=row["ended_for"],
         seconds=row["seconds"],
+        has_file=row["has_file"],
         size=row["whole"],
         checksum=row["checksum"],
         algorithm=row["checksum_algorithm"],

@@ -15,9 +15,9 @@ from typing import Literal
 from gateway.config.staging import Staging as Settings
 from gateway.errors import GatewayError
 from gateway.staging import rules
+from gateway.staging.cache import Cache, CacheFullError, Kept, NotOursError, Room
 from gateway.staging.leases import Leases
 from gateway.staging.queue import Held, Queue
-from gateway.staging.room import Cache, CacheFullError, Kept, Room
 from gateway.storage import (
     CanFetch,
     CanStage,
@@ -150,7 +150,11 @@ class Station:
 
     async def _begin(self, held: Sequence[Held]) -> None:
         """Ask for what waited, as far as there is room for it."""
-        if not self._storage.in_place:
+        for one in held:
+            if not one.has_file:
+                await self._failed(one, "its file is gone", again=False)
+        held = [one for one in held if one.has_file]
+        if held and not self._storage.in_place:
             roomy, without = await self._with_room(held)
             if without:
                 await self._queue.leave(without)
@@ -171,22 +175,22 @@ class Station:
     async def _with_room(self, held: Sequence[Held]) -> tuple[list[Held], list[Held]]:
         """Those that have room, and those that have none yet; those that never will have failed."""
         cache = self._around.cache
-        fitting = []
+        fitting = list[tuple[Held, Room]]()
         for one in held:
             if cache is None:
                 await self._failed(one, "there is no cache to restore it to", again=False)
             elif one.size is None:
                 await self._failed(one, "its size is not known, so no room can be kept for it", again=False)
-            elif one.size > self._settings.cache_size:
-                await self._failed(one, "it is larger than the cache", again=False)
+            elif not cache.can_hold(room := Room(one.restore_id, one.tenant, one.file_id, one.size)):
+                await self._failed(one, "it is larger than the cache, or that is not for its tenant", again=False)
             else:
-                fitting.append(one)
+                fitting.append((one, room))
         if cache is None or not fitting:
             return [], []
-        found = await cache.reserve([Room(one.restore_id, one.tenant, one.file_id, one.size or 0) for one in fitting])
+        found = await cache.reserve([room for _, room in fitting])
         return (
-            [one for one in fitting if one.restore_id in found],
-            [one for one in fitting if one.restore_id not in found],
+            [one for one, _ in fitting if one.restore_id in found],
+            [one for one, _ in fitting if one.restore_id not in found],
         )
 
     async def _look_again(self, held: Sequence[Held]) -> None:
@@ -312,8 +316,11 @@ class Station:
 
         try:
             kept = await cache.fill(held.restore_id, held.checksum, held.algorithm, fetch)
-            if held.size is not None and kept.stat.size != held.size:
-                raise CopyBrokenError(f"it has {kept.stat.size} bytes, not {held.size}")
+        except NotOursError as error:
+            # Whoever died with it has a lease there, too, which may end a little later.
+            log.info("restore %s waits for its place in the cache: %s", held.restore_id, error)
+            await self._queue.let_go([held], self._settings.lease / 3)
+            return
         except CopyBrokenError as error:
             self._around.broken()
             log.error("alarm: a copy is broken: %s:%s: %s", self.name, held.location, error)  # noqa: TRY400 - no bug
@@ -343,14 +350,15 @@ class Station:
         await self._publish(held, kept)
 
     async def _publish(self, held: Held, kept: Kept) -> None:
-        published = await self._queue.publish(held, kept, verified=held.checksum is not None)
+        published = await self._queue.publish(held, kept)
         if published == "done":
             self._around.ended([held.restore_id])
             if await self._release([held]):
                 await self._queue.released([held.restore_id])
-        elif published == "no file":
-            await self._failed(held, "its file is gone", again=False)
+        elif published == "other file":
+            await self._failed(held, "its file was changed meanwhile")
         else:
+            await self._queue.let_go([held])
             await self._queue.leave_ended([held])
 
     async def _is_silent(self, copy: ToStage) -> bool:

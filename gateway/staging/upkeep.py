@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Sequence
 
 from gateway.db import Database
-from gateway.staging.room import Cache
+from gateway.staging.cache import Cache
 
 _MOST = 500
 """Restores at a time."""

@@ -13,10 +13,10 @@ from gateway.db import Database
 from gateway.errors import GatewayError
 from gateway.notifications import Notifications, Payload
 from gateway.staging import upkeep
+from gateway.staging.cache import Cache
 from gateway.staging.leases import Leases
 from gateway.staging.orders import wake_orders
 from gateway.staging.queue import WORK, Queue
-from gateway.staging.room import Cache
 from gateway.staging.station import Station, Surroundings
 from gateway.storage import CanStage
 

@@ -17,11 +17,13 @@ import gateway.db
 from gateway.config import Database as DatabaseSettings
 from gateway.config.staging import Staging as Settings
 from gateway.db import Database
+from gateway.locations import EVERY_TENANT, Location
 from gateway.notifications import listening
+from gateway.staging.cache import Cache
 from gateway.staging.worker import Workers, working
 from gateway.storage import CanStage
+from storage_plugins.local import LocalStorage
 from tests.orders.support import fill
-from tests.staging.folder import FolderCache
 from tests.staging.robot import Robot
 
 QUICK: Mapping[str, Any] = {"poll": 0.05, "retry": 0.1, "lease": 1, "timeout": 5, "tries": 3}
@@ -32,7 +34,9 @@ class Library:
     dsn: str
     database: Database
     pool: asyncpg.Pool
-    cache: FolderCache
+    cache: Cache
+    folder: Path
+    """Of the cache."""
     settings: Settings
 
     def workers(self, storages: Mapping[str, CanStage], *, cache: bool = True, **settings: Any) -> Workers:
@@ -43,9 +47,9 @@ class Library:
     async def working(self, *storages: Robot, cache: bool = True, **settings: Any) -> AsyncIterator[Workers]:
         """Workers for them, until the end of the block."""
         workers = self.workers({one.name: one for one in storages}, cache=cache, **settings)
-        async with listening(DatabaseSettings(dsn=SecretStr(self.dsn))) as notifications:
-            async with working(workers, notifications):
-                yield workers
+        settings_of_database = DatabaseSettings(dsn=SecretStr(self.dsn))
+        async with listening(settings_of_database) as notifications, working(workers, notifications):
+            yield workers
 
     async def files(self, robot: Robot, count: int, *, size: int = 1000, checksums: bool = True) -> list[int]:
         """Files on tape, each with a copy in ``robot``; their ids."""
@@ -118,7 +122,7 @@ class Library:
             "SELECT location FROM copies WHERE file_id = $1 AND entry_id IS NOT NULL AND restored_until > now()",
             file_id,
         )
-        return [(self.cache.folder / row["location"]).read_bytes() for row in rows]
+        return [(self.folder / row["location"]).read_bytes() for row in rows]
 
 
 def content(number: int, size: int) -> bytes:
@@ -131,5 +135,14 @@ async def open_library(
 ) -> AsyncIterator[Library]:
     neighbour = DatabaseSettings(dsn=SecretStr(dsn), pool_size=4, timeout=60)
     chosen = Settings(**{**QUICK, "cache_size": cache_size, **settings})
+    folder.mkdir(exist_ok=True)
+    storage = LocalStorage.from_options("cache", {"root": str(folder)})
+    place = Location(storage, tenants=frozenset({EVERY_TENANT}))
     async with gateway.db.connect(neighbour, ()) as database, asyncpg.create_pool(dsn, min_size=1, max_size=4) as pool:
-        yield Library(dsn, database, pool, FolderCache(pool, folder, cache_size), chosen)
+        cache = Cache(database, place, storage, size=cache_size, lease=chosen.lease)
+        await cache.open()
+        try:
+            yield Library(dsn, database, pool, cache, folder, chosen)
+        finally:
+            await cache.close()
+            await storage.close()

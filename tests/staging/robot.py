@@ -28,6 +28,7 @@ class Robot:
         self.answers: dict[str, StageState | Exception | None] = {}
         """By location: what it says instead, as long as it stands here."""
         self.down: Exception | None = None
+        self.fetch_error: Exception | None = None
         self.kept: dict[str, float] = {}
         for name in ("tape", "asked", "disk"):
             (folder / name).mkdir(parents=True, exist_ok=True)
@@ -73,6 +74,8 @@ class Robot:
 
     async def fetch(self, copy: ToStage, state: StageState, target: Path) -> None:
         async with self._noted("fetch", [copy]):
+            if self.fetch_error is not None:
+                raise self.fetch_error
             source = state.path
             if source is None or not source.exists():
                 raise CopyNotFoundError("nothing was restored")

@@ -97,7 +97,7 @@ async def watch(library: Library) -> None:
         for row in await library.pool.fetch(
             "SELECT file_id, location FROM copies WHERE entry_id IS NOT NULL AND restored_until > now()"
         ):
-            path = library.cache.folder / row["location"]
+            path = library.folder / row["location"]
             assert path.read_bytes() == content(row["file_id"], SIZE)
         await asyncio.sleep(0.1)
 

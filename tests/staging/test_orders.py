@@ -1,4 +1,4 @@
-"""Orders of nearline files: they are restored for them, as far as there is room, and nothing is for those that ended."""
+"""Orders of nearline files: they are restored for them, as far as there is room, and none for ended ones."""
 
 from __future__ import annotations
 
@@ -131,7 +131,8 @@ async def test_many_orders_of_a_file_restore_it_once(library: Library, robot: Ro
             await become(shop, order_id, Status.DONE)
     assert robot.locations("stage") == [str(file)]
     wishes = await library.pool.fetch("SELECT email, pinned_until > now() AS pinned FROM restore_wishes")
-    assert len(wishes) == 20 and {row["pinned"] for row in wishes} == {True}
+    assert len(wishes) == 20
+    assert {row["pinned"] for row in wishes} == {True}
 
 
 async def test_what_others_had_restored_is_pinned_for_the_order_too(library: Library, robot: Robot) -> None:
