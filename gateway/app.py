@@ -76,6 +76,7 @@ from gateway.sources import Resting
 from gateway.stac.roots import places, roots
 from gateway.stac.searching import searching
 from gateway.staging.model import TOPIC as RESTORES
+from gateway.staging.opening import open_staging, staging_database
 from gateway.staging.requests import open_requests
 from gateway.staging.waiting import Waiting
 from gateway.verification import verifying
@@ -209,8 +210,10 @@ async def neighbours(config: Config, identity: OpenIdentities) -> AsyncIterator[
         opened_transactions(config.database, list(locations.values())) as transactions,
         following(config.companion, config.api, database, locations) as companionship,
         summing(config, database, verifier, locations) as sums,
-        open_orders(config, policies, notifications, sums=sums) as ordering,
         open_requests(database, config.staging) as requests,
+        staging_database(config) as restores,
+        open_staging(config, restores, notifications, locations) as staging,
+        open_orders(config, policies, notifications, staging.stager, sums) as ordering,
     ):
         downloads = Downloads(
             identity=callers.chain,
@@ -236,7 +239,9 @@ async def neighbours(config: Config, identity: OpenIdentities) -> AsyncIterator[
         checks = {"postgresql": database.ping, "redis": quotas.ping}
         followers = Following(RESTORES, config.orders.streams, config.orders.streams_per_user)
         notifications.subscribe(followers)
-        health = Health(checks, alarms=lambda: {"broken_copies": verifier.broken}, notifications=notifications)
+        health = Health(
+            checks, alarms=lambda: {"broken_copies": verifier.broken + staging.broken}, notifications=notifications
+        )
         yield Neighbours(
             downloads,
             health,
