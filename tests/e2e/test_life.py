@@ -134,7 +134,7 @@ def test_serve_refuses_neighbours_that_are_not_there(tmp_path: Path, redis_url: 
         (
             {},
             "absent",
-            "storage 'disk': storage plug-in 'absent' is not installed; installed are: http, local, obstore, s3",
+            "storage 'disk': storage plug-in 'absent' is not installed; installed are: command, http, local, obstore, s3",
         ),
     ]
     for environment, plugin, expected in cases:
