@@ -28,6 +28,7 @@ _NAMES = (
     "ca_file",
     "restore_tier",
     "restore_hours",
+    "scratch",
 )
 _ADDRESSING = {"path": False, "virtual": True}
 _TIERS = ("Standard", "Bulk", "Expedited")
@@ -56,6 +57,8 @@ class Options:
     """How fast archived objects are to be restored, and at which price."""
     restore_hours: float | None = None
     """That a restore takes here; None for what Amazon publishes of the tier and the storage class."""
+    scratch: Path | None = None
+    """Where the cache of restored copies writes files before they are put."""
 
     @classmethod
     def parse(cls, options: Mapping[str, object]) -> Options:
@@ -86,6 +89,7 @@ class Options:
             credentials=credentials,
             profile=profile,
             ca_file=None if ca_file is None else Path(ca_file),
+            scratch=_folder(options, "scratch"),
             restore_tier=_choice(options, "restore_tier", {tier: tier for tier in _TIERS}, "Standard"),
             restore_hours=_hours(options.get("restore_hours")),
         )
@@ -104,6 +108,13 @@ def _hours(value: object) -> float | None:
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= 8784:
         raise ConfigurationError("restore_hours: must be a number of hours above 0")
     return float(value)
+
+
+def _folder(options: Mapping[str, object], name: str) -> Path | None:
+    value = _text(options, name)
+    if value is not None and not value.startswith("/"):
+        raise ConfigurationError(f"{name}: must be the absolute path of a folder for new files")
+    return None if value is None else Path(value)
 
 
 def _choice(options: Mapping[str, object], name: str, choices: Mapping[str, T], default: T) -> T:

@@ -8,7 +8,8 @@ import datetime
 import functools
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
 from gateway.storage import (
@@ -33,6 +34,7 @@ from storage_plugins.s3.sigv4 import MOST_SECONDS, Credentials, Origin, Signer, 
 from storage_plugins.staging import side_by_side
 
 if TYPE_CHECKING:
+    from storage_plugins.s3.keeping import Keeper
     from storage_plugins.s3.restore import Restorer
 
 _OWN_SECONDS = 300
@@ -52,7 +54,9 @@ class S3Storage:
     ``virtual`` (default ``virtual`` for Amazon, ``path`` for others); ``access_key_id`` and ``secret_access_key`` with
     ``session_token`` if need be, otherwise the AWS chain gives credentials, of ``profile`` if that is set; ``ca_file``,
     certificates to trust instead of the system's; ``restore_tier``, ``Standard`` (default), ``Bulk`` or ``Expedited``;
-    ``restore_hours``, what a restore takes if that is not what Amazon publishes.
+    ``restore_hours``, what a restore takes if that is not what Amazon publishes;
+    ``scratch``, absolute path of a folder for new files where the cache of restored copies lies here (below the first
+    of ``buckets``).
     """
 
     in_place = True
@@ -81,6 +85,9 @@ class S3Storage:
         self._roots = _roots(options.endpoint, options)
         self._public_roots = _roots(options.public_endpoint, options)
         self._restorer: Restorer | None = None
+        self._keeper: Keeper | None = None
+        self.scratch = options.scratch
+        self.base = options.buckets.first
 
     @classmethod
     def from_options(cls, name: str, options: Mapping[str, object]) -> Self:
@@ -154,9 +161,39 @@ class S3Storage:
     async def release(self, copies: Sequence[ToStage]) -> None:
         """Nothing: S3 takes restored copies back after the days that were asked for, and stops no restore."""
 
+    async def keep(self, file: Path, location: str) -> Stat:
+        """See `gateway.storage.CanKeep`."""
+        bucket, key = self._object(location)
+        await (await self._opened_keeper()).put(file, bucket, key)
+        stat = await self.stat(location)
+        await asyncio.to_thread(file.unlink, missing_ok=True)
+        return stat
+
+    async def remove(self, location: str) -> None:
+        """See `gateway.storage.CanKeep`."""
+        bucket, key = self._object(location)
+        await (await self._opened_keeper()).delete(bucket, key)
+
+    async def kept(self, seconds: float) -> AsyncIterator[Sequence[str]]:
+        """See `gateway.storage.CanKeep`. Only what lies below the first of ``buckets``."""
+        found = self._options.buckets.find(f"{self.base}x")
+        assert found is not None  # noqa: S101 - it is below a place
+        bucket, prefix = found[0], found[1][:-1]
+        async for keys in (await self._opened_keeper()).list(bucket, prefix, seconds):
+            yield [self.base + key.removeprefix(prefix) for key in keys]
+
+    async def _opened_keeper(self) -> Keeper:
+        if self._keeper is None:
+            restorer, keeper = await asyncio.to_thread(_import_keeper)
+            self._restorer = self._restorer or restorer(self._options, self._source)
+            self._keeper = self._keeper or keeper(self._options, self._restorer)
+        return self._keeper
+
     async def close(self) -> None:
         """Close all connections, and stop fetching credentials."""
         await self._client.close()
+        if self._keeper is not None:
+            await self._keeper.close()
         await self._source.close()
         if self._restorer is not None:
             await self._restorer.close()
@@ -286,3 +323,9 @@ def _import_restorer() -> type[Restorer]:
     from storage_plugins.s3.restore import Restorer  # noqa: PLC0415 - see above
 
     return Restorer
+
+
+def _import_keeper() -> tuple[type[Restorer], type[Keeper]]:
+    from storage_plugins.s3.keeping import Keeper  # noqa: PLC0415 - see above
+
+    return _import_restorer(), Keeper

@@ -53,7 +53,7 @@ class Restorer:
         name = f"s3://{bucket}/{key}"
         try:
             async with answering_within(_SECONDS):
-                client = await self._opened()
+                client = await self.client()
                 answer = await client.restore_object(Bucket=bucket, Key=key, RestoreRequest=wanted)
         except ClientError as error:
             code = error.response["Error"]["Code"]
@@ -72,7 +72,12 @@ class Restorer:
         """Close the client and its connections."""
         await self._open.aclose()
 
-    async def _opened(self) -> Any:
+    def refused(self) -> None:
+        """Tell that the server refused the credentials of the last request."""
+        self._credentials.refused()
+
+    async def client(self) -> Any:
+        """The client of aiobotocore, for other calls too; `close` closes it."""
         async with self._opening:
             if self._client is None:
                 self._client = await self._open.enter_async_context(self._make())

@@ -1,0 +1,1 @@
+"""Nearline files: states, restores, their cache."""
