@@ -23,15 +23,12 @@ class AnswerError(CopyUnavailableError):
     """A program answered what the contract does not know."""
 
 
-def question(action: str, copies: Sequence[ToStage]) -> bytes:
+def question(action: str, copies: Sequence[ToStage], **more: object) -> bytes:
     """What a program is given on stdin."""
-    return json.dumps({"version": VERSION, "action": action, "copies": [_told(copy) for copy in copies]}).encode()
-
-
-def fetch_question(copy: ToStage, path: Path | None, target: Path) -> bytes:
-    """What the program that fetches is given: ``path`` is where the bytes are said to lie."""
-    told = {**_told(copy), "path": None if path is None else str(path)}
-    return json.dumps({"version": VERSION, "action": "fetch", "copy": told, "target": str(target)}).encode()
+    listed = [
+        {"key": copy.key, "location": copy.location, "size": copy.size, "seconds": copy.seconds} for copy in copies
+    ]
+    return json.dumps({"version": VERSION, "action": action, "copies": listed, **more}).encode()
 
 
 def order_question(locations: Sequence[str]) -> bytes:
@@ -47,18 +44,6 @@ def states(answer: bytes, keys: Collection[str], now: datetime.datetime) -> dict
         AnswerError: it is malformed. Then nothing of it counts.
     """
     return {key: _state(key, copy, now) for key, copy in _copies(answer).items() if key in keys}
-
-
-def fetched(answer: bytes, key: str, now: datetime.datetime) -> StageState:
-    """What the program that fetches answers, if anything, of the copy: ONLINE is that the bytes were there.
-
-    Raises:
-        AnswerError: it is malformed.
-    """
-    if not answer.strip():
-        return StageState("ONLINE")
-    value = _object(answer)
-    return _state(key, value, now) if "state" in value else StageState("ONLINE")
 
 
 def positions(answer: bytes, keys: Collection[str]) -> dict[str, TapePosition]:
@@ -80,26 +65,15 @@ def positions(answer: bytes, keys: Collection[str]) -> dict[str, TapePosition]:
     return found
 
 
-def _told(copy: ToStage) -> dict[str, object]:
-    return {"key": copy.key, "location": copy.location, "size": copy.size, "seconds": copy.seconds}
-
-
-def _object(answer: bytes) -> Mapping[str, Any]:
+def _copies(answer: bytes) -> dict[str, Mapping[str, Any]]:
     try:
         value = json.loads(answer)
     except (ValueError, RecursionError) as error:
         raise AnswerError("the answer is no JSON") from error
-    if not isinstance(value, dict):
-        raise AnswerError("the answer is no JSON object")
+    if not isinstance(value, dict) or not isinstance(value.get("copies"), list):
+        raise AnswerError("the answer is no JSON object with an array 'copies'")
     if value.get("version", VERSION) != VERSION:
         raise AnswerError(f"the answer has version {_short(value['version'])} instead of {VERSION}")
-    return value
-
-
-def _copies(answer: bytes) -> dict[str, Mapping[str, Any]]:
-    value = _object(answer)
-    if not isinstance(value.get("copies"), list):
-        raise AnswerError("the answer has no array 'copies'")
     found: dict[str, Mapping[str, Any]] = {}
     for copy in value["copies"]:
         if not isinstance(copy, dict) or not isinstance(copy.get("key"), str):

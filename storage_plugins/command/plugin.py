@@ -22,15 +22,7 @@ from gateway.storage import (
     ToStage,
 )
 from gateway.text import is_storable
-from storage_plugins.command.contract import (
-    AnswerError,
-    fetch_question,
-    fetched,
-    order_question,
-    positions,
-    question,
-    states,
-)
+from storage_plugins.command.contract import AnswerError, order_question, positions, question, states
 from storage_plugins.command.copying import StagedFiles
 from storage_plugins.command.options import Options
 from storage_plugins.command.programs import ProgramError, Programs
@@ -150,7 +142,9 @@ class CommandStorage:
                 raise RuntimeError("there is neither a program nor a directory to fetch from")
             await self._staged.copy(state.path, copy.location, target)
             return
-        asked, program = fetch_question(copy, state.path, target), self._options.fetch
+        path = None if state.path is None else str(state.path)
+        asked = question("fetch", [copy], target=str(target), path=path)
+        program = self._options.fetch
         try:
             answer = await self._fetchers.run(program, asked, seconds=self._options.fetch_timeout)
         except ProgramError as error:
@@ -258,11 +252,13 @@ def _without_paths(found: dict[str, StageState]) -> dict[str, StageState]:
 
 def _heed(answer: bytes, copy: ToStage, name: str) -> None:
     """What a program that fetches may answer, if anything: that the copy cannot be had after all."""
+    if not answer.strip():
+        return
     try:
-        found = fetched(answer, copy.key, datetime.datetime.now(datetime.UTC))
+        found = states(answer, {copy.key}, datetime.datetime.now(datetime.UTC)).get(copy.key)
     except AnswerError as error:
         raise AnswerError(f"{name}: {error}") from error
-    if found.state == "ONLINE":
+    if found is None or found.state == "ONLINE":
         return
     text = f"{name}: {copy.location!r} is {found.state}: {found.error or 'it does not say why'}"
     if found.state == "LOST":

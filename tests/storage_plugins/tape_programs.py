@@ -27,8 +27,8 @@ def main() -> None:
         sys.stdout.buffer.write((state / "answer").read_bytes())
         return
     if action == "fetch":
-        copy = asked["copy"]
-        shutil.copyfile(copy["path"] or state / "tape" / copy["location"], asked["target"])
+        [copy] = asked["copies"]
+        shutil.copyfile(asked["path"] or state / "tape" / copy["location"], asked["target"])
         return
     answers = [{"key": copy["key"], **answer(action, state, copy)} for copy in asked["copies"]]
     json.dump({"version": 1, "copies": answers, "more": {"is": "ignored"}}, sys.stdout)
