@@ -146,6 +146,8 @@ async def test_the_doctor_asks_how_it_stands_with_a_copy(stand: Stand, library: 
     assert {asked["action"] for asked in library.asked()} == {"query"}
     library.arrive("a")
     assert [finding.text for finding in await look(config)][-1] == "'a' can be fetched"
+    of_cache = await look(config, storage=1)
+    assert of_cache[0].text == "plug-in 'local': opens, keeps restored copies"
     library.answer({"copies": []})
     assert warnings(await look(config)) == ["'a': nothing is said of it"]
     library.answer({"copies": [{"key": "gateway-doctor", "state": "FAILED", "error": "eaten"}]})
