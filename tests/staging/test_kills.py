@@ -81,8 +81,8 @@ async def test_killed_workers_lose_nothing_and_do_nothing_twice_at_a_time(databa
                 await crew.hire()
             with contextlib.suppress(TimeoutError):
                 await library.all_become("RESTORED", seconds=120)
-            left = await library.pool.fetch("SELECT * FROM restores WHERE state <> 'RESTORED'")
-            assert [dict(row) for row in left] == []
+            rest = await library.pool.fetch("SELECT * FROM restores WHERE state <> 'RESTORED'")
+            assert [dict(row) for row in rest] == []
             watching.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await watching
