@@ -119,6 +119,7 @@ CREATE TABLE IF NOT EXISTS files (
     CHECK ((checksum IS NULL) = (checksum_algorithm IS NULL))
 );
 CREATE INDEX IF NOT EXISTS files_by_checksum ON files (product_id, lower(checksum));
+CREATE INDEX IF NOT EXISTS files_by_content ON files (lower(checksum)) WHERE checksum IS NOT NULL;
 
 -- A file at one storage location. size, modified and version are what the storage said when the copy was ingested:
 -- a copy that differs from them later is not the file the catalogue describes, and is not served as such.

@@ -1,117 +1,177 @@
-"""Pins of what is read: copies in the cache are not evicted while somebody downloads them."""
+"""Restores as their users see them, and what they may change of them: wishes are withdrawn, lifetimes get longer."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import logging
-import time
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Self
+import dataclasses
+from collections.abc import Sequence
+from http import HTTPStatus
 
-from gateway.db import Database
+import asyncpg
+
+from gateway.config.staging import Staging
+from gateway.db import Connection, Database
 from gateway.errors import GatewayError
-
-log = logging.getLogger(__name__)
-
-PIN_SECONDS = 120.0
-"""That a pin lasts by itself: so long a process that dies keeps what it read from being evicted."""
-RENEW_SECONDS = 40.0
-GATHER_SECONDS = 0.5
-"""Downloads that begin within it are written down together."""
-_MOST = 1000
-"""Entries in one statement."""
-
-# Also of one that is to be removed: its room is not free before nobody reads it.
-_PIN = """
-UPDATE cache_entries e
-SET used_at = now(), read_until = greatest(e.read_until, now() + $3::float8 * interval '1 second')
-FROM (
-    SELECT entry_id FROM cache_entries
-    WHERE cache = $1 AND location = ANY ($2::text[]) AND state <> 'FILLING' ORDER BY entry_id FOR NO KEY UPDATE
-) pinned WHERE e.entry_id = pinned.entry_id"""
+from gateway.staging.estimates import estimating
+from gateway.staging.model import Restore
+from gateway.staging.requests import restore_of
 
 
-class Readers:
-    """The downloads of this process that read from the cache. An async context manager: it owns a task."""
+@dataclasses.dataclass(frozen=True, slots=True)
+class Scope:
+    """Whose restores are within reach."""
 
-    def __init__(self, database: Database, cache: str | None, clock: Callable[[], float] = time.monotonic) -> None:
-        """``cache``: its name; None where there is none, and nothing is done."""
-        self._database = database
-        self._cache = cache
-        self._clock = clock
-        self._reading: Counter[str] = Counter()
-        self._handed_over: dict[str, float] = {}
-        """Until when somebody may read from the storage itself."""
-        self._new: set[str] = set()
-        self._woken = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+    tenant: str
+    email: str
+    """Empty: all anonymous callers together."""
+    all_of_tenant: bool = False
+    """Those of others in the tenant, too: an administrator."""
 
-    async def __aenter__(self) -> Self:
-        if self._cache is not None:
-            self._task = asyncio.get_running_loop().create_task(self._work(), name="cache readers")
-        return self
 
-    async def __aexit__(self, *_: object) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+@dataclasses.dataclass(frozen=True, slots=True)
+class Told:
+    """A restore, and the file that it is about."""
 
-    @contextlib.contextmanager
-    def reading(self, storage: str, location: str) -> Iterator[None]:
-        """Keep a copy while the block reads it, if it lies in the cache; costs the block nothing."""
-        if storage != self._cache:
-            yield
+    restore: Restore
+    product: str | None
+    """URN; None if the file is gone."""
+    checksum: str | None
+    name: str | None
+    size: int | None
+    """Bytes."""
+
+
+def _told(restores: str) -> str:
+    """A statement that tells of ``restores``, which has rows of that table and their ``total``."""
+    return f"""
+WITH found AS MATERIALIZED ({restores}), {estimating("found")}
+SELECT found.*, typical.seconds AS typical, ahead.many AS ahead, now() AS now,
+       p.urn, f.checksum, f.file_name, coalesce(f.size, found.size) AS file_size
+FROM found
+LEFT JOIN files f ON f.file_id = found.file_id
+LEFT JOIN products p ON p.product_id = f.product_id
+LEFT JOIN typical ON typical.storage = found.storage
+LEFT JOIN ahead ON ahead.storage = found.storage AND ahead.priority = found.priority
+ORDER BY found.restore_id DESC"""  # noqa: S608 - made of constants
+
+
+_WISHED = """EXISTS (
+    SELECT FROM restore_wishes w WHERE w.restore_id = r.restore_id AND w.tenant_id = r.tenant_id AND w.email = $3
+)"""
+_ONE = _told(f"""
+    SELECT r.* FROM restores r JOIN tenants t ON t.tenant_id = r.tenant_id
+    WHERE t.name = $1 AND r.restore_id = $2 AND ($4 OR {_WISHED})""")  # noqa: S608 - made of constants
+_PAGE = _told("""
+    SELECT r.*, mine.total FROM (
+        SELECT restore_id, count(*) OVER () AS total FROM (
+            SELECT DISTINCT w.restore_id FROM restore_wishes w JOIN tenants t ON t.tenant_id = w.tenant_id
+            WHERE t.name = $1 AND w.email = $2
+        ) wished ORDER BY restore_id DESC LIMIT $3 OFFSET $4
+    ) mine JOIN restores r ON r.restore_id = mine.restore_id""")
+_LOCK = f"""
+SELECT r.restore_id, r.tenant_id, r.state, r.state = 'RESTORED' AND r.expires_at <= now() AS is_ending
+FROM restores r JOIN tenants t ON t.tenant_id = r.tenant_id
+WHERE t.name = $1 AND r.restore_id = $2 AND ($4 OR {_WISHED}) FOR NO KEY UPDATE OF r"""  # noqa: S608 - made of constants
+_OTHERS = """
+SELECT count(*) FILTER (WHERE email = $2 AND order_file_id = 0) AS own,
+       count(*) FILTER (WHERE NOT (email = $2 AND order_file_id = 0) AND (order_file_id <> 0 OR NOT $3)) AS others
+FROM restore_wishes WHERE restore_id = $1"""
+_WITHDRAW = "DELETE FROM restore_wishes WHERE restore_id = $1 AND order_file_id = 0 AND (email = $2 OR $3)"
+_CANCEL = "UPDATE restores SET state = 'CANCELED', ended_at = now() WHERE restore_id = $1"
+_EXTEND = """
+UPDATE restores r
+SET hours = CASE WHEN r.state = 'RESTORED' THEN r.hours ELSE greatest(r.hours, $2::float8) END,
+    wanted_until = CASE WHEN r.state = 'RESTORED'
+                        THEN greatest(r.wanted_until, now() + make_interval(secs => $2::float8 * 3600))
+                        ELSE r.wanted_until END,
+    due_at = CASE WHEN r.state = 'RESTORED' AND r.lease IS NULL THEN now() ELSE r.due_at END
+WHERE r.restore_id = $1"""
+
+
+async def one(database: Database, settings: Staging, scope: Scope, restore_id: int) -> Told:
+    """A restore that is within reach.
+
+    Raises:
+        GatewayError: 404; 503 PostgreSQL does not answer.
+    """
+    rows = await database.fetch(_ONE, *_where(scope, restore_id))
+    if not rows:
+        raise no_restore(restore_id)
+    return _of_row(rows[0], settings)
+
+
+async def page(
+    database: Database, settings: Staging, scope: Scope, *, limit: int, offset: int
+) -> tuple[Sequence[Told], int]:
+    """Restores that the user himself, or an order of his, wished; the newest first, and how many there are in all.
+
+    Raises:
+        GatewayError: 503 PostgreSQL does not answer.
+    """
+    rows = await database.fetch(_PAGE, scope.tenant, scope.email, limit, offset)
+    if not rows and offset:
+        # The number comes with the rows, of which a page beyond the last has none.
+        rows = await database.fetch(_PAGE, scope.tenant, scope.email, 1, 0)
+        return (), rows[0]["total"] if rows else 0
+    return [_of_row(row, settings) for row in rows], rows[0]["total"] if rows else 0
+
+
+async def cancel(database: Database, scope: Scope, restore_id: int) -> None:
+    """Withdraw the wish of the user; an administrator withdraws those of all users. Orders keep theirs.
+
+    The restore is called off if nobody is left who wants it. Whoever cancelled it sees it go on being so, while one who
+    left it to others sees it no more.
+
+    Raises:
+        GatewayError: 404; 409 it is over, or goes on for orders alone; 503 PostgreSQL does not answer.
+    """
+    async with database.transaction() as connection:
+        row = await _locked(connection, scope, restore_id)
+        if row["state"] == "CANCELED":
             return
-        self._begin(location)
-        self._reading[location] += 1
-        try:
-            yield
-        finally:
-            self._reading[location] -= 1
-            if not self._reading[location]:
-                del self._reading[location]
-
-    def handed_over(self, storage: str, location: str, seconds: float) -> None:
-        """Keep a copy for ``seconds``, if it lies in the cache: somebody was sent to the storage to read it."""
-        if storage == self._cache:
-            self._begin(location)
-            self._handed_over[location] = max(self._handed_over.get(location, 0.0), self._clock() + seconds)
-
-    def _begin(self, location: str) -> None:
-        if location not in self._reading:
-            self._new.add(location)
-            self._woken.set()
-
-    async def _work(self) -> None:
-        renewed = self._clock()
-        while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(max(renewed + RENEW_SECONDS - self._clock(), 0)):
-                    await self._woken.wait()
-            await asyncio.sleep(GATHER_SECONDS)
-            self._woken.clear()
-            now = self._clock()
-            self._handed_over = {one: until for one, until in self._handed_over.items() if until > now}
-            pinned, self._new = self._new, set()
-            if now - renewed >= RENEW_SECONDS:
-                pinned |= self._reading.keys() | self._handed_over.keys()
-                renewed = now
-            await self._pin(sorted(pinned))
-
-    async def _pin(self, locations: list[str]) -> None:
-        for start in range(0, len(locations), _MOST):
-            some = locations[start : start + _MOST]
-            try:
-                await self._database.fetch(_PIN, self._cache, some, PIN_SECONDS)
-            except GatewayError as error:
-                log.warning("what is read from the cache cannot be written down at the moment: %r", error.__cause__)
-                self._new.update(some)
+        if row["state"] not in ("QUEUED", "STAGING"):
+            raise _conflict("This restore is over, so that there is nothing to cancel.")
+        wishes = await connection.fetchrow(_OTHERS, restore_id, scope.email, scope.all_of_tenant)
+        assert wishes is not None  # noqa: S101 - counts are always there
+        if not wishes["others"]:
+            await connection.execute(_CANCEL, restore_id)
+        elif wishes["own"] or scope.all_of_tenant:
+            await connection.execute(_WITHDRAW, restore_id, scope.email, scope.all_of_tenant)
+        else:
+            raise _conflict("This restore is part of an order: cancel that.")
 
 
-@contextlib.asynccontextmanager
-async def reading_from(database: Database, cache: str | None) -> AsyncIterator[Readers]:
-    """Readers while the block runs; ``cache`` is its name, None without one."""
-    async with Readers(database, cache) as readers:
-        yield readers
+async def extend(database: Database, scope: Scope, restore_id: int, hours: float) -> None:
+    """Have it readable for ``hours``, from when it is restored or, if it is, from now on. It never gets less.
+
+    Raises:
+        GatewayError: 404; 409 it is over; 503 PostgreSQL does not answer.
+    """
+    async with database.transaction() as connection:
+        row = await _locked(connection, scope, restore_id)
+        if row["state"] not in ("QUEUED", "STAGING", "RESTORED") or row["is_ending"]:
+            raise _conflict("This restore is over: ask for the file again.")
+        await connection.execute(_EXTEND, restore_id, hours)
+
+
+def no_restore(restore_id: object) -> GatewayError:
+    """404."""
+    return GatewayError(HTTPStatus.NOT_FOUND, f"There is no restore {restore_id}.")
+
+
+async def _locked(connection: Connection, scope: Scope, restore_id: int) -> asyncpg.Record:
+    row: asyncpg.Record | None = await connection.fetchrow(_LOCK, *_where(scope, restore_id))
+    if row is None:
+        raise no_restore(restore_id)
+    return row
+
+
+def _where(scope: Scope, restore_id: int) -> tuple[object, ...]:
+    return scope.tenant, restore_id, scope.email, scope.all_of_tenant
+
+
+def _of_row(row: asyncpg.Record, settings: Staging) -> Told:
+    return Told(restore_of(row, settings), row["urn"], row["checksum"], row["file_name"], row["file_size"])
+
+
+def _conflict(detail: str) -> GatewayError:
+    return GatewayError(HTTPStatus.CONFLICT, detail)
