@@ -87,7 +87,7 @@ async def test_anonymous_callers_may_look_and_no_more(archive: RunningGateway) -
 async def test_listed(archive: RunningGateway) -> None:
     paths = [await asked(archive, await nearline(archive, f"item-{number}")) for number in range(3)]
     await asked(archive, await nearline(archive, "other"), OTHER)
-    answer, body = await archive.get("/restores?size=2", SCIENTIST)
+    _, body = await archive.get("/restores?size=2", SCIENTIST)
     told = json.loads(body)
     assert told["metadata"] == {"size": 2, "totalElements": 3, "totalPages": 2, "number": 0}
     assert [f"/restores/{one['id']}" for one in told["content"]] == paths[:0:-1]
