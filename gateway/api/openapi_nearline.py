@@ -98,8 +98,7 @@ _ONE = Operation(
     scope="download",
     answer="Restore",
     refusals=SEEN,
-    text="Of one who asked for it, or by an order of his; administrators see all of their tenant. `Retry-After` tells when "
-    "to ask again.",
+    text="Seen by who asked for it, or by an order of his, and by administrators. `Retry-After`: when to ask again.",
 )
 
 NEARLINE: Mapping[tuple[str, str], Operation] = {
@@ -162,8 +161,8 @@ NEARLINE: Mapping[tuple[str, str], Operation] = {
         types=("text/event-stream",),
         statuses=(200, 204),
         refusals=(404, 429, 503),
-        text="Events `progress`, each with all of the present state, and at last `end`. 204: with the `Last-Event-ID` of "
-        "that end.",
+        text="Events `progress`, each with all of the present state, and at last `end`. 204: with the `Last-Event-ID` "
+        "of that end.",
     ),
 }
 """By method and path below the prefix of REGARDS."""
