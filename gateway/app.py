@@ -17,6 +17,7 @@ from gateway.api import (
     admin_routes,
     availability,
     basket,
+    cache,
     companion,
     keys_admin,
     licences,
@@ -75,12 +76,14 @@ from gateway.sources import Resting
 from gateway.stac.roots import places, roots
 from gateway.stac.searching import searching
 from gateway.staging.model import TOPIC as RESTORES
+from gateway.staging.opening import open_staging, staging_database
 from gateway.staging.requests import open_requests
 from gateway.staging.waiting import Waiting
 from gateway.verification import verifying
 
 _REGARDS = (
     "availability",
+    "cache",
     "downloads",
     "engines",
     "entities",
@@ -123,6 +126,7 @@ def create_app(config: Config) -> web.Application:
     app.add_routes(regards_quota.routes(regards))
     app.add_routes(access.routes(regards))
     regards_search.set_up(app, config)
+    cache.set_up(app, config)
     app.add_routes(licences.routes(regards))
     app.add_routes(availability.routes(regards))
     app.add_routes(restores.routes(regards))
@@ -206,8 +210,10 @@ async def neighbours(config: Config, identity: OpenIdentities) -> AsyncIterator[
         opened_transactions(config.database, list(locations.values())) as transactions,
         following(config.companion, config.api, database, locations) as companionship,
         summing(config, database, verifier, locations) as sums,
-        open_orders(config, policies, notifications, sums=sums) as ordering,
         open_requests(database, config.staging) as requests,
+        staging_database(config) as restores,
+        open_staging(config, restores, notifications, locations) as staging,
+        open_orders(config, policies, notifications, staging.stager, sums) as ordering,
     ):
         downloads = Downloads(
             identity=callers.chain,
@@ -233,7 +239,9 @@ async def neighbours(config: Config, identity: OpenIdentities) -> AsyncIterator[
         checks = {"postgresql": database.ping, "redis": quotas.ping}
         followers = Following(RESTORES, config.orders.streams, config.orders.streams_per_user)
         notifications.subscribe(followers)
-        health = Health(checks, alarms=lambda: {"broken_copies": verifier.broken}, notifications=notifications)
+        health = Health(
+            checks, alarms=lambda: {"broken_copies": verifier.broken + staging.broken}, notifications=notifications
+        )
         yield Neighbours(
             downloads,
             health,

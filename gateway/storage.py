@@ -455,19 +455,23 @@ class KnowsTape(Protocol):
 
 
 @runtime_checkable
-class CanKeep(Protocol):
+class CanKeep(CanStat, Protocol):
     """A storage that the cache of restored copies can lie in. What is kept is read as from any other storage."""
 
-    scratch: Path
-    """A folder of this machine in which new files are written before they are kept. It is for the cache alone."""
+    scratch: Path | None
+    """A folder of this machine in which new files are written before they are kept. It is for the cache alone.
+    None where its options name none."""
+    base: str
+    """What all locations begin with that something can be kept at: nothing, or text that ends with a slash."""
 
     async def keep(self, file: Path, location: str) -> Stat:
-        """Move the ``file``, which lies in `scratch`, to ``location``.
+        """Move the ``file``, which lies in `scratch`, to ``location``, where nothing is.
 
         Whatever crashes, there is all of it then or nothing, and what has returned outlives a loss of power.
 
         Raises:
-            OSError: it could not be written; ENOSPC and EDQUOT say that there is no room.
+            OSError: it could not be written; ENOSPC and EDQUOT say that there is no room, EEXIST that something lies
+                there.
             CopyUnavailableError: the storage does not answer.
         """
         ...
@@ -480,11 +484,13 @@ class CanKeep(Protocol):
         """
         ...
 
-    def kept(self) -> AsyncIterator[tuple[str, Stat]]:
-        """All that is kept, in any order: location and what it is.
+    def kept(self, seconds: float) -> AsyncIterator[Sequence[str]]:
+        """Locations of all that lies there and was not written to for ``seconds``, some at a time.
+
+        Of what earlier calls of `keep` had begun when they died, and nobody can see, it gives back the room.
 
         Raises:
-            CopyUnavailableError: it cannot be listed.
+            CopyUnavailableError: the storage does not answer.
         """
         ...
 

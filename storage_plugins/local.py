@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import datetime
 import errno
+import itertools
 import os
 import stat as stat_bits
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import ParamSpec, Self, TypeVar
@@ -26,6 +27,7 @@ from gateway.storage import (
 )
 from gateway.text import is_storable
 from storage_plugins.cached_open import cached_open
+from storage_plugins.local_keeping import files_below, keep, remove
 from storage_plugins.threads import DaemonThreads
 
 P = ParamSpec("P")
@@ -36,6 +38,8 @@ _AT_ONCE_BYTES = 4 * 1024 * 1024
 """Bytes that are moved before others have their turn: about half a millisecond."""
 _SAMPLE_BYTES = 512 * 1024
 """Distance of the samples by which the page cache is looked at."""
+_KEPT = 1000
+"""Locations that are listed at a time."""
 _COPY_BYTES = 256 * 1024
 """Bytes a step where the file system has no sendfile."""
 _LAST_BYTES = 64 * 1024
@@ -52,12 +56,17 @@ class LocalStorage:
 
     Options: ``root``, absolute path of the directory; ``threads``, how many calls may wait for this disk to open and
     read files, and as many to send them (default 16). They are of this storage alone: a mount that hangs stalls no
-    other.
+    other; ``scratch``, absolute path of the folder for new files where the cache of restored copies lies here, on the
+    same file system as ``root`` (default ``.scratch`` in it).
     """
 
-    def __init__(self, name: str, root: Path, threads: int = DEFAULT_THREADS) -> None:
+    base = ""
+    scratch: Path | None
+
+    def __init__(self, name: str, root: Path, threads: int = DEFAULT_THREADS, scratch: Path | None = None) -> None:
         self.name = name
         self.root = root
+        self.scratch = scratch or root / ".scratch"
         self._roots = (PurePosixPath(root), PurePosixPath(root.resolve()))
         self._threads = DaemonThreads(threads, f"storage-{name}")
         # Apart, so that opening a small file does not wait its turn behind those who send large ones from a slow disk.
@@ -67,9 +76,11 @@ class LocalStorage:
     @classmethod
     def from_options(cls, name: str, options: Mapping[str, object]) -> Self:
         """See `gateway.storage.Storage.from_options`."""
-        unknown = set(options) - {"root", "threads"}
+        unknown = sorted(set(options) - {"root", "threads", "scratch"})
         if unknown:
-            raise ConfigurationError(f"{', '.join(sorted(unknown))}: no such option of plug-in 'local' (root, threads)")
+            raise ConfigurationError(
+                f"{', '.join(unknown)}: no such option of plug-in 'local' (root, threads, scratch)"
+            )
         root = options.get("root")
         if not isinstance(root, str) or not root.startswith("/"):
             raise ConfigurationError("root: must be the absolute path of the directory with the files")
@@ -78,7 +89,10 @@ class LocalStorage:
             raise ConfigurationError("threads: must be a number from 1 to 1024")
         if not Path(root).is_dir():
             raise ConfigurationError(f"root: {root} is not a directory, or may not be read")
-        return cls(name, Path(root), threads)
+        scratch = options.get("scratch")
+        if scratch is not None and (not isinstance(scratch, str) or not scratch.startswith("/")):
+            raise ConfigurationError("scratch: must be the absolute path of a folder for new files")
+        return cls(name, Path(root), threads, None if scratch is None else Path(scratch))
 
     def locate(self, href: str) -> str | None:
         """The path below the root of a ``/path`` or ``file://`` href that lies there."""
@@ -147,6 +161,29 @@ class LocalStorage:
         """See `gateway.storage.OnDisk`."""
         number, version = file.descriptor.number, file.stat.version
         return _sendfile(number, version, offset, min(count, _AT_ONCE_BYTES), socket.number, once=True)
+
+    async def keep(self, file: Path, location: str) -> Stat:
+        """See `gateway.storage.CanKeep`."""
+        if not _is_below(location):
+            raise CopyUnavailableError(f"{location!r}: is no path below the root")
+        return _describe(await asyncio.shield(self._submit(keep, file, self.root, location)))
+
+    async def remove(self, location: str) -> None:
+        """See `gateway.storage.CanKeep`."""
+        if _is_below(location):
+            try:
+                await self._submit(remove, self.root, location)
+            except OSError as error:
+                raise CopyUnavailableError(f"{location}: {error.strerror}") from error
+
+    async def kept(self, seconds: float) -> AsyncIterator[Sequence[str]]:
+        """See `gateway.storage.CanKeep`."""
+        found = files_below(self.root, seconds)
+        try:
+            while page := await self._submit(lambda: list(itertools.islice(found, _KEPT))):
+                yield page
+        except OSError as error:
+            raise CopyUnavailableError(f"{self.root}: {error.strerror}") from error
 
     async def close(self) -> None:
         """Let the threads end; one that hangs in a dead mount is not waited for."""

@@ -102,6 +102,12 @@ OPERATIONS: Mapping[Family, Mapping[tuple[str, str], Operation]] = {
         ("GET", "/settings/{name}"): _SETTING,
         ("PUT", "/settings/{name}"): dataclasses.replace(_SETTING, body="Setting", refusals=CHANGED),
         ("DELETE", "/settings/{name}"): dataclasses.replace(_SETTING, summary="Back to unlimited"),
+        ("GET", "/cache"): Operation(
+            "Size of the cache of restored copies, and what of it is used",
+            "administrator",
+            answer="Cache",
+            text="Role EXPLOIT will do. Both are 0 without a cache.",
+        ),
         ("GET", "/entities/{urn}/access"): Operation(
             "Whether the caller may download a product, or see a dataset",
             scope="download",

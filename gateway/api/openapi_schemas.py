@@ -128,6 +128,7 @@ SCHEMAS: Json = {
             "reserved": _AMOUNT,
         }
     ),
+    "Cache": object_of({"sizeLimitInBytes": WHOLE, "occupedSizeInBytes": WHOLE}),
     "Health": object_of(
         {
             "status": TEXT,

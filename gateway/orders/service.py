@@ -78,6 +78,11 @@ async def work_database(config: Config) -> AsyncIterator[Database]:
         yield database
 
 
+def offline_storages(config: Config) -> list[str]:
+    """Names of the storages in which nothing is online for good."""
+    return [one.name for one in config.storage if one.type != "ONLINE"]
+
+
 def order_tokens(config: Config) -> OrderTokens | None:
     """What makes order tokens; None without a secret."""
     secret = config.orders.secret
@@ -103,7 +108,11 @@ async def open_orders(
         if settings.workers:
             await stack.enter_async_context(sending_notices(config, database, notifications, tokens))
         await stack.enter_async_context(
-            working(database, notifications, settings, stager or NoStager(), sums, workers=settings.workers)
+            working(
+                *(database, notifications, settings, stager or NoStager(), sums),
+                workers=settings.workers,
+                offline=offline_storages(config),
+            )
         )
         creator = Creator(
             database, settings, config.rights, policies, translate, lambda: datetime.datetime.now(datetime.UTC)

@@ -68,6 +68,11 @@ class BucketMap:
         self._depth = max(name.count("/") for name in self._places)
 
     @property
+    def first(self) -> str:
+        """What locations below the first place begin with."""
+        return next(iter(self._places))
+
+    @property
     def buckets(self) -> frozenset[str]:
         """Those that hold objects."""
         return frozenset(place.bucket for place in self._places.values())

@@ -1,4 +1,4 @@
-"""A gateway with a tape."""
+"""A gateway with a tape, and a stock of restored copies."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness import SCIENCE, RunningGateway, running_gateway
+from tests.staging.stock import Stock, stock_of
 from tests.staging.tape import load_tape, tape_config
 
 
@@ -24,3 +25,9 @@ async def archive(
         await catalogue.grant("restricted", await catalogue.group(SCIENCE))
         await catalogue.grant("open", await catalogue.group("everyone", public=True))
         yield running
+
+
+@pytest.fixture
+async def stock(database: str, tmp_path: Path) -> AsyncIterator[Stock]:
+    async with stock_of(database, tmp_path / "cache") as made:
+        yield made

@@ -82,6 +82,16 @@ WHERE files.product_id = staged_files.product_id AND files.asset_key = staged_fi
                                       AND copies.location = staged.location
                                       AND copies.version IS NOT DISTINCT FROM staged.version));
 
+-- A restored copy is one of the file as it was. Whoever is writing down another one now (he holds the row of the file)
+-- ends first, so that the statements below see it, or finds that the file has changed.
+SELECT FROM files JOIN staged_files staged USING (product_id, asset_key)
+WHERE {changed}
+FOR NO KEY UPDATE OF files;
+DELETE FROM copies USING files JOIN staged_files staged USING (product_id, asset_key)
+WHERE copies.file_id = files.file_id AND copies.entry_id IS NOT NULL AND {changed};
+UPDATE copies SET restored_until = NULL FROM files JOIN staged_files staged USING (product_id, asset_key)
+WHERE copies.file_id = files.file_id AND copies.restored_until IS NOT NULL AND {changed};
+
 -- What was read of the same version and held against the same checksum need not be read again.
 UPDATE staged_copies staged SET verified_version = copies.verified_version, broken_version = copies.broken_version
 FROM copies JOIN files USING (file_id) JOIN staged_files USING (product_id, asset_key)
@@ -90,13 +100,28 @@ WHERE staged.verified_version IS NULL AND staged.product_id = files.product_id A
   AND staged_files.checksum_algorithm = files.checksum_algorithm
   AND lower(staged_files.checksum) = lower(files.checksum);
 """
+# Whether other bytes may be meant: by the checksum, or where there is none by all that is known.
+_CHANGED = """(
+    staged.checksum_algorithm IS DISTINCT FROM files.checksum_algorithm
+    OR lower(staged.checksum) IS DISTINCT FROM lower(files.checksum)
+    OR coalesce(staged.size <> files.size, false)
+    OR staged.checksum IS NULL AND (
+        staged.size IS DISTINCT FROM files.size OR staged.body <> files.body
+        OR EXISTS (SELECT FROM staged_copies one
+                   WHERE one.product_id = staged.product_id AND one.asset_key = staged.asset_key
+                     AND NOT EXISTS (SELECT FROM copies same
+                                     WHERE same.file_id = files.file_id AND same.storage = one.storage
+                                       AND same.location = one.location
+                                       AND same.version IS NOT DISTINCT FROM one.version))
+    )
+)"""
 _INSERT_FILES = """
 INSERT INTO files ({columns}) SELECT {columns} FROM staged_files
 ON CONFLICT (product_id, asset_key) DO UPDATE SET {updates};
 """
 _RECONCILE_COPIES = """
 DELETE FROM copies USING files JOIN staged_files USING (product_id, asset_key)
-WHERE copies.file_id = files.file_id
+WHERE copies.file_id = files.file_id AND copies.entry_id IS NULL  -- the catalogue names none that lies in the cache
   AND NOT EXISTS (SELECT FROM staged_copies staged
                   WHERE staged.product_id = files.product_id AND staged.asset_key = files.asset_key
                     AND staged.storage = copies.storage AND staged.location = copies.location);
@@ -109,7 +134,9 @@ CROSS JOIN LATERAL (SELECT file_id FROM files
                     WHERE product_id = staged.product_id AND asset_key = staged.asset_key OFFSET 0) AS file
 ON CONFLICT (file_id, storage, location)
 DO UPDATE SET state = EXCLUDED.state, size = EXCLUDED.size, modified = EXCLUDED.modified, version = EXCLUDED.version,
-    verified_version = EXCLUDED.verified_version, broken_version = EXCLUDED.broken_version;
+    verified_version = EXCLUDED.verified_version, broken_version = EXCLUDED.broken_version,
+    restored_until = CASE WHEN copies.version IS NOT DISTINCT FROM EXCLUDED.version THEN copies.restored_until END
+WHERE copies.entry_id IS NULL;
 """
 
 
@@ -307,7 +334,7 @@ class Catalogue:
         # Without parameters these statements are planned anew for each batch. A plan kept from the first batch, when
         # the tables were empty, would read them from end to end for ever after.
         insert = _INSERT_FILES.format(columns=", ".join(_FILE_COLUMNS), updates=_updates(_FILE_COLUMNS[2:]))
-        reconcile = ("", "") if new else (_RECONCILE_FILES, _RECONCILE_COPIES)
+        reconcile = ("", "") if new else (_RECONCILE_FILES.format(changed=_CHANGED), _RECONCILE_COPIES)
         await self._connection.execute(f"{reconcile[0]}{insert}{reconcile[1]}{_INSERT_COPIES}")
 
 

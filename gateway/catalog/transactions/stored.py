@@ -25,7 +25,7 @@ SELECT f.file_id, f.asset_key, f.data_type, f.checksum, f.checksum_algorithm, f.
 FROM files f WHERE f.product_id = $1 ORDER BY f.file_id"""
 _COPIES = """
 SELECT c.file_id, c.storage, c.location, c.state, c.size, c.modified, c.version, c.verified_version
-FROM copies c JOIN files f USING (file_id) WHERE f.product_id = $1 ORDER BY c.copy_id"""
+FROM copies c JOIN files f USING (file_id) WHERE f.product_id = $1 AND c.entry_id IS NULL ORDER BY c.copy_id"""
 _DATASET = """
 SELECT dataset_id, updated_at, now() AS now FROM datasets
 WHERE tenant_id = $1 AND collection_id = $2 FOR NO KEY UPDATE"""
