@@ -12,7 +12,7 @@ from gateway.db import Database
 from gateway.errors import unavailable
 from gateway.staging import reading
 from gateway.staging.cache import Cache
-from gateway.staging.reading import Readers
+from gateway.staging.pins import Readers
 from tests.staging.stock import Stock, Wanted
 
 
