@@ -119,6 +119,7 @@ CREATE TABLE IF NOT EXISTS files (
     CHECK ((checksum IS NULL) = (checksum_algorithm IS NULL))
 );
 CREATE INDEX IF NOT EXISTS files_by_checksum ON files (product_id, lower(checksum));
+CREATE INDEX IF NOT EXISTS files_by_content ON files (lower(checksum)) WHERE checksum IS NOT NULL;
 
 -- A file at one storage location. size, modified and version are what the storage said when the copy was ingested:
 -- a copy that differs from them later is not the file the catalogue describes, and is not served as such.
@@ -796,8 +797,13 @@ CREATE TABLE IF NOT EXISTS restores (
     ended_at      timestamptz,                 -- EXPIRED, CANCELED, FAILED
     tries         integer NOT NULL DEFAULT 0,  -- that failed
     error         text,                        -- of the last failed one, for operators
+    tried         bigint[] NOT NULL DEFAULT '{}',  -- other copies of the file, of which it did not come
+    asked         boolean NOT NULL DEFAULT false,  -- the storage is to be told when it is needed no more
+    roomed        boolean NOT NULL DEFAULT false,  -- as is the cache
+    due_at        timestamptz,                 -- when it is to be looked at again: by whoever has it in hand, once he lets go
     lease         uuid,                        -- of the worker that has it in hand
-    due_at        timestamptz,                 -- when it is to be looked at again; while it is in hand: when the lease ends
+    lease_until   timestamptz,                 -- without a sign of life it is another's from then on
+    CHECK ((lease IS NULL) = (lease_until IS NULL)),
     CHECK ((state IN ('QUEUED', 'STAGING', 'RESTORED')) = (ended_at IS NULL)),
     CHECK (state NOT IN ('RESTORED', 'EXPIRED') OR (restored_at IS NOT NULL AND expires_at IS NOT NULL)),
     CHECK (state <> 'STAGING' OR started_at IS NOT NULL)
@@ -808,7 +814,13 @@ CREATE UNIQUE INDEX IF NOT EXISTS restores_of_file ON restores (file_id)
 CREATE INDEX IF NOT EXISTS restores_by_file ON restores (file_id, restore_id);
 CREATE INDEX IF NOT EXISTS restores_waiting ON restores (storage, priority, tape, position, restore_id)
     WHERE state = 'QUEUED';
-CREATE INDEX IF NOT EXISTS restores_by_due ON restores (due_at) WHERE ended_at IS NULL;
+CREATE INDEX IF NOT EXISTS restores_unplaced ON restores (storage, restore_id) WHERE state = 'QUEUED' AND tape IS NULL;
+CREATE INDEX IF NOT EXISTS restores_by_due ON restores (storage, coalesce(lease_until, due_at))
+    WHERE state IN ('STAGING', 'RESTORED');
+CREATE INDEX IF NOT EXISTS restores_by_end ON restores (expires_at) WHERE state = 'RESTORED';
+CREATE INDEX IF NOT EXISTS restores_in_hand ON restores (storage) WHERE state = 'STAGING' OR lease IS NOT NULL;
+CREATE INDEX IF NOT EXISTS restores_to_clean ON restores (storage, restore_id)
+    WHERE ended_at IS NOT NULL AND (asked OR roomed);
 CREATE INDEX IF NOT EXISTS restores_lately ON restores (storage, restored_at) WHERE restored_at IS NOT NULL;
 CREATE INDEX IF NOT EXISTS restores_past ON restores (ended_at) WHERE ended_at IS NOT NULL;
 
@@ -850,8 +862,22 @@ CREATE INDEX IF NOT EXISTS cache_entries_to_remove ON cache_entries (cache, entr
 CREATE INDEX IF NOT EXISTS copies_of_entry ON copies (entry_id) WHERE entry_id IS NOT NULL;
 CREATE INDEX IF NOT EXISTS restores_to_expire ON restores (expires_at) WHERE state = 'RESTORED';
 
--- Who follows a restore is woken when it goes on, and so are workers when there is something to do.
+-- Who follows a restore is woken when it goes on.
 CREATE OR REPLACE TRIGGER restores_went_on AFTER INSERT OR UPDATE OF state, expires_at, ready_at, priority ON restores
     FOR EACH ROW EXECUTE FUNCTION notify_gateway('restores', 'restore_id');
+
+-- Workers are woken when there is something to do for them, once a transaction. What they have in hand they see anyway.
+CREATE OR REPLACE FUNCTION wake_restorers() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('gateway', '{"topic": "restore_work", "tenant": null, "id": null}');
+    RETURN NULL;
+END $$;
+CREATE OR REPLACE TRIGGER restores_to_do AFTER INSERT OR UPDATE OF state, due_at ON restores FOR EACH ROW
+    WHEN (NEW.lease IS NULL AND CASE WHEN NEW.ended_at IS NOT NULL THEN NEW.asked OR NEW.roomed
+          ELSE NEW.due_at <= now() OR (NEW.state = 'QUEUED' AND NEW.due_at IS NULL) END)
+    EXECUTE FUNCTION wake_restorers();
+-- What nobody waits for any more can make room.
+CREATE OR REPLACE TRIGGER restore_wishes_gone AFTER DELETE ON restore_wishes FOR EACH ROW
+    EXECUTE FUNCTION wake_restorers();
 
 INSERT INTO schema_version (version) VALUES (6) ON CONFLICT DO NOTHING;

@@ -15,6 +15,7 @@ import gateway.db
 from gateway.api import (
     access,
     admin_routes,
+    availability,
     basket,
     cache,
     companion,
@@ -34,6 +35,7 @@ from gateway.api import (
     regards_downloads,
     regards_quota,
     regards_search,
+    restores,
     stac_batch,
     stac_catalogue,
     stac_downloads,
@@ -54,6 +56,7 @@ from gateway.delivery.pace import Pace
 from gateway.downloads import Downloads
 from gateway.errors import ConfigurationError, Family
 from gateway.families import FAMILIES
+from gateway.following import Following
 from gateway.http.cors import CrossOrigin
 from gateway.identity.opening import Logins, OpenIdentities, identities
 from gateway.links import API
@@ -72,18 +75,27 @@ from gateway.rights.policies import open_policies
 from gateway.sources import Resting
 from gateway.stac.roots import places, roots
 from gateway.stac.searching import searching
+from gateway.staging.model import TOPIC as RESTORES
+from gateway.staging.opening import open_staging, staging_database
+from gateway.staging.pins import reading_from
+from gateway.staging.requests import open_requests
+from gateway.staging.waiting import Waiting
 from gateway.verification import verifying
 
 _REGARDS = (
+    "availability",
     "cache",
     "downloads",
     "engines",
     "entities",
+    "files",
     "license",
     "order",
     "orders",
     "quota",
     "quotas",
+    "restore",
+    "restores",
     "settings",
     "user",
 )
@@ -117,6 +129,8 @@ def create_app(config: Config) -> web.Application:
     regards_search.set_up(app, config)
     cache.set_up(app, config)
     app.add_routes(licences.routes(regards))
+    app.add_routes(availability.routes(regards))
+    app.add_routes(restores.routes(regards))
     for family in (basket, order_metalink, order_archive, orders, order_events, orders_admin, order_files):
         app.add_routes(family.routes(regards))
     for root in roots(stac):
@@ -137,6 +151,7 @@ def create_app(config: Config) -> web.Application:
         app.add_routes(companion.routes(stac))
     openapi.describe(app, config.api)
     app.on_shutdown.append(order_events.end_streams)
+    app.on_shutdown.append(restores.end_streams)
     app.cleanup_ctx.append(auditing(config.database, config.audit))
     app.cleanup_ctx.append(_neighbours(config, identities(config)))
     return app
@@ -149,6 +164,7 @@ def _neighbours(config: Config, identity: OpenIdentities) -> Callable[[web.Appli
             app[LOGINS], app[TRANSACTIONS] = found.logins, found.transactions
             app[CATALOGUE], app[orders.ORDERING] = found.catalogue, found.ordering
             app[order_archive.ARCHIVES] = found.archives
+            app[restores.FOLLOWING] = found.following
             if found.passing_on is not None:
                 app[companion.PASSING_ON] = found.passing_on
             yield
@@ -169,6 +185,8 @@ class Neighbours:
     passing_on: PassingOn | None
     ordering: Ordering
     archives: Archives
+    following: Following
+    """Who follows restores."""
 
 
 @contextlib.asynccontextmanager
@@ -193,7 +211,11 @@ async def neighbours(config: Config, identity: OpenIdentities) -> AsyncIterator[
         opened_transactions(config.database, list(locations.values())) as transactions,
         following(config.companion, config.api, database, locations) as companionship,
         summing(config, database, verifier, locations) as sums,
-        open_orders(config, policies, notifications, sums=sums) as ordering,
+        open_requests(database, config.staging) as requests,
+        reading_from(database, config.staging.cache) as pins,
+        staging_database(config) as restores,
+        open_staging(config, restores, notifications, locations) as staging,
+        open_orders(config, policies, notifications, staging.stager, sums) as ordering,
     ):
         downloads = Downloads(
             identity=callers.chain,
@@ -206,10 +228,23 @@ async def neighbours(config: Config, identity: OpenIdentities) -> AsyncIterator[
             public_url=config.api.public_url,
             clock=lambda: datetime.datetime.now(datetime.UTC),
             resting=Resting(),
+            pins=pins,
+            waiting=Waiting(
+                config.staging,
+                database,
+                requests,
+                locations,
+                config.api.public_url,
+                config.api.regards_prefix,
+            ),
             upstream=companionship.items,
         )
         checks = {"postgresql": database.ping, "redis": quotas.ping}
-        health = Health(checks, alarms=lambda: {"broken_copies": verifier.broken}, notifications=notifications)
+        followers = Following(RESTORES, config.orders.streams, config.orders.streams_per_user)
+        notifications.subscribe(followers)
+        health = Health(
+            checks, alarms=lambda: {"broken_copies": verifier.broken + staging.broken}, notifications=notifications
+        )
         yield Neighbours(
             downloads,
             health,
@@ -220,6 +255,7 @@ async def neighbours(config: Config, identity: OpenIdentities) -> AsyncIterator[
             companionship.passing_on,
             ordering,
             Archives(downloads, database, ordering.actions, folders=config.orders.product_folders),
+            followers,
         )
         await downloads.close()
 

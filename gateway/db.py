@@ -16,9 +16,11 @@ from gateway.errors import ConfigurationError, GatewayError, unavailable
 SCHEMA_VERSION = 6
 """The version that schema.sql brings a database to."""
 
-BESIDE_POOL = 12
+STAGING_POOL = 4
+"""Connections of a process for restores."""
+BESIDE_POOL = 12 + STAGING_POOL
 """Connections of a gateway process beside its pool: one listens for changes, one writes the record of downloads, up to
-four take pushed items, and six fill baskets, and make and prepare orders."""
+four take pushed items, six fill baskets, and make and prepare orders, and some restore."""
 
 _SCHEMA_LOCK = 0x64_6F_77_6E_6C_6F_61_64
 """Advisory lock that keeps two processes from changing the schema at once."""

@@ -14,6 +14,10 @@ And what is handed over, to the storage itself or the proxy in front:
 hand over  handover               200 307        404 502 503
 quota      quotas.charge                         429 503; whole, since nobody will tell what was sent
 
+And where no copy can be read before it is restored (``NotOnline``), and that is the gateway's to do:
+quota      quotas.estimate                       429 503; nothing changes
+restore    waiting.begin          202            429 503; whoever comes back later begins above
+
 And what is only asked about (``?dryRun=true``; HEAD with ``Prefer: quota``):
 quota      quotas.estimate        200            503; nothing changes
 """
@@ -43,6 +47,7 @@ from gateway.delivery.policy import Circumstances, Decision, decide
 from gateway.delivery.sender import Sender
 from gateway.delivery.transfer import Transfer
 from gateway.errors import GatewayError, unavailable
+from gateway.families import family_of
 from gateway.handover import offload, redirect
 from gateway.http.digests import digest_fields, wanted_digests
 from gateway.http.disposition import content_disposition
@@ -56,10 +61,14 @@ from gateway.links import CLIENT, shown_by
 from gateway.locations import Location
 from gateway.quotas.service import Quotas, Way
 from gateway.quotas.standing import fields as rate_limit_fields
+from gateway.quotas.standing import refusal
 from gateway.quotas.usage import Estimate
 from gateway.request_keys import ASKED, PRINCIPAL, TRANSFER, Asked
 from gateway.rights.licences import NotAcceptedError
-from gateway.sources import Candidate, Resting, choose, expect, failure
+from gateway.sources import NOT_ONLINE, Candidate, Nearline, Resting, choose, expect, failure
+from gateway.staging.model import RESTORING, FileState, State
+from gateway.staging.pins import Readers
+from gateway.staging.waiting import Waiting, refused, state_fields
 from gateway.storage import Stat, StorageError, can_sign
 from gateway.verification import Verifier
 
@@ -69,6 +78,9 @@ _REFUSED = {
     HTTPStatus.PRECONDITION_FAILED: "The file is not in the state that the request asks for.",
     HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: "The file has no bytes in the range that the request asks for.",
 }
+
+_MAY_BE_RESTORED = frozenset({NOT_ONLINE, "FileMissing", "FileChanged"})
+"""Codes of refusals that may be due to a copy that must be restored, or was and is gone."""
 
 CLOSING_SECONDS = 3.0
 """More than a download needs to end once it is cut."""
@@ -123,13 +135,22 @@ class Downloads:
     clock: Callable[[], datetime.datetime]
     resting: Resting
     """The storage locations that failed a moment ago."""
+    pins: Readers
+    """Keep what is read from the cache of restored copies."""
+    waiting: Waiting
+    """Has files restored that are not online."""
     upstream: Items | None = None
     """The catalogue that the one here follows, if it does."""
     running: set[asyncio.Task[object]] = dataclasses.field(default_factory=set)
     """Requests that hold a lease."""
 
     async def answer(
-        self, request: web.Request, address: Address, principal: Principal | None = None
+        self,
+        request: web.Request,
+        address: Address,
+        principal: Principal | None = None,
+        *,
+        accepts_waiting: bool = False,
     ) -> web.StreamResponse:
         """Answer a GET or HEAD for the file at ``address``; for ``principal``, where another door has let him in.
 
@@ -137,6 +158,9 @@ class Downloads:
         ``acceptLicense=true`` (GET with a token or an API key) accepts the licence of its dataset first (both are
         REGARDS');
         ``dryRun=true`` (GET) tells what the download would be charged, as JSON, and changes nothing.
+
+        A file that must be restored first is 503, or 202 where the client prefers that (``Prefer: respond-async``) or
+        all clients of the door are used to it (``accepts_waiting``).
 
         Raises:
             GatewayError: the refusals listed at the top of this module.
@@ -149,7 +173,17 @@ class Downloads:
         file = asked.file = await self._locate(request, address, principal)
         if principal.link is not None and principal.link.is_counted and not file.is_metered:
             raise GatewayError(HTTPStatus.FORBIDDEN, "What this link is good for cannot be counted for this file.")
+        try:
+            return await self._deliver(request, file, principal)
+        except GatewayError as error:
+            copy = await self._to_restore(file, principal, error)
+            if copy is None:
+                raise refused(family_of(request), error) from error.__cause__
+        return await self._have_restored(request, file, principal, copy, accepted=accepts_waiting)
+
+    async def _deliver(self, request: web.Request, file: File, principal: Principal) -> web.StreamResponse:
         plan = await self.plan(request.method, request.headers, file, principal, by_proxy=request[CLIENT].by_proxy)
+        asked = request[ASKED]
         asked.way, asked.storage = plan.decision.way, plan.candidates[0].copy.storage
         fields = _fields(request, plan)
         status = plan.verdict.status
@@ -175,6 +209,39 @@ class Downloads:
                     return await self._send(request, plan, fields, transfer, allowance)
             finally:
                 await self.quotas.settle(lease, delivered=transfer.delivered)
+
+    async def _to_restore(self, file: File, principal: Principal, error: GatewayError) -> Nearline | None:
+        """The copy that must be restored first, where that is why a download was refused, and may be done."""
+        if error.code not in _MAY_BE_RESTORED:
+            return None
+        return await self.waiting.copy_to_restore(file, principal, error)
+
+    async def _have_restored(
+        self, request: web.Request, file: File, principal: Principal, copy: Nearline, *, accepted: bool
+    ) -> web.StreamResponse:
+        """Answer what can be answered without the bytes; else have the file restored, if its download is admitted."""
+        plan = self._plan_of_nearline(request, file, copy)
+        status = plan.verdict.status if plan is not None else HTTPStatus.OK
+        if plan is not None and status >= HTTPStatus.BAD_REQUEST:
+            raise GatewayError(status, _REFUSED[status], headers=plan.verdict.headers)
+        is_dry_run = _is_dry_run(request)
+        if request.method == "HEAD" or status == HTTPStatus.NOT_MODIFIED or is_dry_run:
+            state = state_fields(await self.waiting.state(file))
+            if is_dry_run:
+                if plan is None:
+                    raise unavailable("What it costs is known once it is restored.", code=RESTORING)
+                response = await self._dry_run(plan, principal)
+                response.headers.update(state)
+                return response
+            return web.StreamResponse(
+                status=status, headers=(_fields(request, plan) if plan is not None else SAFETY_FIELDS) | state
+            )
+        if file.is_metered:
+            size = file.size if file.size is not None else copy.copy.size
+            estimate = await self.quotas.estimate(principal, file, size or 0)
+            if not estimate.admitted:
+                raise refusal(estimate.standings, principal.email or "public")
+        return await self.waiting.begin(request, file, principal, copy, accepted=accepted)
 
     async def plan(
         self, method: str, headers: MultiMapping[str], file: File, principal: Principal, *, by_proxy: bool
@@ -251,6 +318,18 @@ class Downloads:
         )
         return Plan(file, candidates, expected, verdict, decide(circumstances, headers))
 
+    def _plan_of_nearline(self, request: web.Request, file: File, copy: Nearline) -> Plan | None:
+        """How a download will be answered once ``copy`` is restored; None as long as nobody knows what it is."""
+        recorded = copy.copy.recorded
+        if recorded is None and file.checksum is not None and file.size is not None:
+            recorded = Stat(file.size, copy.copy.modified, "unseen")
+        if recorded is None or (file.size is not None and recorded.size != file.size):
+            return None
+        candidates = [Candidate(copy.copy, copy.location)]
+        verdict = evaluate(request.method, request.headers, _representation(file, recorded), self.clock())
+        by_proxy = request[CLIENT].by_proxy
+        return self._plan(request.headers, file, candidates, recorded, verdict, by_proxy=by_proxy)
+
     @contextlib.contextmanager
     def settled_before_the_end(self) -> Iterator[None]:
         """Have `close` wait for the request that is served in the block."""
@@ -308,6 +387,8 @@ class Downloads:
             response.headers.update(rate_limit_fields(await self.quotas.charge(principal, plan.file, plan.charged)))
         transfer = request[TRANSFER] = Transfer(plan.charged)
         transfer.hand_over("offloaded" if accel else "redirected")
+        if best.copy.entry_id is not None:
+            self.pins.handed_over(best.copy.storage, best.copy.location, best.location.redirect_ttl)
         self.verifier.touched(plan.file, best, plan.expected.version)
         return response
 
@@ -323,7 +404,7 @@ class Downloads:
         response = web.StreamResponse(status=plan.verdict.status, headers=fields)
         content = self.content_of(plan.file, plan.candidates, plan.expected)
         try:
-            with contextlib.closing(content):
+            with contextlib.closing(content), self._pinned(plan):
                 sender = Sender(request, content, plan.verdict, transfer, pace=self.pace, allowance=allowance)
                 await sender.send(response)
         except StorageError as error:
@@ -337,6 +418,14 @@ class Downloads:
         if transfer.problem is not None:
             log.warning("cut after %s of %s bytes: %r", transfer.sent, transfer.promised, transfer.problem)
         return response
+
+    @contextlib.contextmanager
+    def _pinned(self, plan: Plan) -> Iterator[None]:
+        """Keep what the block reads from the cache, whichever copy it is."""
+        with contextlib.ExitStack() as stack:
+            for copy in (one.copy for one in plan.candidates if one.copy.entry_id is not None):
+                stack.enter_context(self.pins.reading(copy.storage, copy.location))
+            yield
 
     def content_of(self, file: File, candidates: Sequence[Candidate], expected: Stat) -> Content:
         """The bytes of ``file``, from the first of ``candidates`` that can give them; the best must be ``expected``."""
@@ -372,6 +461,9 @@ def _fields(request: web.Request, plan: Plan) -> dict[str, str]:
     fields = {**SAFETY_FIELDS, **digests, **verdict.headers}
     if file.is_public:
         fields["Cache-Control"] = PUBLIC_CACHING
+    copy = plan.candidates[0].copy
+    if copy.restored_until is not None and not plan.candidates[0].is_online:
+        fields |= state_fields(State(file.file_id, FileState.RESTORED, until=copy.restored_until))
     if file.licence is not None:
         fields |= licence_field(file.licence)
     if verdict.status != HTTPStatus.NOT_MODIFIED:

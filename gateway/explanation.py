@@ -15,7 +15,7 @@ from yarl import URL
 from gateway.api import regards_downloads, stac_downloads
 from gateway.catalog.model import Address, ByAsset, ByChecksum, Copy, File
 from gateway.downloads import Downloads, Plan
-from gateway.errors import GatewayError
+from gateway.errors import Family, GatewayError
 from gateway.identity.chain import no_tenant
 from gateway.identity.principal import Principal
 from gateway.identity.shown import Shown
@@ -23,7 +23,8 @@ from gateway.links import API, TENANT, without_link
 from gateway.locations import Location
 from gateway.quotas.standing import Standing
 from gateway.quotas.usage import Estimate
-from gateway.sources import Candidate, assess
+from gateway.sources import NOT_ONLINE, Candidate, assess
+from gateway.staging.waiting import refused
 from gateway.text import shown
 
 _ADDRESSES: dict[object, tuple[str, Callable[[Mapping[str, str]], Address]]] = {
@@ -106,7 +107,18 @@ async def _steps(app: web.Application, downloads: Downloads, question: Question)
         yield Step("copy", _copy_text(copy, downloads.locations, principal.tenant))
     if not file.copies:
         yield Step("copy", "the catalogue has none")
-    plan = await downloads.plan(question.method, question.headers, file, principal, by_proxy=question.by_proxy)
+    try:
+        plan = await downloads.plan(question.method, question.headers, file, principal, by_proxy=question.by_proxy)
+    except GatewayError as error:
+        # What was found out by asking a storage would be taken note of, which is left to a download.
+        is_known = error.code == NOT_ONLINE and error.__cause__ is None
+        nearline = await downloads.waiting.copy_to_restore(file, principal, error) if is_known else None
+        if nearline is None:
+            raise refused(Family.STAC if isinstance(address, ByAsset) else Family.REGARDS, error) from error.__cause__
+        yield Step("nearline", f"{_name(nearline.copy)} must be restored: a GET asks for that if its quota admits it")
+        waits = HTTPStatus(downloads.waiting.settings.answer)
+        yield Step("answer", _status(HTTPStatus.OK if question.method == "HEAD" else waits))
+        return
     yield Step("order", ", then ".join(_name(it.copy) for it in plan.candidates))
     yield Step("expected", _expected_text(plan))
     yield Step("verdict", _verdict_text(plan))

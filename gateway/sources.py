@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import time
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from http import HTTPStatus
 
 from gateway.catalog.model import Copy, File
@@ -13,6 +13,7 @@ from gateway.delivery.source import Source
 from gateway.errors import GatewayError, unavailable
 from gateway.locations import Location
 from gateway.storage import (
+    CanStage,
     CanStream,
     CopyBrokenError,
     CopyChangedError,
@@ -28,6 +29,9 @@ from gateway.storage import (
     on_disk,
 )
 
+NOT_ONLINE = "NotOnline"
+"""Code of the refusal of a file that must be restored first."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Candidate:
@@ -35,6 +39,11 @@ class Candidate:
 
     copy: Copy
     location: Location
+
+    @property
+    def is_online(self) -> bool:
+        """Whether it can be read always, not only for a while."""
+        return _is_online(self.copy, self.location)
 
     def is_verified(self, version: str | None) -> bool:
         """Whether the bytes of ``version`` were held against the checksum once, and were right, or need not be."""
@@ -91,13 +100,53 @@ def assess(copy: Copy, locations: Mapping[str, Location], tenant: str) -> Candid
         return Hindrance.NO_STORAGE
     if not location.serves(tenant, copy.location):
         return Hindrance.PLACE if location.serves_tenant(tenant) else Hindrance.TENANT
+    if not _is_online(copy, location) and not _is_restored(copy, location):
+        return Hindrance.NOT_ONLINE
     if _readable(location.storage) is None:
         return Hindrance.UNREADABLE
-    if copy.state != "ONLINE" or location.type != "ONLINE":
-        return Hindrance.NOT_ONLINE
     if copy.version is not None and copy.version == copy.broken_version:
         return Hindrance.BROKEN
     return Candidate(copy, location)
+
+
+def _is_online(copy: Copy, location: Location) -> bool:
+    return copy.state == "ONLINE" and location.type == "ONLINE"
+
+
+def _is_restored(copy: Copy, location: Location) -> bool:
+    return copy.restored_until is not None and copy.state in ("ONLINE", "NEARLINE") and location.type != "OFFLINE"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Nearline:
+    """A copy that can be restored, and the storage that does it."""
+
+    copy: Copy
+    location: Location
+    storage: CanStage
+
+
+def restorable(copies: Iterable[Copy], locations: Mapping[str, Location], tenant: str) -> tuple[Nearline, ...]:
+    """Those of all ``copies`` of a file that can be restored, the best first; none if one is online.
+
+    Args:
+        copies: of a file of the tenant.
+        locations: those of this gateway, by name.
+        tenant: of the caller, and so of the file.
+    """
+    found = []
+    for copy in copies:
+        location = locations.get(copy.storage)
+        if location is None or not location.serves(tenant, copy.location) or copy.entry_id is not None:
+            continue
+        if copy.version is not None and copy.version == copy.broken_version:
+            continue
+        if _is_online(copy, location):
+            return ()
+        is_nearline = copy.state == "NEARLINE" or (copy.state == "ONLINE" and location.type == "NEARLINE")
+        if is_nearline and location.type != "OFFLINE" and isinstance(location.storage, CanStage):
+            found.append(Nearline(copy, location, location.storage))
+    return tuple(sorted(found, key=lambda one: one.location.priority))
 
 
 def choose(
@@ -124,7 +173,7 @@ def choose(
             hindrances.add(found)
     if sound:
         return tuple(sorted(sound, key=lambda it: (it.copy.storage in resting, it.location.priority)))
-    if Hindrance.BROKEN in hindrances:
+    if Hindrance.BROKEN in hindrances and not restorable(file.copies, locations, tenant):
         raise _broken()
     if Hindrance.NOT_ONLINE in hindrances:
         raise _not_online()
@@ -210,4 +259,4 @@ def _broken() -> GatewayError:
 
 
 def _not_online() -> GatewayError:
-    return GatewayError(HTTPStatus.GONE, "This file is not online; it must be restored first.", code="NotOnline")
+    return GatewayError(HTTPStatus.GONE, "This file is not online; it must be restored first.", code=NOT_ONLINE)

@@ -129,7 +129,9 @@ async def _download(request: web.Request, door: Door, principal: Principal) -> w
         raise GatewayError(HTTPStatus.UNPROCESSABLE_ENTITY, door.error or "The file cannot be had.")
     assert door.asset is not None  # noqa: S101 - looked at above
     try:
-        response_of_file = await request.app[DOWNLOADS].answer(request, ByAsset(*door.asset), principal)
+        response_of_file = await request.app[DOWNLOADS].answer(
+            request, ByAsset(*door.asset), principal, accepts_waiting=True
+        )
     except GatewayError as error:
         if request.method == "GET" and error.code in _BROKEN:
             await _mark(request, FileState.DOWNLOAD_ERROR, error.detail)

@@ -257,9 +257,13 @@ def _key(address: Address) -> tuple[str, ...]:
 def read_copies(text: str | None) -> tuple[Copy, ...]:
     """Copies as statements of the catalogue tell them: JSON, the columns of `Copy` in their order."""
     return tuple(
-        Copy(identifier, storage, location, state, size, modified and datetime.datetime.fromisoformat(modified), *tags)
-        for identifier, storage, location, state, size, modified, *tags in json.loads(text or "[]")
+        Copy(*named, _instant(modified), version, verified, broken, _instant(restored), entry)  # type: ignore[call-arg]
+        for *named, modified, version, verified, broken, restored, entry in json.loads(text or "[]")
     )
+
+
+def _instant(text: str | None) -> datetime.datetime | None:
+    return None if text is None else datetime.datetime.fromisoformat(text)
 
 
 @functools.lru_cache(maxsize=4096)

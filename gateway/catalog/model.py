@@ -50,6 +50,10 @@ class Copy:
     """The version whose bytes were read once and had the file's checksum."""
     broken_version: str | None = None
     """The version whose bytes were read once and had not."""
+    restored_until: datetime.datetime | None = None
+    """Until when it can be read although it is nearline; None if it cannot at the moment."""
+    entry_id: int | None = None
+    """Of the entry of the cache that it is; None for a copy of the archive."""
 
     @property
     def recorded(self) -> Stat | None:

@@ -40,6 +40,15 @@ WHERE (
 ) IS NOT NULL"""
 
 
+# That a copy can be read for a while is decided by PostgreSQL's clock, which all gateways and workers share.
+COPIES = """
+json_agg(json_build_array(c.copy_id, c.storage, c.location, c.state, c.size, c.modified, c.version,
+                          c.verified_version, c.broken_version,
+                          CASE WHEN c.restored_until > now() THEN c.restored_until END, c.entry_id)
+         ORDER BY c.copy_id)::text"""
+"""All copies of a file, from ``copies c``, as `gateway.catalog.locate.read_copies` reads them."""
+
+
 def _rules_where(condition: str) -> str:
     """A join item with one row: the rules that concern the caller, as JSON, if ``condition`` holds."""
     return f"""
@@ -88,8 +97,7 @@ LEFT JOIN LATERAL (
     ORDER BY is_metered DESC, f.file_id LIMIT 1
 ) file ON true
 LEFT JOIN LATERAL (
-    SELECT json_agg(json_build_array(c.copy_id, c.storage, c.location, c.state, c.size, c.modified, c.version,
-                                     c.verified_version, c.broken_version) ORDER BY c.copy_id)::text AS copies
+    SELECT {COPIES} AS copies
     FROM copies c WHERE c.file_id = file.file_id
 ) copies ON true
 LEFT JOIN {_rules_where("file.is_metered")} quota ON true"""  # noqa: S608 - as above

@@ -6,7 +6,7 @@ import dataclasses
 
 import asyncpg
 
-from gateway.demo.catalogue import LICENCE_URL, LICENSED, OPEN, RESTRICTED
+from gateway.demo.catalogue import ARCHIVED, LICENCE_URL, LICENSED, OPEN, RESTRICTED
 from gateway.quotas.limits import UNLIMITED, Rule
 
 TENANT = "demo"
@@ -46,7 +46,12 @@ ADMIN = _account("admin", "administers the project", role="PROJECT_ADMIN")
 ACCOUNTS = (SCIENTIST, OUTSIDER, UNLICENSED, LIMITED, ADMIN)
 LICENCE_ACCEPTED = (SCIENTIST, ADMIN)
 
-_RIGHTS = ((OPEN, PUBLIC_GROUP), (RESTRICTED, SCIENCE_GROUP), (LICENSED, SCIENCE_GROUP))
+_RIGHTS = (
+    (OPEN, PUBLIC_GROUP),
+    (RESTRICTED, SCIENCE_GROUP),
+    (LICENSED, SCIENCE_GROUP),
+    (ARCHIVED, SCIENCE_GROUP),
+)
 _LIMITS = (
     Rule("user", LIMITED.email, False, "downloads", "total", LIMITED_DOWNLOADS),
     Rule("anonymous", "", True, "downloads", "total", UNLIMITED),

@@ -1,7 +1,7 @@
-"""The demo's catalogue: three small STAC Collections with their Items and files, laid out like an archive.
+"""The demo's catalogue: four small STAC Collections with their Items and files, laid out like an archive.
 
 Every file lies at ``{collection}/{item}/{file}``, the Item beside it as ``{item}.json``, the Collection above it as
-``collection.json``.
+``collection.json``. Files of the Collection `ARCHIVED` lie below `TAPE` instead, and their hrefs are ``tape://…``.
 """
 
 from __future__ import annotations
@@ -21,8 +21,11 @@ from gateway.demo import files
 STAC_VERSION = "1.1.0"
 FILE_EXTENSION = "https://stac-extensions.github.io/file/v2.1.0/schema.json"
 
-OPEN, RESTRICTED, LICENSED = "open", "restricted", "licensed"
-"""Ids of the three Collections; `gateway.demo.accounts` gives them their rights."""
+OPEN, RESTRICTED, LICENSED, ARCHIVED = "open", "restricted", "licensed", "archive"
+"""Ids of the Collections; `gateway.demo.accounts` gives them their rights."""
+
+TAPE = ".tape"
+"""Folder that plays a tape library; locations of files in it are paths below it."""
 
 LICENCE_URL = "https://demo.example/licences/demo-licence"
 """Terms of the Collection `LICENSED`. The host is one that cannot exist (RFC 2606)."""
@@ -88,6 +91,7 @@ class Dataset:
     license: str
     """As STAC writes it: an SPDX identifier, or ``other`` with a link."""
     products: tuple[Product, ...]
+    on_tape: bool = False
 
 
 def write_catalogue(directory: Path, *, large: int | None) -> list[Path]:
@@ -108,7 +112,7 @@ def write_catalogue(directory: Path, *, large: int | None) -> list[Path]:
         documents.append(_write_json(folder / "collection.json", _collection(dataset)))
         for product in dataset.products:
             path = folder / product.item / f"{product.item}.json"
-            assets = {asset.key: _write_asset(path.with_name(asset.file_name), asset) for asset in product.assets}
+            assets = {asset.key: _write_asset(directory, path.parent, asset, dataset) for asset in product.assets}
             documents.append(_write_json(path, _item(dataset, product, assets)))
     return documents
 
@@ -144,6 +148,14 @@ def datasets(large: int | None) -> list[Dataset]:
             "Only the group science may download these, and only who has accepted the licence.",
             "other",
             tuple(_scene(f"survey-202406{day}", f"Survey scene of {day} June", day) for day in range(21, 23)),
+        ),
+        Dataset(
+            ARCHIVED,
+            "Archived scenes",
+            "Only the group science may download these, and they must be brought from tape first.",
+            "CC-BY-NC-4.0",
+            tuple(_scene(f"archive-202406{day}", f"Archived scene of {day} June", day) for day in range(25, 28)),
+            on_tape=True,
         ),
     ]
 
@@ -205,12 +217,17 @@ def _thumbnail(item: str) -> Asset:
     return Asset("thumbnail", "thumbnail.png", PNG, "thumbnail", pieces)
 
 
-def _write_asset(path: Path, asset: Asset) -> dict[str, object]:
+def _write_asset(directory: Path, folder: Path, asset: Asset, dataset: Dataset) -> dict[str, object]:
     """Write the file; returns its STAC Asset."""
+    path = folder / asset.file_name
+    # An href is a reference (RFC 3986 §4.1), in which spaces and letters beyond ASCII are percent-encoded.
+    href = "./" + quote(path.name)
+    if dataset.on_tape:
+        location = path.relative_to(directory)
+        path, href = directory / TAPE / location, "tape://" + quote(location.as_posix())
     written = files.write(path, asset.pieces(), asset.algorithm)
     return {
-        # An href is a reference (RFC 3986 §4.1), in which spaces and letters beyond ASCII are percent-encoded.
-        "href": "./" + quote(path.name),
+        "href": href,
         "title": path.name,
         "type": asset.media_type,
         "roles": [asset.role],

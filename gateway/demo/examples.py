@@ -23,8 +23,9 @@ def curl_lines(listing: Mapping[str, object]) -> str:
     It begins with the tokens as variables. What the catalogue has no file to show with is left out.
     """
     tokens = cast("Mapping[str, str]", listing["tokens"])
-    data = [file for file in cast("list[File]", listing["files"]) if file["data_type"] == "RAWDATA" and file["size"]]
-    data.sort(key=lambda file: cast("int", file["size"]))
+    every = [file for file in cast("list[File]", listing["files"]) if file["data_type"] == "RAWDATA" and file["size"]]
+    every.sort(key=lambda file: cast("int", file["size"]))
+    data = [file for file in every if not file["nearline"]]
     lines = [f"{name.upper()}={shlex.quote(token)}" for name, token in tokens.items()]
 
     restricted = _first(data, lambda file: file["collection"] not in {OPEN, LICENSED})
@@ -38,6 +39,9 @@ def curl_lines(listing: Mapping[str, object]) -> str:
         lines += _anonymous(free, str(listing["tenant"]))
     if data and data[-1]["size"] != 1:
         lines += _resume(data[-1])
+    archived = _first(every, lambda file: file["nearline"] is True)
+    if archived is not None:
+        lines += _restore(archived)
     lines += _quota([file for file in data if file["collection"] != LICENSED])
     return "\n".join(lines) + "\n"
 
@@ -108,6 +112,17 @@ def _resume(file: File) -> list[str]:
         _curl(f"-sS -r 0-{half - 1} -o resumed.download", SCIENTIST, _address(file)),
         _curl("-sS -C - -o resumed.download", SCIENTIST, _address(file)),
         _check(file, "resumed.download"),
+    ]
+
+
+def _restore(file: File) -> list[str]:
+    return [
+        "",
+        "# A file on tape: the first answer is 503, says when to come back, and has the file restored.",
+        _curl(SHOW_ANSWER, SCIENTIST, _address(file)),
+        "# Who lets curl try again gets it as soon as it is there.",
+        _curl("-sS -f --retry 20 -o archived.download", SCIENTIST, _address(file)),
+        _check(file, "archived.download"),
     ]
 
 

@@ -12,9 +12,12 @@ from urllib.parse import quote
 import asyncpg
 
 from gateway.demo.accounts import TENANT
+from gateway.demo.catalogue import TAPE
 
 ARCHIVE = "archive"
 """Name of the storage in which the copies of the demo lie."""
+TAPES = "tape"
+"""Name of the storage whose copies must be restored first."""
 TIMEOUT = 30.0
 """Seconds that the query may take."""
 
@@ -39,10 +42,12 @@ class DemoFile:
     """Bytes."""
     sha256: str
     """Of the content: hexadecimal, lower case."""
+    nearline: bool = False
+    """Whether it must be restored first."""
 
 
 async def list_files(connection: asyncpg.Connection, root: Path) -> list[DemoFile]:
-    """Every file of the demo's tenant with a copy that was seen in the storage `ARCHIVE`, whose root is ``root``.
+    """Every file of the demo's tenant with a copy in the storage `TAPES`, or seen in `ARCHIVE`, whose root is ``root``.
 
     Where the catalogue has no SHA-256 the file itself is read, in a thread.
 
@@ -54,24 +59,26 @@ async def list_files(connection: asyncpg.Connection, root: Path) -> list[DemoFil
         """
         SELECT DISTINCT ON (d.collection_id, p.provider_id, f.asset_key)
                d.collection_id, p.provider_id, f.asset_key, p.urn, f.checksum, f.checksum_algorithm, f.data_type,
-               f.file_name, c.location, coalesce(c.size, f.size) AS size
+               f.file_name, c.location, coalesce(c.size, f.size) AS size, c.storage
         FROM tenants t
         JOIN datasets d USING (tenant_id)
         JOIN products p USING (dataset_id)
         JOIN files f USING (product_id)
         JOIN copies c USING (file_id)
-        WHERE t.name = $1 AND c.storage = $2 AND c.version IS NOT NULL
+        WHERE t.name = $1 AND ((c.storage = $2 AND c.version IS NOT NULL) OR c.storage = $3)
         ORDER BY d.collection_id, p.provider_id, f.asset_key, c.copy_id
         """,
         TENANT,
         ARCHIVE,
+        TAPES,
         timeout=TIMEOUT,
     )
     return [await _demo_file(row, root) for row in rows]
 
 
 async def _demo_file(row: asyncpg.Record, root: Path) -> DemoFile:
-    path = _absolute(root, row["location"])
+    is_nearline = row["storage"] == TAPES
+    path = _absolute(root / TAPE if is_nearline else root, row["location"])
     if row["checksum_algorithm"] == "SHA-256" and row["size"] is not None:
         size, sha256 = row["size"], row["checksum"].lower()
     else:
@@ -87,6 +94,7 @@ async def _demo_file(row: asyncpg.Record, root: Path) -> DemoFile:
         path=str(path),
         size=size,
         sha256=sha256,
+        nearline=is_nearline,
     )
 
 

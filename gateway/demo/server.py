@@ -9,6 +9,7 @@ import datetime
 import json
 import os
 import secrets
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -21,9 +22,9 @@ from gateway.catalog.ingest.events import Event
 from gateway.config import Config, Server, from_values
 from gateway.db import apply_schema, one_connection
 from gateway.demo.accounts import ACCOUNTS, TENANT, Account, grant_all, seed
-from gateway.demo.catalogue import write_catalogue
+from gateway.demo.catalogue import TAPE, write_catalogue
 from gateway.demo.examples import curl_lines
-from gateway.demo.listing import ARCHIVE, list_files, to_json
+from gateway.demo.listing import ARCHIVE, TAPES, list_files, to_json
 from gateway.embedded import Services, run_services
 from gateway.errors import ConfigurationError
 from gateway.identity.jwt import sign
@@ -35,6 +36,11 @@ SHUTDOWN_SECONDS = 1.0
 """What running downloads get after Ctrl-C, so that the demo ends within three seconds."""
 TOKEN_LIFETIME = datetime.timedelta(days=7)
 ALGORITHM = "HS512"
+TAPE_SECONDS = 5.0
+"""That the tapes take."""
+CACHE = "cache"
+"""Name of the storage that restored copies are kept in, and of its folder."""
+CACHE_BYTES = 2**30
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -84,6 +90,17 @@ def _neighbours(options: DemoOptions) -> Iterator[tuple[Path, Services]]:
 
 
 def _config(options: DemoOptions, services: Services, directory: Path, secret: str) -> Config:
+    storages: list[dict[str, object]] = [
+        {"name": ARCHIVE, "plugin": "local", "tenants": [TENANT], "root": str(directory)}
+    ]
+    staging: dict[str, object] = {}
+    if options.catalog is None:
+        (directory / CACHE).mkdir(exist_ok=True)
+        storages += [
+            _tapes(directory / TAPE),
+            {"name": CACHE, "plugin": "local", "tenants": [TENANT], "root": str(directory / CACHE)},
+        ]
+        staging = {"cache": CACHE, "cache_size": CACHE_BYTES, "poll": TAPE_SECONDS / 4}
     return from_values(
         {
             "server": Server(host=options.host, port=options.port, shutdown_timeout=SHUTDOWN_SECONDS),
@@ -94,9 +111,16 @@ def _config(options: DemoOptions, services: Services, directory: Path, secret: s
                 "links": {"secret": secrets.token_urlsafe(48)},
             },
             "orders": {"secret": secrets.token_urlsafe(48)},
-            "storage": [{"name": ARCHIVE, "plugin": "local", "tenants": [TENANT], "root": str(directory)}],
+            "staging": staging,
+            "storage": storages,
         }
     )
+
+
+def _tapes(folder: Path) -> dict[str, object]:
+    program = [sys.executable, "-m", "gateway.demo.tape", str(folder), str(TAPE_SECONDS)]
+    actions = dict.fromkeys(("stage", "query", "release", "fetch"), program)
+    return {"name": TAPES, "plugin": "command", "type": "NEARLINE", "tenants": [TENANT], **actions}
 
 
 async def _fill(config: Config, options: DemoOptions, directory: Path, report: Callable[[Event], None]) -> None:

@@ -14,9 +14,10 @@ _LOOKED_AT = 20
 
 _COPIES = """
 SELECT c.copy_id, c.storage, c.location, c.state, c.size, c.modified, c.version, c.verified_version, c.broken_version,
+       CASE WHEN c.restored_until > now() THEN c.restored_until END AS restored_until, c.entry_id,
        f.file_name, f.mime_type, t.name AS tenant
 FROM copies c JOIN files f USING (file_id) JOIN products p USING (product_id) JOIN tenants t USING (tenant_id)
-WHERE c.storage = $1 AND c.state = 'ONLINE' AND coalesce(f.size, c.size, 1) > 0
+WHERE c.storage = $1 AND c.state = ANY($3) AND coalesce(f.size, c.size, 1) > 0
 ORDER BY c.copy_id DESC LIMIT $2"""
 
 
@@ -35,20 +36,21 @@ class Samples:
     """What the catalogue has of a storage."""
 
     newest: Sequence[Sample]
-    """The copies ingested last that are said to be online."""
+    """The copies ingested last that could be read, now or after a restore."""
     tenants: int
     """In the whole catalogue."""
 
 
-async def samples_of(storage: str, settings: Database) -> Samples:
-    """Look a few copies of ``storage`` up.
+async def samples_of(storage: str, settings: Database, *, nearline: bool) -> Samples:
+    """Look a few copies of ``storage`` up that are said to be online or, with ``nearline``, to be restored first.
 
     Raises:
         ConfigurationError, asyncpg.PostgresError: the catalogue cannot be asked.
     """
     async with one_connection(settings) as connection:
         tenants: int = await connection.fetchval("SELECT count(*) FROM tenants")
-        rows = await connection.fetch(_COPIES, storage, _LOOKED_AT)
+        states = ["ONLINE", "NEARLINE"] if nearline else ["ONLINE"]
+        rows = await connection.fetch(_COPIES, storage, _LOOKED_AT, states)
     newest = [
         Sample(
             Copy(**{field.name: row[field.name] for field in dataclasses.fields(Copy)}),

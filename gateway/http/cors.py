@@ -15,9 +15,9 @@ ASKED_WITH = (
 )
 """Fields that a page may send. A ``*`` would leave out Authorization."""
 EXPOSED = (
-    "Accept-Ranges, Allow, Content-Disposition, Content-Length, Content-Range, Digest, ETag, Last-Modified, Link, "
-    "Location, Preference-Applied, Quota-Admitted, Quota-Cost, RateLimit, RateLimit-Policy, Repr-Digest, Retry-After, "
-    "Server-Timing, WWW-Authenticate, X-Message, X-Request-ID"
+    "Accept-Ranges, Allow, Content-Disposition, Content-Length, Content-Range, Digest, ETag, File-State, "
+    "Last-Modified, Link, Location, Preference-Applied, Quota-Admitted, Quota-Cost, RateLimit, RateLimit-Policy, "
+    "Repr-Digest, Retry-After, Server-Timing, WWW-Authenticate, X-Message, X-Request-ID"
 )
 """Fields of answers that a page may read."""
 PREFLIGHT_SECONDS = 7200

@@ -31,6 +31,7 @@ from gateway.links import CLIENT
 from gateway.ops.audit_table import MOST_TEXT, AuditTable, Noted, names_of
 from gateway.ops.request_context import PROBLEM, REQUEST_ID
 from gateway.request_keys import ASKED, PRINCIPAL, TRANSFER, Asked
+from gateway.staging.model import RESTORING
 
 log = logging.getLogger(__name__)
 
@@ -217,6 +218,9 @@ def judge(status: int | None, transfer: Transfer | None, problem: str | None) ->
         return "cut", problem or (type(transfer.problem).__name__ if transfer.problem is not None else "Ended")
     if status is None:
         return "cut", "Ended"
+    if problem == RESTORING:
+        # Nothing failed, and whoever comes back gets it.
+        return "refused", problem
     if status < HTTPStatus.BAD_REQUEST:
         return None, None
     return ("failed" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "refused"), problem

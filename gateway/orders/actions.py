@@ -39,6 +39,12 @@ _END_HELD = "UPDATE suborders SET state = 'ENDED' WHERE order_id = $1 AND state 
 _RETRY_FILES = """
 UPDATE order_files SET state = 'PENDING', error = NULL
 WHERE order_file_id BETWEEN $1 AND $2 AND state IN ('ERROR', 'DOWNLOAD_ERROR')"""
+_FORGET_FAILED = """
+DELETE FROM restore_wishes w USING restores r
+WHERE r.restore_id = w.restore_id AND r.state = 'FAILED' AND w.order_file_id <> 0
+  AND w.order_file_id BETWEEN $1 AND $2"""
+# What is downloaded makes room for what comes next.
+_WISHED_NO_MORE = "DELETE FROM restore_wishes WHERE order_file_id = ANY ($1::bigint[]) AND order_file_id <> 0"
 _TASKS = """
 SELECT dataset, query, data_types, name_pattern FROM order_tasks WHERE order_id = $1 ORDER BY task_id"""
 _REVOKE = "UPDATE orders SET token_generation = token_generation + 1 WHERE order_id = $1 RETURNING token_generation"
@@ -85,6 +91,7 @@ class Actions:
         async with self.database.transaction() as connection:
             await self._change(connection, scope, order_id, Action.RETRY)
             await connection.execute(_RETRY_FILES, *files_of(order_id))
+            await connection.execute(_FORGET_FAILED, *files_of(order_id))
             await self._release(connection, order_id, ["HELD", "ENDED"])
 
     async def delete(self, scope: Scope, order_id: int) -> None:
@@ -144,6 +151,8 @@ class Actions:
         async with self.database.transaction() as connection:
             if await connection.fetchval("SELECT true FROM orders WHERE order_id = $1 FOR NO KEY UPDATE", order_id):
                 await connection.execute(_MARK, order_file_ids, state, error)
+                if state is FileState.DOWNLOADED:
+                    await connection.execute(_WISHED_NO_MORE, order_file_ids)
                 await settle(connection, order_id, datetime.timedelta(0))
 
     async def _lock(

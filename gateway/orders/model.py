@@ -74,12 +74,14 @@ def everything(_: int) -> Condition:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Nearline:
-    """A file whose copies are not online."""
+    """A file of which no copy is online for good."""
 
     order_file_id: int
     file_id: int
     copies: Sequence[tuple[str, str]]
     """Storage and location of those that are nearline."""
+    readable: bool = False
+    """Whether it can be read all the same: it was restored."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -119,5 +121,6 @@ class NoStager:
     """Where nothing is restored."""
 
     async def stage(self, files: Sequence[Nearline]) -> Mapping[int, Staged]:
-        """Every file is in error."""
-        return {one.order_file_id: Staged("ERROR", "The file is not online.") for one in files}
+        """Every file is in error, unless it was restored somewhere else."""
+        available, error = Staged("AVAILABLE"), Staged("ERROR", "The file is not online.")
+        return {one.order_file_id: available if one.readable else error for one in files}

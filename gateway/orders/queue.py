@@ -10,7 +10,7 @@ import dataclasses
 import datetime
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from gateway.db import Connection, Database
 from gateway.orders.lifecycle import Status, settled
@@ -63,13 +63,18 @@ WHERE suborder_id IN (
     ORDER BY suborder_id FOR NO KEY UPDATE
 ) RETURNING suborder_id"""
 
-_ONLINE = "(SELECT true FROM copies c WHERE c.file_id = o.file_id AND c.state = 'ONLINE' LIMIT 1)"
-"""Looked up file by file: to join all copies that there are would take longer, whatever the planner thinks."""
+_ONLINE = """
+(SELECT true FROM copies c
+ WHERE c.file_id = o.file_id AND c.state = 'ONLINE' AND c.storage <> ALL ($3::text[]) LIMIT 1)"""
+"""Whether a copy is online for good: its storage is none of the nearline ones. Looked up file by file: to join all
+copies that there are would take longer, whatever the planner thinks."""
+_RESTORED = "(SELECT true FROM copies c WHERE c.file_id = o.file_id AND c.restored_until > now() LIMIT 1)"
 
 _NOT_ONLINE = f"""
-SELECT o.order_file_id, o.file_id,
+SELECT o.order_file_id, o.file_id, coalesce({_RESTORED}, false) AS restored,
        (SELECT json_agg(json_build_array(c.storage, c.location) ORDER BY c.copy_id)::text FROM copies c
-        WHERE c.file_id = o.file_id AND c.state = 'NEARLINE') AS nearline
+        WHERE c.file_id = o.file_id AND c.entry_id IS NULL
+          AND (c.state = 'NEARLINE' OR (c.state = 'ONLINE' AND c.storage = ANY ($3::text[])))) AS nearline
 FROM order_files o
 WHERE o.order_file_id BETWEEN $1 AND $2 AND o.state = 'PENDING' AND {_ONLINE} IS NULL"""  # noqa: S608 - as above
 
@@ -84,7 +89,7 @@ FROM unnest($1::bigint[], $2::text[], $3::text[]) AS known(order_file_id, state,
 WHERE o.order_file_id = known.order_file_id AND o.state = 'PENDING' AND known.state <> 'PENDING'"""
 _AVAILABLE = f"""
 UPDATE order_files o SET state = 'AVAILABLE', error = NULL
-WHERE o.order_file_id BETWEEN $1 AND $2 AND o.state = 'PENDING' AND {_ONLINE}"""  # noqa: S608 - as above
+WHERE o.order_file_id BETWEEN $1 AND $2 AND o.state = 'PENDING' AND ({_ONLINE} OR {_RESTORED})"""  # noqa: S608 - as above
 
 _PUT_BACK = """
 UPDATE suborders
@@ -157,25 +162,37 @@ async def prolong(database: Database, held: Claim, lease_seconds: float) -> bool
     return len(rows) == len(held.parts)
 
 
-async def not_online(database: Database, held: Claim) -> tuple[list[Nearline], dict[int, Staged]]:
+async def not_online(
+    database: Database, held: Claim, offline: Sequence[str] = ()
+) -> tuple[list[Nearline], dict[int, Staged]]:
     """The pending files of a claim without a copy online: those that may be staged, and what is known of the others.
+
+    Args:
+        database: for it.
+        held: what was claimed.
+        offline: storages in which nothing is online, whatever a copy says.
 
     Raises:
         GatewayError: 503.
     """
     nearline, lost = list[Nearline](), dict[int, Staged]()
     for first, last in held.ranges:
-        for row in await database.fetch(_NOT_ONLINE, first, last):
-            if row["nearline"] is None:
+        for row in await database.fetch(_NOT_ONLINE, first, last, offline):
+            if row["nearline"] is None and not row["restored"]:
                 lost[row["order_file_id"]] = _NO_COPY
             else:
-                copies = [(storage, location) for storage, location in json.loads(row["nearline"])]
-                nearline.append(Nearline(row["order_file_id"], row["file_id"], copies))
+                copies = [(storage, location) for storage, location in json.loads(row["nearline"] or "[]")]
+                nearline.append(Nearline(row["order_file_id"], row["file_id"], copies, row["restored"]))
     return nearline, lost
 
 
 async def finish(
-    database: Database, held: Claim, known: Mapping[int, Staged], *, least: datetime.timedelta
+    database: Database,
+    held: Claim,
+    known: Mapping[int, Staged],
+    *,
+    least: datetime.timedelta,
+    offline: Sequence[str] = (),
 ) -> Status | None:
     """Write what has become of the files of a claim, and give it back; None if it is no longer held.
 
@@ -186,6 +203,7 @@ async def finish(
         held: what was claimed.
         known: of files that are not online.
         least: how long an order that ends by this still lasts.
+        offline: as for `not_online`.
 
     Raises:
         GatewayError: 503; nothing was written, or all.
@@ -200,7 +218,7 @@ async def finish(
             columns = zip(*((one, staged.state, staged.error) for one, staged in found), strict=True)
             await connection.execute(_KNOWN, *map(list, columns))
         for first, last in held.ranges:
-            await connection.execute(_AVAILABLE, first, last)
+            await connection.execute(_AVAILABLE, first, last, offline)
         goes_on = Status(order["status"]) is Status.RUNNING
         pause = datetime.timedelta(seconds=STAGING_SECONDS)
         await connection.execute(_PUT_BACK, list(held.parts), pause, goes_on)

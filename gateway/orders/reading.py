@@ -39,7 +39,8 @@ def _files(chosen: str) -> str:
     return f"""
 SELECT o.order_file_id, o.state, o.error, o.size, s.suborder_id, p.urn, p.provider_id, f.data_type, f.reference,
        f.mime_type, f.checksum, f.checksum_algorithm, f.crc32, f.file_name,
-       EXISTS (SELECT FROM copies c WHERE c.file_id = o.file_id AND c.state = 'ONLINE') AS online
+       EXISTS (SELECT FROM copies c WHERE c.file_id = o.file_id
+               AND (c.state = 'ONLINE' OR c.restored_until > now())) AS online
 FROM {chosen} o
 JOIN suborders s ON s.order_id = o.order_file_id >> 24 AND s.number = o.suborder
 LEFT JOIN files f ON f.file_id = o.file_id

@@ -13,6 +13,7 @@ import gateway.db
 from gateway.config import Config, Orders
 from gateway.db import Database
 from gateway.errors import GatewayError
+from gateway.following import Following
 from gateway.notices import spool
 from gateway.notices.opening import sending_notices, subscriptions
 from gateway.notifications import Notifications
@@ -20,7 +21,6 @@ from gateway.orders.actions import Actions
 from gateway.orders.baskets import Baskets
 from gateway.orders.counting import Counter
 from gateway.orders.creation import Creator
-from gateway.orders.following import Following
 from gateway.orders.model import Condition, NoStager, Numbering, Stager, Sums
 from gateway.orders.tokens import OrderTokens
 from gateway.orders.worker import working
@@ -78,6 +78,11 @@ async def work_database(config: Config) -> AsyncIterator[Database]:
         yield database
 
 
+def offline_storages(config: Config) -> list[str]:
+    """Names of the storages in which nothing is online for good."""
+    return [one.name for one in config.storage if one.type != "ONLINE"]
+
+
 def order_tokens(config: Config) -> OrderTokens | None:
     """What makes order tokens; None without a secret."""
     secret = config.orders.secret
@@ -103,13 +108,17 @@ async def open_orders(
         if settings.workers:
             await stack.enter_async_context(sending_notices(config, database, notifications, tokens))
         await stack.enter_async_context(
-            working(database, notifications, settings, stager or NoStager(), sums, workers=settings.workers)
+            working(
+                *(database, notifications, settings, stager or NoStager(), sums),
+                workers=settings.workers,
+                offline=offline_storages(config),
+            )
         )
         creator = Creator(
             database, settings, config.rights, policies, translate, lambda: datetime.datetime.now(datetime.UTC)
         )
         counter = Counter(policies, config.rights.open_data_types, config.quotas.metered_data_types)
-        following = Following(settings.streams, settings.streams_per_user)
+        following = Following("orders", settings.streams, settings.streams_per_user)
         notifications.subscribe(following)
         yield Ordering(
             settings,

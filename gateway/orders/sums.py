@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 import asyncpg
 
 from gateway.catalog.locate import for_upkeep, read_copies
+from gateway.catalog.statements import COPIES
 from gateway.config import Config
 from gateway.crc32_of_files import Crc32Reader
 from gateway.db import Database
@@ -26,8 +27,7 @@ _PAGE_ROWS = 500
 _UNKNOWN = f"""
 SELECT o.order_file_id, f.file_id, f.data_type, f.file_name, f.mime_type, f.size, f.checksum, f.checksum_algorithm,
        f.reference, p.urn, t.name AS tenant, (
-           SELECT json_agg(json_build_array(c.copy_id, c.storage, c.location, c.state, c.size, c.modified, c.version,
-                                            c.verified_version, c.broken_version) ORDER BY c.copy_id)::text
+           SELECT {COPIES}
            FROM copies c WHERE c.file_id = f.file_id
        ) AS copies
 FROM (SELECT * FROM order_files WHERE order_file_id BETWEEN $1 AND $2 AND state = 'PENDING' OFFSET 0) o

@@ -30,10 +30,18 @@ _HAND_BACK_SECONDS = 2.0
 class Workers:
     """Some workers of this process. Made by `working`."""
 
-    def __init__(self, database: Database, settings: Settings, stager: Stager, sums: Sums | None = None) -> None:
-        """``sums``: None computes no CRC-32."""
+    def __init__(
+        self,
+        database: Database,
+        settings: Settings,
+        stager: Stager,
+        sums: Sums | None = None,
+        offline: Sequence[str] = (),
+    ) -> None:
+        """``sums``: None computes no CRC-32. ``offline``: storages in which nothing is online for good."""
         self._database = database
         self._sums = sums
+        self._offline = list(offline)
         self._settings = settings
         self._stager = stager
         self._woken = asyncio.Event()
@@ -105,14 +113,14 @@ class Workers:
 
     async def _prepare(self, held: queue.Claim) -> bool:
         async with self._alive(held):
-            nearline, known = await queue.not_online(self._database, held)
+            nearline, known = await queue.not_online(self._database, held, self._offline)
             if nearline:
                 async with asyncio.timeout(self._settings.timeout):
                     known = {**known, **await self._stager.stage(nearline)}
             if self._sums is not None:
                 await self._sums.sum(held.ranges)
             least = datetime.timedelta(hours=self._settings.least_hours)
-            status = await queue.finish(self._database, held, known, least=least)
+            status = await queue.finish(self._database, held, known, least=least, offline=self._offline)
         if status is None:
             log.warning("what a worker has prepared of order %s was taken from it meanwhile", held.order_id)
         return True
@@ -170,9 +178,10 @@ async def working(
     sums: Sums | None = None,
     *,
     workers: int,
+    offline: Sequence[str] = (),
 ) -> AsyncIterator[None]:
     """Have ``workers`` work while the block runs."""
-    crew = Workers(database, settings, stager, sums)
+    crew = Workers(database, settings, stager, sums, offline)
     notifications.subscribe(crew)
     tasks: Sequence[asyncio.Task[None]] = []
     if workers:

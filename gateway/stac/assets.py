@@ -13,13 +13,15 @@ from typing import Literal
 
 from gateway.catalog.ingest.checksums import to_multihash
 from gateway.catalog.ingest.model import Checksum
-from gateway.stac.links import Json, JsonObject, is_for_all, scheme_of
-from gateway.stac.model import FileRow
+from gateway.stac.links import Json, JsonObject, is_for_all, scheme_of, time_of
+from gateway.stac.model import FileRow, LastRestore
+from gateway.staging.model import RestoreState
 
 ALTERNATE = "https://stac-extensions.github.io/alternate-assets/v1.2.0/schema.json"
 AUTHENTICATION = "https://stac-extensions.github.io/authentication/v1.1.0/schema.json"
 FILE = "https://stac-extensions.github.io/file/v2.1.0/schema.json"
 ORDER = "https://stac-extensions.github.io/order/v1.1.0/schema.json"
+TIMESTAMPS = "https://stac-extensions.github.io/timestamps/v1.1.0/schema.json"
 
 SCHEMES: JsonObject = {
     "gateway_token": {"type": "http", "scheme": "bearer", "description": "A bearer token, or an API key as one."},
@@ -28,6 +30,15 @@ SCHEMES: JsonObject = {
 """``auth:schemes`` by which callers can show the gateway who they are."""
 ORDERABLE = "orderable"
 
+_STATUSES: Mapping[RestoreState, str] = {
+    "QUEUED": "pending",
+    "STAGING": "ordered",
+    "RESTORED": "succeeded",
+    "EXPIRED": ORDERABLE,
+    "CANCELED": ORDERABLE,
+    "FAILED": "failed",
+}
+"""``order:status`` of a file that has no copy that is always online."""
 _KEYS = {"http": "https", "https": "https", "s3": "s3"}
 _ROLES = {
     "RAWDATA": "data",
@@ -60,9 +71,9 @@ class Shown:
     """Schemas of what the gateway wrote into it."""
 
     @property
-    def is_orderable(self) -> bool:
-        """Whether its file has to be brought from a slow storage first."""
-        return self.document.get("order:status") == ORDERABLE and ORDER in self.extensions
+    def order_status(self) -> str | None:
+        """``order:status`` of its file, if that has to be brought from a slow storage."""
+        return str(self.document["order:status"]) if ORDER in self.extensions else None
 
 
 def asset(file: FileRow, download: str, showing: Showing) -> Shown:
@@ -123,8 +134,17 @@ def _describe(document: JsonObject, file: FileRow) -> set[str]:
         document["file:checksum"] = to_multihash(Checksum(file.checksum_algorithm, file.checksum))
         extensions.add(FILE)
     if "NEARLINE" in file.states and "ONLINE" not in file.states:
-        document["order:status"] = ORDERABLE
-        extensions.add(ORDER)
+        extensions |= _describe_nearline(document, file.restore)
+    return extensions
+
+
+def _describe_nearline(document: JsonObject, restore: LastRestore | None) -> set[str]:
+    """Write how it stands with a file that has to be restored; the schemas of that."""
+    document["order:status"] = ORDERABLE if restore is None else _STATUSES[restore.state]
+    extensions = {ORDER}
+    if restore is not None and restore.state == "RESTORED" and restore.expires is not None:
+        document["expires"] = time_of(restore.expires)
+        extensions.add(TIMESTAMPS)
     return extensions
 
 

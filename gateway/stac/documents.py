@@ -22,7 +22,7 @@ from gateway.stac.assets import (
     is_told,
     without_untold,
 )
-from gateway.stac.links import GEOJSON, Json, JsonObject, Urls, download, kept, link
+from gateway.stac.links import GEOJSON, Json, JsonObject, Urls, download, kept, link, time_of
 from gateway.stac.model import CollectionName, CollectionRow, ItemRow
 
 STAC_VERSION = "1.1.0"
@@ -169,11 +169,6 @@ def landing(service: Service, rows: Sequence[CollectionName], urls: Urls) -> Jso
     }
 
 
-def time_of(moment: datetime.datetime) -> str:
-    """RFC 3339 in UTC."""
-    return moment.astimezone(datetime.UTC).isoformat().replace("+00:00", "Z")
-
-
 def to_text(document: JsonObject) -> str:
     """``document`` as JSON."""
     return _text(document)
@@ -206,10 +201,10 @@ def _properties(row: ItemRow, came: JsonObject, shown: Iterable[Shown]) -> str:
     """The properties, as JSON; to the letter as they came, where nothing is missing."""
     shown = list(shown)
     has_schemes = any(AUTHENTICATION in one.extensions for one in shown)
-    is_orderable = any(one.is_orderable for one in shown)
+    status = _status_of_all({one.order_status for one in shown} - {None})
     properties: JsonObject = json.loads(row.properties)
     of_regards = _is_of_regards(came)
-    if not (of_regards or has_schemes or is_orderable) and "datetime" in properties:
+    if not (of_regards or has_schemes or status is not None) and "datetime" in properties:
         return row.properties
     if of_regards:
         properties = {"title": row.item_id, **regards.properties(properties), "regards:urn": row.urn}
@@ -218,9 +213,15 @@ def _properties(row: ItemRow, came: JsonObject, shown: Iterable[Shown]) -> str:
     if has_schemes:
         others = properties.get("auth:schemes")
         properties["auth:schemes"] = {**(others if isinstance(others, dict) else {}), **SCHEMES}
-    if is_orderable:
-        properties["order:status"] = ORDERABLE
+    if status is not None:
+        properties["order:status"] = status
     return _text(properties)
+
+
+def _status_of_all(statuses: set[str | None]) -> str | None:
+    """``order:status`` of an item: what is the farthest from done of its files that lie on slow storages."""
+    order = (ORDERABLE, "failed", "pending", "ordered", "succeeded")
+    return next((status for status in order if status in statuses), None)
 
 
 def _dates(row: ItemRow) -> JsonObject:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import re
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
@@ -71,6 +72,11 @@ class Urls:
     def item(self, collection: str, item: str) -> str:
         """An item."""
         return f"{self.items(collection)}/{_segment(item)}"
+
+
+def time_of(moment: datetime.datetime) -> str:
+    """RFC 3339 in UTC."""
+    return moment.astimezone(datetime.UTC).isoformat().replace("+00:00", "Z")
 
 
 def download(item: str, asset: str) -> str:

@@ -6,6 +6,8 @@ import dataclasses
 import datetime
 from typing import Literal
 
+from gateway.staging.model import RestoreState
+
 Box = tuple[float, float, float, float]
 """West, south, east, north in degrees; west > east crosses 180°."""
 
@@ -37,6 +39,15 @@ class Search:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class LastRestore:
+    """What has become of the last restore of a nearline file."""
+
+    state: RestoreState
+    expires: datetime.datetime | None
+    """Until when it can be read, or could be."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class FileRow:
     """An asset, as documents show it."""
 
@@ -56,6 +67,8 @@ class FileRow:
     """Held by somebody else: only its URL is known."""
     states: tuple[str, ...]
     """Of its copies: ``ONLINE``, ``NEARLINE``, ``OFFLINE``, ``LOST``."""
+    restore: LastRestore | None
+    """The last one, if the file has no copy that is always online."""
     needs_login: bool
     """Whether an anonymous caller of its tenant would be refused it."""
 

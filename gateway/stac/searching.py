@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import datetime
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -21,11 +22,22 @@ from gateway.rights.policies import Policies
 from gateway.rights.predicate import caller_columns
 from gateway.stac.finding import CROWDED
 from gateway.stac.matching import Matching, matching
-from gateway.stac.model import CollectionName, CollectionPage, CollectionRow, Direction, FileRow, ItemRow, Page, Search
+from gateway.stac.model import (
+    CollectionName,
+    CollectionPage,
+    CollectionRow,
+    Direction,
+    FileRow,
+    ItemRow,
+    LastRestore,
+    Page,
+    Search,
+)
 from gateway.stac.question import Question, outermost, question
 from gateway.stac.search import MOST_COLLECTIONS
 from gateway.stac.statements import COLLECTION, COLLECTION_NAMES, COLLECTIONS, ITEM, PAGE_SECRET, Statement
 from gateway.stac.tokens import OLDEST, Place, Tokens
+from gateway.staging.model import RestoreState
 from gateway.text import is_storable
 
 
@@ -345,6 +357,16 @@ def _characters(row: asyncpg.Record) -> int:
 
 
 def _file(columns: Sequence[Any]) -> FileRow:
-    # In the order of the fields, but for the states, which JSON has as a list.
-    members: Sequence[Any] = (*columns[:-2], tuple(columns[-2]), columns[-1])
+    # In the order of the fields, but for what JSON has as lists.
+    states, restore, needs_login = columns[-3:]
+    members: Sequence[Any] = (
+        *columns[:-3],
+        tuple(states),
+        None if restore is None else _restore(*restore),
+        needs_login,
+    )
     return FileRow(*members)
+
+
+def _restore(state: RestoreState, expires: str | None) -> LastRestore:
+    return LastRestore(state, None if expires is None else datetime.datetime.fromisoformat(expires))

@@ -79,10 +79,19 @@ LATERAL (
     SELECT json_agg(json_build_array(
         f.asset_key, f.data_type, f.body::text, f.checksum, f.checksum_algorithm, f.size, f.mime_type, f.file_name,
         f.reference,
-        ARRAY(SELECT DISTINCT c.state FROM copies c WHERE c.file_id = f.file_id ORDER BY c.state),
+        of_copies.states,
+        CASE WHEN 'NEARLINE' = ANY (of_copies.states) AND 'ONLINE' <> ALL (of_copies.states) THEN (
+            SELECT json_build_array(CASE WHEN r.state <> 'RESTORED' THEN r.state
+                                         WHEN r.expires_at > now() THEN 'RESTORED' ELSE 'EXPIRED' END,
+                                    r.expires_at)
+            FROM restores r WHERE r.file_id = f.file_id ORDER BY r.restore_id DESC LIMIT 1) END,
         NOT (everyone.visible AND (f.data_type = ANY (:open_types) OR (everyone.downloadable AND everyone.unlicensed)))
     ) ORDER BY f.file_id)::text AS files
-    FROM files f WHERE f.product_id = product.product_id
+    FROM files f CROSS JOIN LATERAL (
+        SELECT ARRAY(SELECT DISTINCT c.state FROM copies c WHERE c.file_id = f.file_id ORDER BY c.state) AS states
+        OFFSET 0
+    ) of_copies
+    WHERE f.product_id = product.product_id
 )"""
 # What an anonymous caller may: one who is in the public groups alone.
 _EVERYONE = f"""

@@ -17,13 +17,13 @@ from gateway.config import Config
 from gateway.db import Database
 from gateway.errors import ConfigurationError
 from gateway.locations import Location
-from gateway.staging.cache_filling import CacheFullError, Filling, Kept
+from gateway.staging.cache_filling import CacheFullError, Filling, Kept, NotOursError
 from gateway.staging.cache_names import location_of, prefix_of
 from gateway.staging.cache_rows import CACHED, NEVER, READY, Room, Rows
 from gateway.staging.cache_tidying import Tidying
 from gateway.storage import CanKeep, CopyUnavailableError, OnDisk, can_stream
 
-__all__ = ["CACHED", "READY", "Cache", "CacheFullError", "Kept", "Room", "opened_cache"]
+__all__ = ["CACHED", "READY", "Cache", "CacheFullError", "Kept", "NotOursError", "Room", "opened_cache"]
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +111,8 @@ class Cache:
             CacheFullError: the disk or the bucket has no room; what was used least was evicted, so that a later try may
                 succeed.
             CopyBrokenError: what was fetched has not the size or the checksum.
-            CopyUnavailableError: somebody else fills it, it was given back, or it could not be written.
+            NotOursError: somebody else fills it, or it was given back.
+            CopyUnavailableError: it could not be written.
             StorageError: as ``fetch`` raises.
         """
         try:

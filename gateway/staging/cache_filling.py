@@ -44,6 +44,10 @@ class CacheFullError(StorageError):
         """Bytes of the entry."""
 
 
+class NotOursError(CopyUnavailableError):
+    """Somebody else fills the entry, or it was given back: nothing is wrong with the copy."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Kept:
     """An entry that is filled, and that nobody reads yet."""
@@ -96,7 +100,7 @@ class Filling:
             claiming.add_done_callback(_forgotten)
             raise
         if claim is None:
-            raise CopyUnavailableError(f"restore {restore_id} has no room in the cache, or another process fetches it")
+            raise NotOursError(f"restore {restore_id} has no room in the cache, or another process fetches it")
         path = self._scratch / scratch_name(claim.entry_id, lease)
         kept = False
         try:
@@ -191,8 +195,8 @@ class Filling:
         return await asyncio.get_running_loop().run_in_executor(self._threads, call)
 
 
-def _taken(claim: Claim) -> CopyUnavailableError:
-    return CopyUnavailableError(f"entry {claim.entry_id} of the cache was given back, or taken for abandoned")
+def _taken(claim: Claim) -> NotOursError:
+    return NotOursError(f"entry {claim.entry_id} of the cache was given back, or taken for abandoned")
 
 
 def _told(error: OSError, claim: Claim) -> StorageError:

@@ -74,7 +74,8 @@ _LOCK_DROPPED = _LOCK_VICTIMS.format(condition="e.state = 'READY'")
 _DELETE_COPIES = "DELETE FROM copies WHERE entry_id = ANY ($1::bigint[])"
 _EXPIRE = """
 UPDATE restores
-SET state = 'EXPIRED', ended_at = now(), expires_at = least(expires_at, now()), due_at = NULL, lease = NULL
+SET state = 'EXPIRED', ended_at = now(), expires_at = least(expires_at, now()), due_at = NULL, lease = NULL,
+    lease_until = NULL
 WHERE restore_id = ANY ($1::bigint[]) AND state = 'RESTORED'"""
 _TO_REMOVE = "UPDATE cache_entries SET state = 'REMOVING' WHERE entry_id = ANY ($1::bigint[])"
 # A reader or a writer may still be at it.

@@ -102,15 +102,29 @@ async def stat(
     Raises:
         CopyNotFoundError, CopyUnavailableError: see these; or what ``explain`` returned.
     """
+    fields = await head(client, url, name=name, headers=headers, explain=explain, any_coding=any_coding)
+    size = _length(fields)
+    if size is None:
+        raise CopyUnavailableError(f"{name}: the server does not tell its size")
+    return describe(fields, size)
+
+
+async def head(
+    client: HttpClient,
+    url: str,
+    *,
+    name: str,
+    headers: Mapping[str, str] = _NO_FIELDS,
+    explain: Explain | None = None,
+    any_coding: bool = False,
+) -> CIMultiDictProxy[str]:
+    """The header fields that answer a HEAD of the copy at ``url``. Arguments and errors are those of `stat`."""
     answer = await client.request("HEAD", url, headers)
     with contextlib.closing(answer):
         if answer.status != 200:
             raise await _refusal(client, answer, name, explain)
         _check_coding(answer, name, any_coding=any_coding)
-        size = _length(answer.headers)
-        if size is None:
-            raise CopyUnavailableError(f"{name}: the server does not tell its size")
-        return describe(answer.headers, size)
+        return answer.headers
 
 
 async def stream_range(

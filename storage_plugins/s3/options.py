@@ -27,6 +27,7 @@ _NAMES = (
     "buckets",
     "ca_file",
     "restore_tier",
+    "restore_hours",
     "scratch",
 )
 _ADDRESSING = {"path": False, "virtual": True}
@@ -54,6 +55,8 @@ class Options:
     """Certificates in PEM to trust instead of the system's."""
     restore_tier: str
     """How fast archived objects are to be restored, and at which price."""
+    restore_hours: float | None = None
+    """That a restore takes here; None for what Amazon publishes of the tier and the storage class."""
     scratch: Path | None = None
     """Where the cache of restored copies writes files before they are put."""
 
@@ -88,6 +91,7 @@ class Options:
             ca_file=None if ca_file is None else Path(ca_file),
             scratch=_folder(options, "scratch"),
             restore_tier=_choice(options, "restore_tier", {tier: tier for tier in _TIERS}, "Standard"),
+            restore_hours=_hours(options.get("restore_hours")),
         )
 
 
@@ -96,6 +100,14 @@ def _text(options: Mapping[str, object], name: str) -> str | None:
     if value is not None and (not isinstance(value, str) or not value):
         raise ConfigurationError(f"{name}: must be text, and not empty")
     return value
+
+
+def _hours(value: object) -> float | None:
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= 8784:
+        raise ConfigurationError("restore_hours: must be a number of hours above 0")
+    return float(value)
 
 
 def _folder(options: Mapping[str, object], name: str) -> Path | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import datetime
 import functools
 import math
 import time
@@ -10,15 +12,26 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
-from gateway.storage import ByteStream, CopyUnavailableError, SignedUrl, Stat, StorageError
+from gateway.storage import (
+    ByteStream,
+    CopyNotFoundError,
+    CopyUnavailableError,
+    SignedUrl,
+    StageState,
+    Stat,
+    StorageError,
+    ToStage,
+)
 from storage_plugins.http import copies as http_copies
 from storage_plugins.http.client import HttpClient
+from storage_plugins.s3.archive import hours_of, request_of, state_of
 from storage_plugins.s3.buckets import has_dot_segments, location_of
 from storage_plugins.s3.credentials import CredentialSource, RefreshedCredentials, StaticCredentials, seconds_left
 from storage_plugins.s3.endpoint import Endpoint
 from storage_plugins.s3.options import Options
 from storage_plugins.s3.refusals import error_code, explanation, refuses_credentials
 from storage_plugins.s3.sigv4 import MOST_SECONDS, Credentials, Origin, Signer, encoded_path
+from storage_plugins.staging import side_by_side
 
 if TYPE_CHECKING:
     from storage_plugins.s3.keeping import Keeper
@@ -26,6 +39,10 @@ if TYPE_CHECKING:
 
 _OWN_SECONDS = 300
 """That the URLs work by which the gateway itself fetches: so far may its clock be behind that of the server."""
+
+
+class _UntoldError(StorageError):
+    """S3 refused a HEAD, whose answer has no body that would tell why."""
 
 
 class S3Storage:
@@ -37,9 +54,13 @@ class S3Storage:
     ``virtual`` (default ``virtual`` for Amazon, ``path`` for others); ``access_key_id`` and ``secret_access_key`` with
     ``session_token`` if need be, otherwise the AWS chain gives credentials, of ``profile`` if that is set; ``ca_file``,
     certificates to trust instead of the system's; ``restore_tier``, ``Standard`` (default), ``Bulk`` or ``Expedited``;
+    ``restore_hours``, what a restore takes if that is not what Amazon publishes;
     ``scratch``, absolute path of a folder for new files where the cache of restored copies lies here (below the first
     of ``buckets``).
     """
+
+    in_place = True
+    stage_batch = 100
 
     def __init__(
         self, name: str, options: Options, source: CredentialSource, now: Callable[[], float] = time.time
@@ -125,13 +146,20 @@ class S3Storage:
             disposition=disposition,
         )
 
-    async def stage(self, location: str, *, days: int) -> Literal["ONLINE", "STAGING"]:
+    async def stage(self, copies: Sequence[ToStage]) -> Mapping[str, StageState]:
+        """See `gateway.storage.CanStage`. A restore is asked for in whole days.
+
+        ``ready`` is told of those that this call began: after ``restore_hours``, else what Amazon publishes, which is
+        the most that it takes. S3 itself tells nothing, so that what earlier restores took is the better estimate.
+        """
+        return await side_by_side(copies, self._stage)
+
+    async def staged(self, copies: Sequence[ToStage]) -> Mapping[str, StageState]:
         """See `gateway.storage.CanStage`."""
-        bucket, key = self._object(location)
-        if self._restorer is None:
-            restorer = await asyncio.to_thread(_import_restorer)
-            self._restorer = self._restorer or restorer(self._options, self._source)
-        return await self._restorer.restore(bucket, key, days)
+        return await side_by_side(copies, self._staged)
+
+    async def release(self, copies: Sequence[ToStage]) -> None:
+        """Nothing: S3 takes restored copies back after the days that were asked for, and stops no restore."""
 
     async def keep(self, file: Path, location: str) -> Stat:
         """See `gateway.storage.CanKeep`."""
@@ -169,6 +197,60 @@ class S3Storage:
         await self._source.close()
         if self._restorer is not None:
             await self._restorer.close()
+
+    async def _stage(self, copy: ToStage) -> StageState:
+        try:
+            fields = await self._head(copy.location)
+        except _UntoldError:
+            return await self._told(copy.location)
+        now = self._time()
+        state = state_of(fields, now)
+        wanted_until = now + datetime.timedelta(seconds=copy.seconds)
+        if state.state == "STAGING" or (state.state == "ONLINE" and (not state.until or state.until >= wanted_until)):
+            return state  # To ask again could only have it end sooner.
+        if self._restorer is None:
+            restorer = await asyncio.to_thread(_import_restorer)
+            self._restorer = self._restorer or restorer(self._options, self._source)
+        bucket, key = self._object(copy.location)
+        wanted = request_of(fields, copy.seconds, self._options.restore_tier)
+        state = await self._restorer.restore(bucket, key, wanted, now)
+        if state.state == "STAGING":
+            hours = self._options.restore_hours or hours_of(fields, self._options.restore_tier)
+            return dataclasses.replace(state, ready=now + datetime.timedelta(hours=hours))
+        return state
+
+    async def _staged(self, copy: ToStage) -> StageState:
+        try:
+            return state_of(await self._head(copy.location), self._time())
+        except _UntoldError:
+            return await self._told(copy.location)
+
+    async def _head(self, location: str) -> Mapping[str, str]:
+        """The header fields of the object.
+
+        Raises:
+            _UntoldError: it is refused, and with a body that would be explained.
+        """
+        bucket, key = self._object(location)
+        credentials = await self._source.credentials(_OWN_SECONDS)
+        signed = self._signed("HEAD", self._roots[bucket], key, credentials, lifetime=_OWN_SECONDS)
+        name = f"s3://{bucket}/{key}"
+
+        def explain(status: int, headers: Mapping[str, str], body: bytes) -> StorageError | None:
+            return _UntoldError() if status in (403, 404) else self._explain(name, credentials, status, headers, body)
+
+        return await http_copies.head(self._client, signed.url, name=name, explain=explain, any_coding=True)
+
+    async def _told(self, location: str) -> StageState:
+        """What it means that HEAD is refused: the answer to GET says it."""
+        try:
+            (await self.stream(location, 0, 1, None)).close()
+        except CopyNotFoundError as error:
+            return StageState("FAILED" if "NoSuchBucket" in str(error) else "LOST", error=str(error))
+        raise CopyUnavailableError(f"s3://{location}: GET is answered, but not HEAD")
+
+    def _time(self) -> datetime.datetime:
+        return datetime.datetime.fromtimestamp(self._now(), datetime.UTC)
 
     def _object(self, location: str) -> tuple[str, str]:
         """The bucket and key that hold a location today."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Any, Literal
+import datetime
+from collections.abc import Mapping
+from typing import Any
 
 import aiohttp
 from aiobotocore.config import AioConfig
@@ -13,22 +15,21 @@ from aiobotocore.session import AioSession
 from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import BotoCoreError, ClientError
 
-from gateway.storage import CopyUnavailableError, answering_within
+from gateway.storage import CopyUnavailableError, StageState, answering_within
+from storage_plugins.s3.archive import until_of
 from storage_plugins.s3.credentials import CredentialSource
 from storage_plugins.s3.options import Options
 from storage_plugins.s3.refusals import failure, refuses_credentials
 from storage_plugins.s3.sigv4 import Credentials
 
-State = Literal["ONLINE", "STAGING"]
-
 _SECONDS = 30
 """That asking for a restore may take."""
 _SIGNED_SECONDS = 60
 """That the signature of a request must work."""
-_STATES: dict[str, State] = {
-    "RestoreAlreadyInProgress": "STAGING",
-    "InvalidObjectState": "ONLINE",  # Its storage class has no restore: it can be read at any time.
-    "ObjectAlreadyInActiveTierError": "ONLINE",
+_STATES = {
+    "RestoreAlreadyInProgress": StageState("STAGING"),
+    "InvalidObjectState": StageState("ONLINE"),  # Its storage class has no restore: it can be read at any time.
+    "ObjectAlreadyInActiveTierError": StageState("ONLINE"),
 }
 """What errors of RestoreObject tell about an object."""
 
@@ -43,14 +44,13 @@ class Restorer:
         self._opening = asyncio.Lock()
         self._open = contextlib.AsyncExitStack()
 
-    async def restore(self, bucket: str, key: str, days: int) -> State:
-        """Ask that an object can be read for ``days`` days; see `gateway.storage.CanStage`.
+    async def restore(self, bucket: str, key: str, wanted: Mapping[str, Any], now: datetime.datetime) -> StageState:
+        """Ask for what ``wanted`` says: a RestoreRequest of RestoreObject; see `gateway.storage.CanStage.stage`.
 
         Raises:
             CopyNotFoundError, CopyUnavailableError: see these.
         """
         name = f"s3://{bucket}/{key}"
-        wanted = {"Days": days, "GlacierJobParameters": {"Tier": self._options.restore_tier}}
         try:
             async with answering_within(_SECONDS):
                 client = await self.client()
@@ -64,7 +64,9 @@ class Restorer:
             raise failure(name, code) from error
         except (BotoCoreError, aiohttp.ClientError, OSError) as error:
             raise CopyUnavailableError(f"{name}: {type(error).__name__}: {error}") from error
-        return "ONLINE" if answer["ResponseMetadata"]["HTTPStatusCode"] == 200 else "STAGING"
+        if answer["ResponseMetadata"]["HTTPStatusCode"] == 202:
+            return StageState("STAGING")
+        return StageState("ONLINE", until_of(wanted, now))  # It was restored before, and stays so for longer.
 
     async def close(self) -> None:
         """Close the client and its connections."""

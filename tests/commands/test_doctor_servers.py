@@ -143,7 +143,7 @@ async def test_a_role_that_cannot_keep_the_record_of_downloads(role: Role) -> No
 
 
 # Ten more stand beside the pool.
-@pytest.mark.parametrize(("limit", "level"), [(20, "problem"), (21, "warning"), (41, "warning"), (42, "ok")])
+@pytest.mark.parametrize(("limit", "level"), [(24, "problem"), (25, "warning"), (49, "warning"), (50, "ok")])
 async def test_a_pool_needs_room_for_itself_and_its_successor(role: Role, limit: int, level: str) -> None:
     await role.superuser.execute(f"ALTER ROLE {role.name} CONNECTION LIMIT {limit}")
     found = [finding for finding in await look_at_database(role.dsn, pool_size=9) if "room for" in finding.text]

@@ -183,7 +183,7 @@ async def test_why_a_copy_cannot_be_served(stand: Stand) -> None:
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ("UPDATE copies SET state = 'OFFLINE'", "410 Gone (NotOnline)"),
+        ("UPDATE copies SET state = 'OFFLINE'", "409 Conflict (NotOnline)"),
         ("UPDATE copies SET broken_version = version", "502 Bad Gateway (FileBroken)"),
         ("UPDATE copies SET storage = 'gone'", "503 Service Unavailable (NoStorage)"),
         ("DELETE FROM copies", "503 Service Unavailable (NoStorage)"),

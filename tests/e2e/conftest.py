@@ -32,8 +32,12 @@ class Demo:
 
     @property
     def files(self) -> list[dict[str, Any]]:
-        files: list[dict[str, Any]] = self.listing["files"]
-        return files
+        """Those that are online."""
+        return [file for file in self.listing["files"] if not file["nearline"]]
+
+    @property
+    def nearline(self) -> list[dict[str, Any]]:
+        return [file for file in self.listing["files"] if file["nearline"]]
 
     def token(self, account: str) -> str:
         token: str = self.listing["tokens"][account]

@@ -15,11 +15,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
+import gateway.api.event_stream
 import gateway.api.order_events
 from gateway.errors import GatewayError
+from gateway.following import Following
 from gateway.identity.principal import Principal
 from gateway.notifications import Payload
-from gateway.orders.following import Following
 from tests.credentials import new_key, send, shown_key
 from tests.harness import ADMIN, OUTSIDER, SCIENTIST, SECRET, RunningGateway, bearer, token
 from tests.notices.support import Post, running_post
@@ -194,7 +195,7 @@ async def test_none_but_the_owner_and_administrators_follow_it(post: Post, who: 
 
 
 async def test_silence_is_filled_with_comments(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gateway.api.order_events, "BEAT_SECONDS", 0.2)
+    monkeypatch.setattr(gateway.api.event_stream, "BEAT_SECONDS", 0.2)
     order_id = await post.order()
     async with following(post.gateway, order_id) as stream:
         await stream.event()
@@ -204,7 +205,7 @@ async def test_silence_is_filled_with_comments(post: Post, monkeypatch: pytest.M
 
 
 async def test_a_stream_ends_with_its_credential(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gateway.api.order_events, "BEAT_SECONDS", 0.2)
+    monkeypatch.setattr(gateway.api.event_stream, "BEAT_SECONDS", 0.2)
     order_id = await post.order()
     key = await new_key(post.gateway, SCIENTIST, scopes=["order"])
     short = {"Authorization": f"Bearer {token(SCIENTIST, lifetime=1)}"}
@@ -237,13 +238,13 @@ async def test_streams_of_a_user_and_of_a_process_are_bounded(post: Post) -> Non
             async with asyncio.timeout(5):
                 while (await stack.enter_async_context(following(post.gateway, order_id))).status != 200:
                     await asyncio.sleep(0.1)
-    with pytest.raises(GatewayError) as refused, Following(0, 5).follow(1, ("esa", "a")):
+    with pytest.raises(GatewayError) as refused, Following("orders", 0, 5).follow(1, ("esa", "a")):
         pass
     assert refused.value.status == 503
 
 
 def test_followers_of_other_orders_are_let_be_and_all_are_forgotten() -> None:
-    followers = Following(10, 10)
+    followers = Following("orders", 10, 10)
     with followers.follow(1, ("esa", "a")) as one, followers.follow(2, ("esa", "a")) as two:
         followers.changed("orders", Payload("esa", "1"))
         assert (one._woken.is_set(), two._woken.is_set()) == (True, False)
@@ -257,10 +258,10 @@ def test_followers_of_other_orders_are_let_be_and_all_are_forgotten() -> None:
 
 
 async def test_who_takes_nothing_is_cut(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gateway.api.order_events, "WRITE_SECONDS", 0.3)
-    monkeypatch.setattr(gateway.api.order_events, "GAP_SECONDS", 0.0)
-    plain = gateway.api.order_events._json
-    monkeypatch.setattr(gateway.api.order_events, "_json", lambda value: plain({**value, "x": "x" * 1_000_000}))
+    monkeypatch.setattr(gateway.api.event_stream, "WRITE_SECONDS", 0.3)
+    monkeypatch.setattr(gateway.api.event_stream, "GAP_SECONDS", 0.0)
+    plain = gateway.api.event_stream.event_json
+    monkeypatch.setattr(gateway.api.order_events, "event_json", lambda value: plain({**value, "x": "x" * 1_000_000}))
     order_id = await post.order()
     parts = urlsplit(post.gateway.url)
     with socket.socket() as client:

@@ -103,7 +103,7 @@ async def test_a_cold_object_is_restored_for_some_days() -> None:
         assert restored is not None
         assert restored.startswith('ongoing-request="false", expiry-date="')
         assert await restore() == 200
-        clock.advance(days=2, seconds=1)
+        clock.advance(days=3)
         assert (await get(strict, "cold")).code == "InvalidObjectState"
 
 

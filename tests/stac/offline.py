@@ -15,7 +15,7 @@ from pystac.serialization import identify_stac_object, migrate_to_latest
 from pystac.validation.local_validator import get_local_schema_cache
 from pystac.validation.stac_validator import JsonSchemaSTACValidator
 
-from gateway.stac.assets import ALTERNATE, AUTHENTICATION, FILE, ORDER
+from gateway.stac.assets import ALTERNATE, AUTHENTICATION, FILE, ORDER, TIMESTAMPS
 
 Schema = dict[str, Any]
 
@@ -83,6 +83,7 @@ OF_EXTENSIONS: dict[str, Schema] = {
         {"order:status": {"enum": ["orderable", "ordered", "pending", "shipping", "succeeded", "failed", "canceled"]}},
         {"required": ["order:status"]},
     ),
+    TIMESTAMPS: _of_assets({"expires": {"type": "string", "format": "date-time"}}),
 }
 """What each extension asks of the members that the gateway writes."""
 

@@ -27,6 +27,7 @@ def file_row(body: Json, **more: Any) -> FileRow:
         "file_name": "scene.tif",
         "reference": False,
         "states": ("ONLINE",),
+        "restore": None,
         "needs_login": False,
     }
     return FileRow(body=json.dumps(body), **{**values, **more})

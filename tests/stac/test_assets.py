@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 from typing import Any
 
@@ -11,11 +12,23 @@ from hypothesis import strategies as st
 
 from gateway.catalog.ingest.checksums import DIGEST_BYTES, from_multihash, to_multihash
 from gateway.catalog.ingest.model import Checksum
-from gateway.stac.assets import ALTERNATE, AUTHENTICATION, FILE, ORDER, SCHEMES, Showing, asset
+from gateway.stac.assets import (
+    ALTERNATE,
+    AUTHENTICATION,
+    FILE,
+    ORDER,
+    SCHEMES,
+    TIMESTAMPS,
+    Showing,
+    asset,
+)
+from gateway.stac.model import LastRestore
+from gateway.staging.model import RestoreState
 from tests.stac.rows import Json, file_row
 
 HERE = "https://data.example.org/stac/collections/c/items/i/download/data"
 THERE = "s3://bucket/scene.tif"
+END = datetime.datetime(2026, 3, 1, 12, tzinfo=datetime.UTC)
 ORIGIN = Showing("origin")
 
 
@@ -153,9 +166,36 @@ def test_a_multihash_is_read_as_what_it_was_made_of(algorithm: str, data: st.Dat
 )
 def test_what_lies_on_a_slow_storage_can_be_ordered(states: tuple[str, ...], orderable: bool) -> None:
     found = asset(file_row({"href": THERE, "expires": "2027-01-01T00:00:00Z"}, states=states), HERE, Showing())
-    assert found.is_orderable == orderable == (ORDER in found.extensions)
+    assert (found.order_status == "orderable") == orderable == (ORDER in found.extensions)
     assert found.document.get("order:status") == ("orderable" if orderable else None)
     assert found.document["expires"] == "2027-01-01T00:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("state", "status"),
+    [
+        ("QUEUED", "pending"),
+        ("STAGING", "ordered"),
+        ("EXPIRED", "orderable"),
+        ("CANCELED", "orderable"),
+        ("FAILED", "failed"),
+    ],
+)
+def test_what_is_being_restored_says_so_and_cannot_be_read_yet(state: RestoreState, status: str) -> None:
+    restore = LastRestore(state, END if state == "EXPIRED" else None)
+    found = asset(file_row({"href": THERE}, states=("NEARLINE",), restore=restore), HERE, Showing())
+    assert found.document["order:status"] == status
+    assert found.extensions == {ALTERNATE, ORDER}
+    assert "expires" not in found.document
+
+
+def test_what_is_restored_says_until_when() -> None:
+    came = {"href": THERE, "expires": "2030-01-01T00:00:00Z"}
+    row = file_row(came, states=("NEARLINE",), restore=LastRestore("RESTORED", END))
+    found = asset(row, HERE, Showing())
+    assert found.document["order:status"] == "succeeded"
+    assert found.document["expires"] == "2026-03-01T12:00:00Z"
+    assert found.extensions == {ALTERNATE, ORDER, TIMESTAMPS}
 
 
 @pytest.mark.parametrize(

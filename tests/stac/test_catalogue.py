@@ -207,6 +207,34 @@ async def test_what_lies_on_tape_can_be_ordered(archive: Archive) -> None:
     assert "order:" not in json.dumps(await archive.json("/collections/scenes/items/near"))
 
 
+async def test_what_is_restored_says_until_when_it_can_be_had(archive: Archive) -> None:
+    run = archive.gateway.catalogue.connection.execute
+    await run("UPDATE copies SET state = 'NEARLINE' WHERE storage = 'store'")
+    await run(
+        """INSERT INTO restores (tenant_id, file_id, copy_id, storage, location, hours, state, restored_at, expires_at,
+                                 ended_at)
+           SELECT p.tenant_id, f.file_id, c.copy_id, c.storage, c.location, 24, asked.state, now(), asked.until,
+                  CASE asked.state WHEN 'EXPIRED' THEN now() END
+           FROM products p JOIN files f USING (product_id) JOIN copies c USING (file_id)
+           CROSS JOIN (VALUES ('EXPIRED', timestamptz '2026-01-01Z'), ('RESTORED', '2099-01-01Z'))
+                AS asked(state, until)
+           WHERE p.provider_id = 'far'
+           ORDER BY asked.state"""
+    )
+    for found in (
+        await archive.json("/collections/scenes/items/far"),
+        (await archive.json("/search?ids=far&collections=scenes"))["features"][0],
+    ):
+        validate(found)
+        asset = found["assets"]["visual"]
+        assert (asset["order:status"], asset["expires"]) == ("succeeded", "2099-01-01T00:00:00Z")
+        assert found["properties"]["order:status"] == "succeeded"
+    await run("UPDATE restores SET expires_at = '2026-11-01Z' WHERE state = 'RESTORED'")
+    late = (await archive.json("/collections/scenes/items/far"))["assets"]["visual"]
+    assert late["order:status"] == "orderable"
+    assert "expires" not in late
+
+
 async def test_by_setting_hrefs_lead_to_the_origin(archive_for: ArchiveFactory, strict: StrictS3) -> None:
     strict.store.put(BUCKET, "far.tif", cog())
     async with archive_for(strict.account, asset_href="origin") as archive:

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from gateway.stac import documents
 from gateway.stac.assets import ALTERNATE, AUTHENTICATION, FILE, ORDER, SCHEMES, Showing
 from gateway.stac.documents import Service
-from gateway.stac.model import CollectionName, FileRow, ItemRow
+from gateway.stac.model import CollectionName, FileRow, ItemRow, LastRestore
+from gateway.staging.model import RestoreState
 from tests.stac.offline import validate
 from tests.stac.rows import LONG_AGO, ROOT, URLS, Json, collection_row, file_row, item_row
 
@@ -115,6 +116,25 @@ def test_extensions_are_named_where_their_members_are_used_and_only_there() -> N
     assert found["stac_extensions"] == sorted([ALTERNATE, AUTHENTICATION, FILE, ORDER])
     assert found["properties"]["auth:schemes"] == {"x": {"type": "s3"}, **SCHEMES}
     assert found["properties"]["order:status"] == "orderable"
+
+
+@pytest.mark.parametrize(
+    ("states", "status"),
+    [
+        (("RESTORED", "RESTORED"), "succeeded"),
+        (("RESTORED", "STAGING"), "ordered"),
+        (("QUEUED", "STAGING"), "pending"),
+        (("QUEUED", "FAILED"), "failed"),
+        (("RESTORED", "EXPIRED"), "orderable"),
+        (("CANCELED", "FAILED"), "orderable"),
+    ],
+)
+def test_an_item_is_as_far_as_the_last_of_its_files(states: tuple[RestoreState, ...], status: str) -> None:
+    files = [
+        file_row({"href": f"./{one}"}, asset_key=str(one), states=("NEARLINE",), restore=LastRestore(state, LONG_AGO))
+        for one, state in enumerate(states)
+    ]
+    assert made(item_row(*files))["properties"]["order:status"] == status
 
 
 def test_an_extension_that_is_there_in_another_version_is_not_named_twice() -> None:

@@ -103,7 +103,7 @@ async def test_what_the_storage_lacks_at_the_moment(gateway: RunningGateway) -> 
     nearline = await gateway.catalogue.file(CONTENT, asset="nearline", state="NEARLINE")
     elsewhere = await gateway.catalogue.file(CONTENT, asset="elsewhere", storage="nobody's")
     status, code, _ = await refusal(gateway, nearline.stac)
-    assert (status, code) == (410, "NotOnline")
+    assert (status, code) == (409, "NotOnline")
     status, code, fields = await refusal(gateway, elsewhere.stac)
     assert (status, code, fields["Retry-After"]) == (503, "NoStorage", "300")
 

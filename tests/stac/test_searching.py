@@ -82,7 +82,7 @@ async def test_an_item_has_all_that_documents_show(database: str, catalogue: Cat
     assert (one.start, one.end) == (BEGIN, BEGIN + datetime.timedelta(hours=1))
     assert one.files == (
         FileRow("data", "RAWDATA", '{"href": "a.tif"}', entry.checksum, "SHA-256", 4, "image/tiff", "a.tif",
-                reference=False, states=("NEARLINE", "ONLINE"), needs_login=False),
+                reference=False, states=("NEARLINE", "ONLINE"), restore=None, needs_login=False),
     )  # fmt: skip
 
 

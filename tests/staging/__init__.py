@@ -1,1 +1,1 @@
-"""Tests of nearline files."""
+"""Nearline files: states, restores, their cache."""

@@ -15,7 +15,7 @@ import pytest
 from gateway.staging import cache_filling, cache_tidying
 from gateway.staging.cache import Cache, CacheFullError
 from gateway.staging.cache_names import is_entry, lease_of, location_of, prefix_of
-from gateway.staging.reading import Readers
+from gateway.staging.pins import Readers
 from gateway.storage import CopyBrokenError, CopyUnavailableError
 from storage_plugins.local import LocalStorage
 from tests.staging.stock import Stock, stock_of, writing

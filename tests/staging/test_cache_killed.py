@@ -70,9 +70,11 @@ async def _start(dsn: str, root: Path) -> asyncio.subprocess.Process:
 
 
 async def _look(stock: Stock) -> None:
-    used, total = await stock.connection.fetchrow(
+    row = await stock.connection.fetchrow(
         "SELECT used, (SELECT coalesce(sum(size), 0) FROM cache_entries) FROM caches WHERE name = 'cache'"
     )
+    assert row is not None
+    used, total = row
     assert used == total <= SIZE
     rows = await stock.connection.fetch(
         "SELECT c.copy_id, c.location, f.checksum FROM copies c JOIN files f USING (file_id) "

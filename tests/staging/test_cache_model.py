@@ -19,7 +19,7 @@ import pytest
 from gateway.errors import GatewayError
 from gateway.staging import cache_tidying
 from gateway.staging.cache import Cache, Kept
-from gateway.staging.reading import Readers
+from gateway.staging.pins import Readers
 from gateway.storage import CopyBrokenError, StorageError
 from tests.staging.stock import Stock, Wanted, stock_of
 

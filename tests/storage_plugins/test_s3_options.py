@@ -88,6 +88,7 @@ class TestOptions:
                 "buckets": {"old/": "new/prefix/", "other": "other"},
                 "ca_file": "/etc/ssl/ca.pem",
                 "restore_tier": "Bulk",
+                "restore_hours": 3,
             }
         )
         assert str(options.endpoint.origin) == "http://10.0.0.1:8080"
@@ -97,6 +98,7 @@ class TestOptions:
         assert options.credentials.session_token == "the-token"
         assert options.buckets.find("old/key") == ("new", "prefix/key")
         assert (options.ca_file, options.restore_tier) == (Path("/etc/ssl/ca.pem"), "Bulk")
+        assert options.restore_hours == 3
 
     @pytest.mark.parametrize(
         ("options", "complaint"),
@@ -147,6 +149,8 @@ class TestOptions:
             ({"buckets": {"a": "b/./"}}, "buckets: 'b/./' must have no segment that is empty"),
             ({"buckets": ["bucket", "bucket/"]}, "buckets: 'bucket/' is there twice"),
             ({"restore_tier": "Fast"}, "restore_tier: must be one of 'Standard', 'Bulk', 'Expedited'"),
+            ({"restore_hours": 0}, "restore_hours: must be a number of hours above 0"),
+            ({"restore_hours": "5"}, "restore_hours: must be a number of hours above 0"),
             ({"ca_file": True}, "ca_file: must be text"),
             ({**KEYS, "ca_file": "/absent"}, "ca_file: /absent cannot be read"),
             ({**KEYS, "ca_file": __file__}, f"ca_file: {__file__} cannot be read"),

@@ -19,18 +19,24 @@ from hypothesis import strategies as st
 
 from gateway.storage import (
     ByteStream,
+    CanFetch,
+    CanStage,
     CopyChangedError,
     CopyNotFoundError,
     CopyOfflineError,
     CopyUnavailableError,
     OnSocket,
+    StageState,
     StorageError,
+    ToStage,
 )
+from storage_plugins.s3.archive import hours_of, request_of, state_of
 from storage_plugins.s3.credentials import CredentialSource, RefreshedCredentials, StaticCredentials
 from storage_plugins.s3.options import Options
 from storage_plugins.s3.plugin import S3Storage
 from storage_plugins.s3.sigv4 import Credentials
 from tests.s3.strict import Pattern, StrictS3, strict_s3
+from tests.s3.strict.messages import Request
 from tests.storage_plugins.support import until
 
 MANY = 1000 if os.environ.get("GATEWAY_TEST_FULL") else 200
@@ -84,75 +90,249 @@ async def refusal(ask: Awaitable[object], storage: S3Storage) -> StorageError:
     return caught.value
 
 
+def to_stage(location: str, seconds: float = 86400, key: str = "") -> ToStage:
+    return ToStage(key or location, location, None, seconds)
+
+
+async def stage(storage: S3Storage, location: str, seconds: float = 86400) -> str:
+    """The state of one copy that is asked for."""
+    copy = to_stage(location, seconds)
+    return (await storage.stage([copy]))[copy.key].state
+
+
+async def staged(storage: S3Storage, location: str) -> StageState:
+    copy = to_stage(location)
+    return (await storage.staged([copy]))[copy.key]
+
+
+def asked(strict: StrictS3, method: str) -> list[Request]:
+    return [request for request in strict.requests if request.method == method]
+
+
 class TestArchive:
+    def test_it_restores_in_place(self, strict: StrictS3, storage: S3Storage) -> None:
+        assert isinstance(storage, CanStage)
+        assert not isinstance(storage, CanFetch)
+        assert storage.in_place
+
     async def test_from_cold_to_readable(self, strict: StrictS3, storage: S3Storage) -> None:
         etag = strict.store.put("bucket", "cold", b"content", storage_class="DEEP_ARCHIVE").etag
         stat = await storage.stat("bucket/cold")
         assert (stat.size, stat.version) == (7, etag.strip('"'))
-        for state in ("STAGING", "STAGING"):
+        assert await staged(storage, "bucket/cold") == StageState("NEARLINE")
+        for _ in range(2):
             error = await refusal(storage.stream("bucket/cold", 0, 7, stat.version), storage)
             assert isinstance(error, CopyOfflineError)
             assert str(error).startswith("s3://bucket/cold: S3 answers InvalidObjectState")
-            assert await storage.stage("bucket/cold", days=3) == state
+            assert await stage(storage, "bucket/cold", 3 * 86400) == "STAGING"
+            assert await staged(storage, "bucket/cold") == StageState("STAGING")
+        assert len(asked(strict, "POST")) == 1
         strict.store.finish_restoration("bucket", "cold")
-        assert await storage.stage("bucket/cold", days=3) == "ONLINE"
+        found = await staged(storage, "bucket/cold")
+        assert found.state == "ONLINE"
+        assert found.until is not None
+        assert 3 <= (found.until - strict.clock()) / datetime.timedelta(days=1) <= 4
+        assert await stage(storage, "bucket/cold", 3 * 86400) == "ONLINE"
+        assert len(asked(strict, "POST")) == 1
         assert await read_all(await storage.stream("bucket/cold", 0, 7, stat.version)) == b"content"
+        await storage.release([to_stage("bucket/cold")])
+        assert await staged(storage, "bucket/cold") == found
+
+    async def test_what_is_restored_is_kept_longer_but_never_shorter(
+        self, strict: StrictS3, storage: S3Storage
+    ) -> None:
+        stored = strict.store.put("bucket", "cold", b"content", storage_class="GLACIER")
+        await stage(storage, "bucket/cold", 5 * 86400)
+        strict.store.finish_restoration("bucket", "cold")
+        assert stored.restoration is not None
+        first = stored.restoration.expires
+        assert first is not None
+        assert await stage(storage, "bucket/cold", 2 * 86400) == "ONLINE"
+        assert stored.restoration.expires == first
+        told = (await storage.stage([to_stage("bucket/cold", 9 * 86400)]))["bucket/cold"].until
+        kept = stored.restoration.expires
+        assert told is not None
+        assert first < told <= kept
 
     async def test_it_asks_for_days_and_tier(self, strict: StrictS3) -> None:
         strict.store.put("bucket", "a cold/kéy+", b"content", storage_class="GLACIER")
         storage = storage_at(strict, restore_tier="Bulk", buckets={"moved": "bucket/a cold"})
-        assert await storage.stage("moved/kéy+", days=12) == "STAGING"
-        (request,) = strict.requests
-        assert (request.method, request.key) == ("POST", "a cold/kéy+")
+        assert await stage(storage, "moved/kéy+", 11.1 * 86400) == "STAGING"
+        (request,) = asked(strict, "POST")
+        assert request.key == "a cold/kéy+"
         assert b"<Days>12</Days>" in request.body
         assert b"<Tier>Bulk</Tier>" in request.body
         await storage.close()
 
-    async def test_what_is_not_archived_is_online(self, strict: StrictS3, storage: S3Storage) -> None:
-        strict.store.put("bucket", "warm", b"content")
-        assert await storage.stage("bucket/warm", days=1) == "ONLINE"
+    async def test_it_tells_when_a_restore_is_ready_at_the_latest(self, strict: StrictS3) -> None:
+        for tier, hours in (("Expedited", 12), ("Bulk", 48)):
+            strict.store.put("bucket", "cold", b"content", storage_class="DEEP_ARCHIVE")
+            storage = storage_at(strict, restore_tier=tier)
+            state = (await storage.stage([to_stage("bucket/cold")]))["bucket/cold"]
+            assert state.ready is not None
+            assert abs(state.ready - strict.clock() - datetime.timedelta(hours=hours)).total_seconds() < 60
+            again = (await storage.stage([to_stage("bucket/cold")]))["bucket/cold"]
+            assert (again.state, again.ready) == ("STAGING", None)
+            await storage.close()
+
+    async def test_what_a_restore_takes_can_be_set(self, strict: StrictS3) -> None:
+        strict.store.put("bucket", "cold", b"content", storage_class="DEEP_ARCHIVE")
+        storage = storage_at(strict, restore_hours=2)
+        state = (await storage.stage([to_stage("bucket/cold")]))["bucket/cold"]
+        assert state.ready is not None
+        assert abs(state.ready - strict.clock() - datetime.timedelta(hours=2)).total_seconds() < 60
+        await storage.close()
+
+    async def test_an_archive_of_intelligent_tiering_comes_back_for_good(
+        self, strict: StrictS3, storage: S3Storage
+    ) -> None:
+        strict.store.put(
+            "bucket", "smart", b"content", storage_class="INTELLIGENT_TIERING", archive_status="ARCHIVE_ACCESS"
+        )
+        assert await staged(storage, "bucket/smart") == StageState("NEARLINE")
+        assert await stage(storage, "bucket/smart") == "STAGING"
+        assert b"Days" not in asked(strict, "POST")[0].body
+        assert await staged(storage, "bucket/smart") == StageState("STAGING")
+        strict.store.finish_restoration("bucket", "smart")
+        assert await staged(storage, "bucket/smart") == StageState("ONLINE")
+        assert await stage(storage, "bucket/smart") == "ONLINE"
+
+    @pytest.mark.parametrize("storage_class", ["STANDARD", "STANDARD_IA", "GLACIER_IR", "INTELLIGENT_TIERING"])
+    async def test_what_is_not_archived_is_online(
+        self, strict: StrictS3, storage: S3Storage, storage_class: str
+    ) -> None:
+        strict.store.put("bucket", "warm", b"content", storage_class=storage_class)
+        assert await staged(storage, "bucket/warm") == StageState("ONLINE")
+        assert await stage(storage, "bucket/warm") == "ONLINE"
+        assert asked(strict, "POST") == []
+
+    async def test_what_others_did_between_question_and_request_is_no_failure(
+        self, strict: StrictS3, storage: S3Storage
+    ) -> None:
+        now, wanted = strict.clock(), {"Days": 1, "GlacierJobParameters": {"Tier": "Standard"}}
+        strict.store.put("bucket", "cold", b"content", storage_class="GLACIER")
+        assert await stage(storage, "bucket/cold") == "STAGING"
+        assert storage._restorer is not None
+        assert await storage._restorer.restore("bucket", "cold", wanted, now) == StageState("STAGING")
+        strict.store.put("bucket", "cold", b"content")
+        assert await storage._restorer.restore("bucket", "cold", wanted, now) == StageState("ONLINE")
+        strict.store.put("bucket", "cold", b"content", storage_class="INTELLIGENT_TIERING")
+        assert await storage._restorer.restore("bucket", "cold", wanted, now) == StageState("ONLINE")
 
     async def test_what_cannot_be_staged(self, strict: StrictS3, storage: S3Storage) -> None:
-        error = await refusal(storage.stage("bucket/absent", days=1), storage)
-        assert isinstance(error, CopyNotFoundError)
-        assert str(error) == "s3://bucket/absent: S3 answers NoSuchBucket"
+        state = (await storage.stage([to_stage("bucket/absent")]))["bucket/absent"]
+        assert state == StageState("FAILED", error="s3://bucket/absent: S3 answers NoSuchBucket")
         strict.store.put("bucket", "cold", b"content", storage_class="GLACIER")
-        assert isinstance(await refusal(storage.stage("bucket/absent", days=1), storage), CopyNotFoundError)
-        strict.faults.slow_down()
-        error = await refusal(storage.stage("bucket/cold", days=1), storage)
+        for states in (
+            await storage.stage([to_stage("bucket/absent")]),
+            await storage.staged([to_stage("bucket/absent")]),
+        ):
+            assert states["bucket/absent"] == StageState("LOST", error="s3://bucket/absent: S3 answers NoSuchKey")
+        strict.faults.slow_down(method="HEAD")
+        error = await refusal(stage(storage, "bucket/cold"), storage)
+        assert isinstance(error, CopyUnavailableError)
+        strict.faults.slow_down(method="POST")
+        error = await refusal(stage(storage, "bucket/cold"), storage)
         assert isinstance(error, CopyUnavailableError)
         assert str(error) == "s3://bucket/cold: S3 answers SlowDown"
-        strict.faults.reset_before_head()
-        assert isinstance(await refusal(storage.stage("bucket/cold", days=1), storage), CopyUnavailableError)
+        assert await stage(storage, "bucket/cold") == "STAGING"  # Only the answer had failed.
+        strict.store.put("bucket", "cold", b"content", storage_class="GLACIER")
+        strict.faults.reset_before_head(method="POST")
+        assert isinstance(await refusal(stage(storage, "bucket/cold"), storage), CopyUnavailableError)
         async with strict.refusing():
-            assert isinstance(await refusal(storage.stage("bucket/cold", days=1), storage), CopyUnavailableError)
-        assert await storage.stage("bucket/cold", days=1) == "STAGING"
+            assert isinstance(await refusal(stage(storage, "bucket/cold"), storage), CopyUnavailableError)
+            assert isinstance(await refusal(staged(storage, "bucket/cold"), storage), CopyUnavailableError)
+        assert await stage(storage, "bucket/cold") == "STAGING"
+
+    async def test_one_that_fails_says_nothing_of_others(self, strict: StrictS3, storage: S3Storage) -> None:
+        for key in ("one", "two", "three"):
+            strict.store.put("bucket", key, b"content", storage_class="GLACIER")
+        strict.faults.slow_down(method="POST", key="two")
+        keys = ("one", "two", "three", "absent")
+        states = await storage.stage([to_stage(f"bucket/{key}", key=key) for key in keys] + [to_stage("else/where")])
+        assert {key: state.state for key, state in states.items()} == {
+            "one": "STAGING", "two": "FAILED", "three": "STAGING", "absent": "LOST", "else/where": "FAILED",
+        }  # fmt: skip
+        assert states["two"].retry
 
     async def test_a_server_that_says_nothing_is_given_up(
         self, strict: StrictS3, storage: S3Storage, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        strict.store.put("bucket", "warm", b"content")
-        assert await storage.stage("bucket/warm", days=1) == "ONLINE"
+        strict.store.put("bucket", "cold", b"content", storage_class="GLACIER")
         monkeypatch.setattr("storage_plugins.s3.restore._SECONDS", 0.05)
-        strict.faults.stall_before_head()
-        error = await refusal(storage.stage("bucket/warm", days=1), storage)
+        strict.faults.stall_before_head(method="POST")
+        error = await refusal(stage(storage, "bucket/cold"), storage)
         assert str(error) == "did not answer within 0.05 s"
         await storage.close()
         await until(lambda: strict.open_connections == 0)
 
-    async def test_many_at_once_share_a_client(self, strict: StrictS3, storage: S3Storage) -> None:
-        strict.store.put("bucket", "cold", b"content", storage_class="GLACIER")
-        states = await asyncio.gather(*(storage.stage("bucket/cold", days=1) for _ in range(30)))
-        assert states == ["STAGING"] * 30
+    async def test_many_at_once_share_a_client_and_are_not_asked_all_together(
+        self, strict: StrictS3, storage: S3Storage, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for number in range(100):
+            strict.store.put("bucket", f"cold/{number}", b"content", storage_class="GLACIER")
+        running = most = 0
+        ask = storage._stage
+
+        async def counted(copy: ToStage) -> StageState:
+            nonlocal running, most
+            running += 1
+            most = max(most, running)
+            try:
+                return await ask(copy)
+            finally:
+                running -= 1
+
+        monkeypatch.setattr(storage, "_stage", counted)
+        states = await storage.stage([to_stage(f"bucket/cold/{number}") for number in range(100)])
+        assert {state.state for state in states.values()} == {"STAGING"}
+        assert len(states) == len(asked(strict, "POST")) == 100
+        assert most == 16
         await storage.close()
         await until(lambda: strict.open_connections == 0)
 
     async def test_buckets_may_be_in_the_host(self, strict: StrictS3, every_host_here: None) -> None:
         strict.store.put("bucket", "cold", b"content", storage_class="GLACIER")
         storage = storage_at(strict, endpoint=strict.account.host_endpoint, addressing="virtual")
-        assert await storage.stage("bucket/cold", days=1) == "STAGING"
+        assert await stage(storage, "bucket/cold") == "STAGING"
         assert dict(strict.requests[-1].fields)["Host"].startswith("bucket.s3.localhost:")
         await storage.close()
+
+
+class TestStateOfFields:
+    NOW = datetime.datetime(2026, 6, 1, 12, tzinfo=datetime.UTC)
+
+    @pytest.mark.parametrize(
+        ("restore", "state"),
+        [
+            ("", "NEARLINE"),
+            ('ongoing-request="true"', "STAGING"),
+            ('ongoing-request="false", expiry-date="Mon, 01 Jun 2026 12:00:01 GMT"', "ONLINE"),
+            ('ongoing-request="false", expiry-date="Mon, 01 Jun 2026 12:00:00 GMT"', "NEARLINE"),
+            ('ongoing-request="false", expiry-date="soon"', "NEARLINE"),
+            ('ongoing-request="false"', "ONLINE"),
+            ("nonsense", "NEARLINE"),
+        ],
+    )
+    def test_of_an_archived_object(self, restore: str, state: str) -> None:
+        fields = {"x-amz-storage-class": "GLACIER", "x-amz-restore": restore}
+        assert state_of(fields, self.NOW).state == state
+        assert state_of({"x-amz-restore": restore}, self.NOW) == StageState("ONLINE")
+
+    @pytest.mark.parametrize(
+        ("fields", "tier", "hours", "sent"),
+        [
+            ({"x-amz-storage-class": "GLACIER"}, "Expedited", 1 / 12, "Expedited"),
+            ({"x-amz-storage-class": "GLACIER"}, "Standard", 5, "Standard"),
+            ({"x-amz-storage-class": "DEEP_ARCHIVE"}, "Expedited", 12, "Standard"),
+            ({"x-amz-archive-status": "ARCHIVE_ACCESS"}, "Bulk", 12, "Bulk"),
+            ({"x-amz-archive-status": "DEEP_ARCHIVE_ACCESS"}, "Standard", 12, "Standard"),
+        ],
+    )
+    def test_what_is_asked_for(self, fields: dict[str, str], tier: str, hours: float, sent: str) -> None:
+        assert hours_of(fields, tier) == hours
+        days = {} if "x-amz-archive-status" in fields else {"Days": 1}
+        assert request_of(fields, 1, tier) == {"GlacierJobParameters": {"Tier": sent}, **days}
 
 
 @pytest.fixture
@@ -185,7 +365,7 @@ class TestCredentials:
             server.store.put("bucket", "key", b"content", storage_class="GLACIER")
             storage = storage_at(server)
             assert (await storage.stat("bucket/key")).size == 7
-            assert await storage.stage("bucket/key", days=1) == "STAGING"
+            assert await stage(storage, "bucket/key") == "STAGING"
             signed = await storage.sign("bucket/key", method="HEAD", lifetime=60)
             assert (await server.account.send("HEAD", signed.url)).status == 200
             await storage.close()
@@ -195,7 +375,7 @@ class TestCredentials:
         [
             ("stat", "session_token", "400"),
             ("stream", "session_token", "InvalidToken"),
-            ("stage", "session_token", "InvalidToken"),
+            ("stage", "session_token", "400"),
             # HEAD has no body that tells an unknown key from a lack of rights.
             ("stream", "access_key_id", "InvalidAccessKeyId"),
             ("stage", "access_key_id", "InvalidAccessKeyId"),
@@ -217,7 +397,7 @@ class TestCredentials:
             calls: dict[str, Callable[[], Awaitable[object]]] = {
                 "stat": lambda: storage.stat("bucket/key"),
                 "stream": lambda: storage.stream("bucket/key", 0, 7, None),
-                "stage": lambda: storage.stage("bucket/key", days=1),
+                "stage": lambda: stage(storage, "bucket/key"),
             }
             error = await refusal(calls[call](), storage)
             assert isinstance(error, CopyUnavailableError)
@@ -251,7 +431,7 @@ class TestCredentials:
             storage.stat("bucket/key"),
             storage.stream("bucket/key", 0, 1, None),
             storage.sign("bucket/key", method="GET", lifetime=60),
-            storage.stage("bucket/key", days=1),
+            stage(storage, "bucket/key"),
         ):
             error = await refusal(ask, storage)
             assert isinstance(error, CopyUnavailableError)
@@ -372,7 +552,7 @@ class TestRead:
         calls: dict[str, Callable[[], Coroutine[Any, Any, object]]] = {
             "stat": lambda: storage.stat("bucket/key"),
             "stream": lambda: storage.stream("bucket/key", 0, 7, None),
-            "stage": lambda: storage.stage("bucket/key", days=1),
+            "stage": lambda: stage(storage, "bucket/key"),
         }
         waiting = asyncio.create_task(calls[call]())
         await stalled.reached()

@@ -21,6 +21,8 @@ from gateway.storage import (
     CopyNotFoundError,
     CopyUnavailableError,
     OnSocket,
+    StageState,
+    ToStage,
 )
 from storage_plugins.http.client import HttpClient
 from storage_plugins.s3.credentials import StaticCredentials
@@ -208,6 +210,16 @@ class TestRead:
             await no_bucket.stream("no-such-bucket/key", 0, 1, None)
         await no_bucket.close()
 
+    async def test_what_is_on_its_disks_need_not_be_restored(
+        self, swift: Swift, bucket: str, storage: S3Storage
+    ) -> None:
+        await swift.put(bucket, "key", b"content")
+        copies = [ToStage(key, f"{bucket}/{key}", None, 60) for key in ("key", "absent")]
+        lost = StageState("LOST", error=f"s3://{bucket}/absent: S3 answers NoSuchKey")
+        for states in (await storage.stage(copies), await storage.staged(copies)):
+            assert states == {"key": StageState("ONLINE"), "absent": lost}
+        assert await read_all(await storage.stream(f"{bucket}/key", 0, 7, None)) == b"content"
+
     @pytest.mark.parametrize(
         "location", ["other-bucket/key", "{bucket}", "{bucket}/", "{bucket}/../x", "{bucket}/\ud800"]
     )
@@ -219,7 +231,7 @@ class TestRead:
             storage.stat(location),
             storage.stream(location, 0, 1, None),
             storage.sign(location, method="GET", lifetime=60),
-            storage.stage(location, days=1),
+            storage.stage([ToStage("1", location, None, 60)]),
         ):
             with pytest.raises(CopyUnavailableError, match="is in none of the buckets"):
                 await ask

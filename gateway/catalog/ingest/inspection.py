@@ -41,9 +41,14 @@ class Inspector:
         storages = {location.storage.name: location.storage for location in locations}
         self._can_stat = {name: storage for name, storage in storages.items() if isinstance(storage, CanStat)}
         self._readable: dict[str, OnDisk | CanStream] = {}
+        self._unread: frozenset[str] = frozenset()
+        """Storages whose copies would be read, but for the tape that each might have to be fetched from."""
         if compute_checksums:
+            self._unread = frozenset(location.storage.name for location in locations if location.type == "NEARLINE")
             self._readable = {
-                name: storage for name, storage in storages.items() if isinstance(storage, OnDisk | CanStream)
+                name: storage
+                for name, storage in storages.items()
+                if isinstance(storage, OnDisk | CanStream) and name not in self._unread
             }
         self._turns = {
             name: asyncio.Semaphore(ON_DISK if isinstance(storage, OnDisk) else OVER_NETWORK)
@@ -140,6 +145,7 @@ class Inspector:
     async def _described(self, file: File, copy: Copy, remark: Callable[[str], None]) -> tuple[File, Copy]:
         storage = self._can_stat.get(copy.storage)
         if storage is None:
+            self._remark_unread(copy, remark)
             return file, copy
         try:
             async with self._turns[copy.storage]:
@@ -151,6 +157,7 @@ class Inspector:
         copy = dataclasses.replace(copy, size=stat.size, modified=stat.modified, version=stat.version)
         readable = self._readable.get(copy.storage)
         if readable is None:
+            self._remark_unread(copy, remark)
             return file, copy
         try:
             sums = await self._summing.of(readable, copy, stat, file.checksum.algorithm if file.checksum else "SHA-256")
@@ -162,6 +169,10 @@ class Inspector:
         except CopyChangedError as error:
             raise RefusedError(f"{_name(copy)} changed while it was read") from error
         return _with_sums(file, copy, sums), dataclasses.replace(copy, verified_version=stat.version)
+
+    def _remark_unread(self, copy: Copy, remark: Callable[[str], None]) -> None:
+        if copy.storage in self._unread:
+            remark(f"{_name(copy)} is not read: its storage is nearline")
 
 
 class _Look:

@@ -125,6 +125,8 @@ def _fields(stored: StoredObject, state: str) -> Fields:
     ]
     if stored.storage_class != "STANDARD":
         fields.append(("x-amz-storage-class", stored.storage_class))
+    if stored.archive_status is not None:
+        fields.append(("x-amz-archive-status", stored.archive_status))
     if state == "restoring":
         fields.append(("x-amz-restore", 'ongoing-request="true"'))
     elif state == "restored":
@@ -189,10 +191,13 @@ def _if_range_holds(request: Request, stored: StoredObject) -> bool:
 
 
 def _restore(request: Request, store: Store) -> Reply:
-    days = re.search(rb"<Days>(\d+)</Days>", request.body)
-    if days is None:
+    days, tier = (re.search(pattern, request.body) for pattern in (rb"<Days>([0-9]+)</Days>", rb"<Tier>(\w+)</Tier>"))
+    wanted = "Standard" if tier is None else tier[1].decode()
+    if b"<RestoreRequest" not in request.body or wanted not in ("Standard", "Bulk", "Expedited"):
         raise S3Error(400, "MalformedXML", "The XML you provided was not well-formed")
-    return Reply(store.restore(store.find(request.bucket, request.key), int(days[1])))
+    if days is not None and int(days[1]) < 1:
+        raise S3Error(400, "InvalidArgument", "Days must be at least 1")
+    return Reply(store.restore(store.find(request.bucket, request.key), None if days is None else int(days[1]), wanted))
 
 
 def _listing(request: Request, store: Store) -> Reply:

@@ -62,6 +62,18 @@ class StoredObject:
     headers: Mapping[str, str]
     """Further fields of the answers: ``Content-Encoding``, ``Cache-Control``, ``x-amz-meta-…``."""
     restoration: Restoration | None = None
+    archive_status: str | None = None
+    """Of the storage class INTELLIGENT_TIERING: ``ARCHIVE_ACCESS`` or ``DEEP_ARCHIVE_ACCESS``; None: can be read."""
+
+    @property
+    def is_archived(self) -> bool:
+        """Whether it can be read only once it is restored."""
+        return self.storage_class in ARCHIVED or self.archive_status is not None
+
+    @property
+    def is_deep(self) -> bool:
+        """Whether it lies in a deep archive."""
+        return "DEEP_ARCHIVE" in (self.storage_class, (self.archive_status or "").removesuffix("_ACCESS"))
 
 
 @dataclasses.dataclass(slots=True)
@@ -91,6 +103,7 @@ class Store:
         headers: Mapping[str, str] | None = None,
         etag: str | None = None,
         modified: datetime.datetime | None = None,
+        archive_status: str | None = None,
     ) -> StoredObject:
         """Put an object, in the place of one that is there; a bucket that is not is made.
 
@@ -108,6 +121,7 @@ class Store:
             content_type,
             storage_class,
             dict(headers or {}),
+            archive_status=archive_status,
         )
         self.buckets.setdefault(bucket, Bucket()).objects[key] = stored
         return stored
@@ -122,9 +136,17 @@ class Store:
 
     def finish_restoration(self, bucket: str, key: str) -> None:
         """From now on the restored copy can be read, for the days that were asked for."""
-        restoration = self.find(bucket, key).restoration
-        assert restoration is not None, "nobody asked to restore it"
-        restoration.expires = self._clock() + datetime.timedelta(days=restoration.days)
+        stored = self.find(bucket, key)
+        assert stored.restoration is not None, "nobody asked to restore it"
+        if stored.archive_status is not None:
+            stored.archive_status = stored.restoration = None
+        else:
+            stored.restoration.expires = self._midnight_after(stored.restoration.days)
+
+    def _midnight_after(self, days: int) -> datetime.datetime:
+        """S3 adds the days to the moment, and rounds the result up to the next midnight UTC."""
+        moment = self._clock() + datetime.timedelta(days=days)
+        return moment.replace(hour=0, minute=0, second=0, microsecond=0) + datetime.timedelta(days=1)
 
     def bucket(self, name: str) -> Bucket:
         """A bucket.
@@ -149,7 +171,7 @@ class Store:
 
     def state(self, stored: StoredObject) -> Literal["readable", "archived", "restoring", "restored"]:
         """Whether an object can be read."""
-        if stored.storage_class not in ARCHIVED:
+        if not stored.is_archived:
             return "readable"
         restoration = stored.restoration
         if restoration is None:
@@ -158,21 +180,28 @@ class Store:
             return "restoring"
         return "restored" if self._clock() < restoration.expires else "archived"
 
-    def restore(self, stored: StoredObject, days: int) -> int:
+    def restore(self, stored: StoredObject, days: int | None, tier: str) -> int:
         """Begin to restore, or keep the restored copy for longer; gives the status.
 
         Raises:
-            S3Error: there is nothing to restore, or it is under way.
+            S3Error: there is nothing to restore, it is under way, or the request does not fit the object.
         """
-        match self.state(stored):
-            case "readable":
-                message = "Restore is not allowed for the object's current storage class"
-                raise S3Error(403, "InvalidObjectState", message, StorageClass=stored.storage_class)
-            case "restoring":
-                raise S3Error(409, "RestoreAlreadyInProgress", "Object restore is already in progress")
-            case "restored":
-                stored.restoration = Restoration(days, self._clock() + datetime.timedelta(days=days))
-                return 200
-            case "archived":
-                stored.restoration = Restoration(days)
-                return 202
+        state = self.state(stored)
+        if state == "readable":
+            if stored.storage_class == "INTELLIGENT_TIERING":
+                message = "This action is not allowed against this storage tier"
+                raise S3Error(403, "ObjectAlreadyInActiveTierError", message)
+            message = "Restore is not allowed for the object's current storage class"
+            raise S3Error(403, "InvalidObjectState", message, StorageClass=stored.storage_class)
+        if state == "restoring":
+            raise S3Error(409, "RestoreAlreadyInProgress", "Object restore is already in progress")
+        if (days is None) != (stored.archive_status is not None):
+            raise S3Error(400, "MalformedXML", "Days are for archives that objects are copied from, and needed there")
+        if tier == "Expedited" and stored.is_deep:
+            raise S3Error(400, "InvalidArgument", "Expedited retrievals are not available for deep archives")
+        if state == "restored":
+            assert days is not None
+            stored.restoration = Restoration(days, self._midnight_after(days))
+            return 200
+        stored.restoration = Restoration(days or 0)
+        return 202

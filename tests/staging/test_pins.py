@@ -10,15 +10,15 @@ import pytest
 
 from gateway.db import Database
 from gateway.errors import unavailable
-from gateway.staging import reading
+from gateway.staging import pins
 from gateway.staging.cache import Cache
-from gateway.staging.reading import Readers
+from gateway.staging.pins import Readers
 from tests.staging.stock import Stock, Wanted
 
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "GATHER_SECONDS", 0.01)
+    monkeypatch.setattr(pins, "GATHER_SECONDS", 0.01)
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ async def until_later(stock: Stock, wanted: Wanted, than: datetime.datetime | No
 async def test_a_pin_is_renewed_while_somebody_reads(
     stock: Stock, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "RENEW_SECONDS", 0.05)
+    monkeypatch.setattr(pins, "RENEW_SECONDS", 0.05)
     read, other = await stock.put(cache), await stock.put(cache)
     location = (await stock.entry(read))["location"]
     async with Readers(stock.database, "cache") as readers:
@@ -87,7 +87,7 @@ async def test_other_storages_are_nobodys_business(stock: Stock, monkeypatch: py
 async def test_without_postgresql_it_is_written_down_later(
     stock: Stock, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "RENEW_SECONDS", 0.05)
+    monkeypatch.setattr(pins, "RENEW_SECONDS", 0.05)
     read, failed, fetch = await stock.put(cache), asyncio.Event(), Database.fetch
 
     async def down(*_: object) -> None:

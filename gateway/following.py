@@ -1,4 +1,4 @@
-"""Who follows an order as it goes on: woken by PostgreSQL, within bounds."""
+"""Who follows an order, a restore or the like as it goes on: woken by PostgreSQL, within bounds."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from http import HTTPStatus
 from gateway.errors import GatewayError, unavailable
 from gateway.notifications import Payload
 
-TOPIC = "orders"
-"""That an order went on, or is gone."""
 _RETRY_SECONDS = 30
 
 User = tuple[str, str | None]
@@ -20,12 +18,12 @@ User = tuple[str, str | None]
 
 
 class Follower:
-    """Is woken when its order went on. However often it did since, it is woken once."""
+    """Is woken when what it follows went on. However often it did since, it is woken once."""
 
     def __init__(self) -> None:
         self._woken = asyncio.Event()
         self.ended = False
-        """Whether to come to an end, whatever the order does."""
+        """Whether to come to an end, whatever becomes of it."""
 
     def wake(self) -> None:
         """There may be news."""
@@ -42,9 +40,11 @@ class Follower:
 
 
 class Following:
-    """All that follow an order in this process."""
+    """All that follow something of a kind in this process."""
 
-    def __init__(self, most: int, most_of_user: int) -> None:
+    def __init__(self, topic: str, most: int, most_of_user: int) -> None:
+        """Let up to ``most`` follow, ``most_of_user`` of one user; ``topic`` names the kind, as notifications do."""
+        self._topic = topic
         self._most = most
         self._most_of_user = most_of_user
         self._followers: dict[str, set[Follower]] = {}
@@ -57,21 +57,22 @@ class Following:
         return self._by_user.total()
 
     @contextlib.contextmanager
-    def follow(self, order_id: int, user: User) -> Iterator[Follower]:
+    def follow(self, identifier: int, user: User) -> Iterator[Follower]:
         """Be one of them while the block runs.
 
         Raises:
             GatewayError: 429 this user has enough of them; 503 this process has, or it is about to end.
         """
         if self._ended or self.count >= self._most:
-            raise unavailable("No more orders can be followed at the moment; try again.", retry_after=_RETRY_SECONDS)
+            detail = f"No more {self._topic} can be followed at the moment; try again."
+            raise unavailable(detail, retry_after=_RETRY_SECONDS)
         if self._by_user[user] >= self._most_of_user:
             raise GatewayError(
                 HTTPStatus.TOO_MANY_REQUESTS,
-                f"One user can follow {self._most_of_user} orders at a time.",
+                f"One user can follow {self._most_of_user} {self._topic} at a time.",
                 headers={"Retry-After": str(_RETRY_SECONDS)},
             )
-        key, follower = str(order_id), Follower()
+        key, follower = str(identifier), Follower()
         self._by_user[user] += 1
         self._followers.setdefault(key, set()).add(follower)
         try:
@@ -93,7 +94,7 @@ class Following:
 
     def changed(self, topic: str, payload: Payload) -> None:
         """As `Subscriber`."""
-        if topic == TOPIC and payload.id is not None:
+        if topic == self._topic and payload.id is not None:
             for follower in self._followers.get(payload.id, ()):
                 follower.wake()
 

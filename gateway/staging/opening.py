@@ -1,0 +1,90 @@
+"""What restores need, opened and closed."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import AsyncIterator, Mapping
+
+import gateway.db
+from gateway.config import Config
+from gateway.db import STAGING_POOL, Database
+from gateway.locations import Location
+from gateway.notifications import Notifications
+from gateway.orders.model import NoStager, Stager
+from gateway.staging.cache import opened_cache
+from gateway.staging.orders import RestoringStager
+from gateway.staging.worker import Workers, working
+from gateway.storage import CanStage
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Staging:
+    """What the rest of the gateway asks."""
+
+    database: Database
+    """For what takes longer than a look-up."""
+    stager: Stager
+    """For orders."""
+    storages: Mapping[str, CanStage]
+    """Those that can restore, the best first."""
+    workers: Workers | None
+    """None where nothing can be restored."""
+
+    @property
+    def broken(self) -> int:
+        """Copies that were found to be broken when they were restored, since the start: an alarm."""
+        return self.workers.broken if self.workers is not None else 0
+
+
+def restoring(locations: Mapping[str, Location]) -> dict[str, CanStage]:
+    """The storages that can restore, the best first."""
+    best = sorted(locations.items(), key=lambda item: (item[1].priority, item[0]))
+    return {
+        name: location.storage
+        for name, location in best
+        if location.type != "OFFLINE" and isinstance(location.storage, CanStage)
+    }
+
+
+@contextlib.asynccontextmanager
+async def staging_database(config: Config) -> AsyncIterator[Database]:
+    """The database, for restores.
+
+    Raises:
+        ConfigurationError: it cannot be reached.
+    """
+    settings = config.database.model_copy(update={"pool_size": STAGING_POOL, "timeout": config.orders.timeout})
+    async with gateway.db.connect(settings, ()) as database:
+        yield database
+
+
+@contextlib.asynccontextmanager
+async def open_staging(
+    config: Config,
+    database: Database,
+    notifications: Notifications,
+    locations: Mapping[str, Location],
+) -> AsyncIterator[Staging]:
+    """Restore what is asked for while the block runs, with as many workers as the settings say.
+
+    Args:
+        config: of the gateway.
+        database: as `staging_database` gives it.
+        notifications: wake the workers.
+        locations: all that there are.
+
+    Raises:
+        ConfigurationError: the cache cannot lie where it shall.
+    """
+    storages, settings = restoring(locations), config.staging
+    if not storages:
+        yield Staging(database, NoStager(), {}, None)
+        return
+    stager = RestoringStager(database, settings, list(storages))
+    async with contextlib.AsyncExitStack() as stack:
+        cache = await stack.enter_async_context(opened_cache(config, locations, database))
+        workers = Workers(database, settings, storages, cache)
+        if settings.workers:
+            await stack.enter_async_context(working(workers, notifications))
+        yield Staging(database, stager, storages, workers)

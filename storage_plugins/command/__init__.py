@@ -1,0 +1,1 @@
+"""Storage plug-in ``command``: copies that an operator's own programs restore."""

@@ -1,0 +1,1 @@
+"""Storage plug-in ``tape_rest``: files on the tapes of sites that speak the WLCG Tape REST API."""
