@@ -19,7 +19,7 @@ SIZE = 12_000
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_killed_fills(database: str, stock: Stock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache_tidying, "SWEEP_SECONDS", 0.0)
     monkeypatch.setattr(cache_tidying, "LEFT_SECONDS", 0.0)
