@@ -14,7 +14,7 @@ import pytest
 from gateway.staging import cache_tidying
 from tests.staging.stock import Stock
 
-KILLS = 50 if os.environ.get("GATEWAY_TEST_FULL") else 3
+KILLS = 50 if os.environ.get("GATEWAY_TEST_FULL") else 2
 SIZE = 12_000
 ROOT = Path(__file__).parents[2]
 
