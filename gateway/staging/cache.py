@@ -21,7 +21,7 @@ from gateway.staging.cache_filling import CacheFullError, Filling, Kept, NotOurs
 from gateway.staging.cache_names import location_of, prefix_of
 from gateway.staging.cache_rows import CACHED, NEVER, READY, Room, Rows
 from gateway.staging.cache_tidying import Tidying
-from gateway.storage import CanKeep, CopyUnavailableError, OnDisk, can_stream
+from gateway.storage import CanKeep, CopyUnavailableError, OnDisk, answering_within, can_stream
 
 __all__ = ["CACHED", "READY", "Cache", "CacheFullError", "Kept", "NotOursError", "Room", "opened_cache"]
 
@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 REMOVERS = 8
 """Files that are removed at a time."""
+REMOVE_SECONDS = 60.0
+"""That it may take to remove one."""
 
 
 class Cache:
@@ -211,7 +213,8 @@ class Cache:
         async def remove(entry_id: int, location: str) -> int | None:
             async with turns:
                 try:
-                    await self._storage.remove(location)
+                    async with answering_within(REMOVE_SECONDS):
+                        await self._storage.remove(location)
                 except CopyUnavailableError as error:
                     log.warning("an entry of the cache cannot be removed at the moment: %s", error)
                     return None

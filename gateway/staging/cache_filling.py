@@ -21,7 +21,7 @@ from gateway.errors import ConfigurationError, GatewayError
 from gateway.hashing import HASHES
 from gateway.staging.cache_names import scratch_name
 from gateway.staging.cache_rows import Claim, Rows
-from gateway.storage import CanKeep, CopyBrokenError, CopyUnavailableError, Stat, StorageError
+from gateway.storage import CanKeep, CopyBrokenError, CopyUnavailableError, Stat, StorageError, answering_within
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +32,10 @@ _THREADS = 4
 _PIECE = 1024 * 1024
 _WATCH_SECONDS = 0.5
 """How often the size of what is being fetched is looked at."""
+_KEEP_SECONDS = 120.0
+"""That it may take to read and keep a file, and more for a large one:"""
+_LEAST_RATE = 128 * 1024
+"""Bytes a second."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -106,15 +110,16 @@ class Filling:
         try:
             async with self._alive(claim, path):
                 await fetch(path)
-                await self._run(_check, path, claim.size, checksum, algorithm)
-                if claim.again:
-                    await self._storage.remove(claim.location)
-                if not await self._rows.prolong(claim, self._lease):
-                    raise _taken(claim)
-                kept = True
-                stat = await self._storage.keep(path, claim.location)
-                if stat.size != claim.size:
-                    raise CopyUnavailableError(f"{claim.location}: has {stat.size} bytes after it was kept")
+                async with answering_within(_KEEP_SECONDS + claim.size / _LEAST_RATE):
+                    await self._run(_check, path, claim.size, checksum, algorithm)
+                    if claim.again:
+                        await self._storage.remove(claim.location)
+                    if not await self._rows.prolong(claim, self._lease):
+                        raise _taken(claim)
+                    kept = True
+                    stat = await self._storage.keep(path, claim.location)
+                    if stat.size != claim.size:
+                        raise CopyUnavailableError(f"{claim.location}: has {stat.size} bytes after it was kept")
                 if not await self._rows.prolong(claim, self._lease):
                     raise _taken(claim)
         except BaseException as error:
@@ -138,7 +143,8 @@ class Filling:
         try:
             await self._run(path.unlink, missing_ok=True)
             if kept and await self._rows.prolong(claim, self._lease):
-                await self._storage.remove(claim.location)
+                async with answering_within(_KEEP_SECONDS):
+                    await self._storage.remove(claim.location)
             # Who has it by now begins with what lies there.
             await self._rows.let_go(claim)
         except (OSError, StorageError, GatewayError) as error:

@@ -82,16 +82,20 @@ class Tidying:
             known = await self._rows.at(own)
             for location in own:
                 if location not in known:
-                    await self._storage.remove(location)
+                    async with answering_within(_STORAGE_SECONDS):
+                        await self._storage.remove(location)
 
     async def _sweep_scratch(self) -> None:
         folder = self._storage.scratch
         assert folder is not None  # noqa: S101 - it was looked at when the cache was opened
-        names = {name: written for name in await asyncio.to_thread(_names, folder) if (written := lease_of(name))}
+        async with answering_within(_STORAGE_SECONDS):
+            found = await asyncio.to_thread(_names, folder)
+        names = {name: written for name in found if (written := lease_of(name))}
         # A file is written after its lease was taken, and until that has ended: nobody alive has one that is not found.
         live = await self._rows.live([entry_id for entry_id, _ in names.values()])
         dead = [folder / name for name, written in names.items() if written not in live]
-        await asyncio.to_thread(_unlink, dead)
+        async with answering_within(_STORAGE_SECONDS):
+            await asyncio.to_thread(_unlink, dead)
 
 
 async def _unless_silent(look: Awaitable[bool]) -> bool | CopyUnavailableError:

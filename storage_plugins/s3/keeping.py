@@ -180,6 +180,10 @@ class Keeper:
             body = await answer.content.read(65536)
             if answer.status == 200:
                 return answer.headers.get("ETag", "")
+        if (
+            answer.status == 501 and new
+        ):  # It knows no conditions. Nobody else writes there while the cache's rules hold.
+            return await self._send(method, piece, named, new=False)
         raise self._failure(error_code(body), answer.status)
 
     async def _call(self, method: str, **parameters: object) -> Any:

@@ -268,6 +268,24 @@ class TestFilling:
         assert stock.files() == {}
         assert await stock.finish(wanted, await stock.fill(cache, wanted))
 
+    async def test_a_storage_that_hangs_is_given_up_on(
+        self, stock: Stock, cache: Cache, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        wanted = await stock.restore()
+        await cache.reserve([wanted.room])
+
+        async def hang(*_: object) -> None:
+            await asyncio.Event().wait()
+
+        with monkeypatch.context() as patched:
+            patched.setattr(cache_filling, "_KEEP_SECONDS", 0.1)
+            patched.setattr(stock.storage, "keep", hang)
+            with pytest.raises(CopyUnavailableError, match="did not answer"):
+                async with asyncio.timeout(30):
+                    await stock.fill(cache, wanted)
+        assert stock.files() == {}
+        assert await stock.finish(wanted, await stock.fill(cache, wanted))
+
     async def test_without_a_checksum_the_size_must_do(self, stock: Stock, cache: Cache) -> None:
         wanted = await stock.restore()
         await cache.reserve([wanted.room])

@@ -8,10 +8,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from gateway.storage import CanKeep, CopyNotFoundError, CopyUnavailableError
 from storage_plugins.s3 import keeping
+from storage_plugins.s3.credentials import StaticCredentials
+from storage_plugins.s3.options import Options
 from storage_plugins.s3.plugin import S3Storage
+from storage_plugins.s3.restore import Restorer
+from storage_plugins.s3.sigv4 import Credentials
 from tests.s3.swift import Swift
 from tests.storage_plugins.test_s3_strict import read_all
 from tests.storage_plugins.test_s3_swift import storage_at
@@ -123,3 +129,25 @@ async def test_a_server_that_is_away_is_told(swift: Swift, bucket: str, tmp_path
             await call
         assert "Signature" not in str(caught.value)
     await storage.close()
+
+
+async def test_a_server_that_knows_no_conditions_is_asked_without(tmp_path: Path) -> None:
+    asked: list[tuple[bool, bytes]] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        conditional = "If-None-Match" in request.headers
+        asked.append((conditional, await request.read()))
+        return web.Response(status=501 if conditional else 200, headers={"ETag": '"1"'})
+
+    app = web.Application()
+    app.router.add_put("/{path:.*}", answer)
+    async with TestServer(app) as server:
+        options = {"endpoint": str(server.make_url("/")).rstrip("/"), "region": "x", "buckets": ["b"]}
+        parsed = Options.parse({**options, "access_key_id": "a", "secret_access_key": "b"})
+        control = Restorer(parsed, StaticCredentials(Credentials("a", "b")))
+        keeper = keeping.Keeper(parsed, control)
+        (tmp_path / "new").write_bytes(b"content")
+        await keeper.put(tmp_path / "new", "b", "k")
+        await keeper.close()
+        await control.close()
+    assert asked == [(True, b"content"), (False, b"content")]
