@@ -359,8 +359,7 @@ class TestPrograms:
         storage._commands._programs._grace = 0.1
         with pytest.raises(ProgramError, match=r"did not end within 1.5 s"):
             await storage.stage([copy_of("a")])
-        [child] = library.children()
-        await until(lambda: not is_alive_but_zombie(child))
+        await until(lambda: not any(map(runs, library.children())))
         assert not any(map(is_alive, library.started()))
 
     async def test_one_that_is_cancelled_is_ended_with_its_children(self, library: Library, make: Make) -> None:
@@ -377,7 +376,7 @@ class TestPrograms:
             await task
         assert not any(map(is_alive, library.started()))
         [child] = library.children()
-        await until(lambda: not is_alive_but_zombie(child))
+        await until(lambda: not runs(child))
         await until(lambda: descriptors() == open_before)
 
     async def test_cancelled_at_any_moment_nothing_is_left(self, library: Library, make: Make) -> None:
@@ -449,7 +448,7 @@ class TestPrograms:
             await programs.run([f"{tmp_path}/text"], b"", seconds=10)
 
 
-def is_alive_but_zombie(pid: int) -> bool:
+def runs(pid: int) -> bool:
     """Whether a process of somebody else still does anything: who adopted it may not have looked after it yet."""
     try:
         return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
