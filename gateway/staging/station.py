@@ -79,9 +79,11 @@ class Station:
         self._rests = 0
         self._rest_until = 0.0
         self._full_until = 0.0
+        self._calls = 0
 
     def room_may_have_come(self) -> None:
         """Ask for room again."""
+        self._calls += 1
         self._full_until = 0.0
 
     async def step(self) -> bool:
@@ -154,11 +156,13 @@ class Station:
         """Ask for what waited, as far as there is room for it."""
         held = await self._allowed(held)
         if held and not self._storage.in_place:
+            calls = self._calls
             roomy, without = await self._with_room(held)
             if without:
                 await self._queue.leave(without)
                 await self._queue.leave_ended(without)
-                self._full_until = asyncio.get_running_loop().time() + _FULL_SECONDS
+                if calls == self._calls:  # else some may have come since we asked
+                    self._full_until = asyncio.get_running_loop().time() + _FULL_SECONDS
                 self._next = max(_LEAST_ASKED, 2 * len(roomy))
             else:
                 self._next = min(self._batch, 2 * self._next)
