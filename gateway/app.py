@@ -77,6 +77,7 @@ from gateway.stac.roots import places, roots
 from gateway.stac.searching import searching
 from gateway.staging.model import TOPIC as RESTORES
 from gateway.staging.opening import open_staging, staging_database
+from gateway.staging.pins import reading_from
 from gateway.staging.requests import open_requests
 from gateway.staging.waiting import Waiting
 from gateway.verification import verifying
@@ -211,6 +212,7 @@ async def neighbours(config: Config, identity: OpenIdentities) -> AsyncIterator[
         following(config.companion, config.api, database, locations) as companionship,
         summing(config, database, verifier, locations) as sums,
         open_requests(database, config.staging) as requests,
+        reading_from(database, config.staging.cache) as pins,
         staging_database(config) as restores,
         open_staging(config, restores, notifications, locations) as staging,
         open_orders(config, policies, notifications, staging.stager, sums) as ordering,
@@ -226,6 +228,7 @@ async def neighbours(config: Config, identity: OpenIdentities) -> AsyncIterator[
             public_url=config.api.public_url,
             clock=lambda: datetime.datetime.now(datetime.UTC),
             resting=Resting(),
+            pins=pins,
             waiting=Waiting(
                 config.staging,
                 database,

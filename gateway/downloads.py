@@ -67,6 +67,7 @@ from gateway.request_keys import ASKED, PRINCIPAL, TRANSFER, Asked
 from gateway.rights.licences import NotAcceptedError
 from gateway.sources import NOT_ONLINE, Candidate, Nearline, Resting, choose, expect, failure
 from gateway.staging.model import RESTORING, FileState, State
+from gateway.staging.pins import Readers
 from gateway.staging.waiting import Waiting, refused, state_fields
 from gateway.storage import Stat, StorageError, can_sign
 from gateway.verification import Verifier
@@ -134,6 +135,8 @@ class Downloads:
     clock: Callable[[], datetime.datetime]
     resting: Resting
     """The storage locations that failed a moment ago."""
+    pins: Readers
+    """Keep what is read from the cache of restored copies."""
     waiting: Waiting
     """Has files restored that are not online."""
     upstream: Items | None = None
@@ -384,6 +387,8 @@ class Downloads:
             response.headers.update(rate_limit_fields(await self.quotas.charge(principal, plan.file, plan.charged)))
         transfer = request[TRANSFER] = Transfer(plan.charged)
         transfer.hand_over("offloaded" if accel else "redirected")
+        if best.copy.entry_id is not None:
+            self.pins.handed_over(best.copy.storage, best.copy.location, best.location.redirect_ttl)
         self.verifier.touched(plan.file, best, plan.expected.version)
         return response
 
@@ -399,7 +404,7 @@ class Downloads:
         response = web.StreamResponse(status=plan.verdict.status, headers=fields)
         content = self.content_of(plan.file, plan.candidates, plan.expected)
         try:
-            with contextlib.closing(content):
+            with contextlib.closing(content), self._pinned(plan):
                 sender = Sender(request, content, plan.verdict, transfer, pace=self.pace, allowance=allowance)
                 await sender.send(response)
         except StorageError as error:
@@ -413,6 +418,14 @@ class Downloads:
         if transfer.problem is not None:
             log.warning("cut after %s of %s bytes: %r", transfer.sent, transfer.promised, transfer.problem)
         return response
+
+    @contextlib.contextmanager
+    def _pinned(self, plan: Plan) -> Iterator[None]:
+        """Keep what the block reads from the cache, whichever copy it is."""
+        with contextlib.ExitStack() as stack:
+            for copy in (one.copy for one in plan.candidates if one.copy.entry_id is not None):
+                stack.enter_context(self.pins.reading(copy.storage, copy.location))
+            yield
 
     def content_of(self, file: File, candidates: Sequence[Candidate], expected: Stat) -> Content:
         """The bytes of ``file``, from the first of ``candidates`` that can give them; the best must be ``expected``."""

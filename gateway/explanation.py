@@ -115,9 +115,7 @@ async def _steps(app: web.Application, downloads: Downloads, question: Question)
         nearline = await downloads.waiting.copy_to_restore(file, principal, error) if is_known else None
         if nearline is None:
             raise refused(Family.STAC if isinstance(address, ByAsset) else Family.REGARDS, error) from error.__cause__
-        yield Step(
-            "nearline", f"{_name(nearline.copy)} has to be restored: a GET asks for it, if its quota admits that"
-        )
+        yield Step("nearline", f"{_name(nearline.copy)} must be restored: a GET asks for that if its quota admits it")
         waits = HTTPStatus(downloads.waiting.settings.answer)
         yield Step("answer", _status(HTTPStatus.OK if question.method == "HEAD" else waits))
         return

@@ -64,9 +64,8 @@ class Following:
             GatewayError: 429 this user has enough of them; 503 this process has, or it is about to end.
         """
         if self._ended or self.count >= self._most:
-            raise unavailable(
-                f"No more {self._topic} can be followed at the moment; try again.", retry_after=_RETRY_SECONDS
-            )
+            detail = f"No more {self._topic} can be followed at the moment; try again."
+            raise unavailable(detail, retry_after=_RETRY_SECONDS)
         if self._by_user[user] >= self._most_of_user:
             raise GatewayError(
                 HTTPStatus.TOO_MANY_REQUESTS,

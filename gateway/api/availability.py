@@ -1,7 +1,7 @@
 """REGARDS' availability of files, and restores of products.
 
-``/availability/files``, ``/restore`` and, for services, ``/files/availability/status``. Licences are not looked at, as in
-REGARDS: a download does that.
+``/availability/files``, ``/restore`` and, for services, ``/files/availability/status``. Licences are not looked at, as
+in REGARDS: a download does that.
 """
 
 from __future__ import annotations

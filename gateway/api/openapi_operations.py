@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from gateway.api.openapi_administration import ADMINISTRATION
 from gateway.api.openapi_basket import BASKET
+from gateway.api.openapi_nearline import NEARLINE
 from gateway.api.openapi_operation import CHANGED, FORM, GONE, SEEN, Operation
 from gateway.api.openapi_orders import ORDERS
 from gateway.api.openapi_stac import CATALOGUE
@@ -18,12 +19,13 @@ _DOWNLOAD = Operation(
     "Download a file",
     scope="download",
     link=True,
-    query=("Range", "If-Match", "If-None-Match", "isContentInline", "acceptLicense", "dryRun"),
+    query=("Range", "If-Match", "If-None-Match", "Prefer", "isContentInline", "acceptLicense", "dryRun"),
     # That of the file, where the catalogue knows it.
     types=("application/octet-stream", "*/*"),
-    statuses=(200, 206, 304, 307),
+    statuses=(200, 202, 206, 304, 307),
     refusals=(404, 410, 412, 416, 423, 429, 502, 503),
-    text="A redirect (307) leads to a URL of the storage that works for a short time.",
+    text="A redirect (307) leads to a URL of the storage that works for a short time. A file that is not online is "
+    "restored first: 503 with `Retry-After`, or 202 with `Prefer: respond-async`; 410 if nobody restores it.",
 )
 
 _TEST = dataclasses.replace(
@@ -35,8 +37,13 @@ _TEST = dataclasses.replace(
     text="Spends nothing. With `Prefer: quota` it also tells what the download would be charged.",
 )
 
-_OF_ASSET = dataclasses.replace(_DOWNLOAD, tag="Download", refusals=(*_DOWNLOAD.refusals, 500))
-_TEST_OF_ASSET = dataclasses.replace(_TEST, tag="Download", refusals=(*_TEST.refusals, 500))
+_OF_ASSET = dataclasses.replace(
+    _DOWNLOAD,
+    tag="Download",
+    refusals=(404, 409, *_DOWNLOAD.refusals[2:], 500),
+    text=_DOWNLOAD.text.replace("410", "409"),
+)
+_TEST_OF_ASSET = dataclasses.replace(_TEST, tag="Download", refusals=(404, 409, *_TEST.refusals[2:], 500))
 _DOCUMENT = Operation("This document", "public", types=("application/vnd.oai.openapi+json;version=3.1",), refusals=())
 _PAGE = Operation("This document, to be read", "public", types=("text/html",), refusals=())
 
@@ -137,6 +144,7 @@ OPERATIONS: Mapping[Family, Mapping[tuple[str, str], Operation]] = {
         ),
         **BASKET,
         **ORDERS,
+        **NEARLINE,
     },
     Family.STAC: {
         **CATALOGUE,

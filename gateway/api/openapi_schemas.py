@@ -8,6 +8,7 @@ from gateway.administration.rights import FILE_LEVELS, METADATA_LEVELS, QUALITY_
 from gateway.administration.roles import PARENTS
 from gateway.api.openapi_basket import BASKET_PATH_PARAMETERS, BASKET_SCHEMAS
 from gateway.api.openapi_files import FILES
+from gateway.api.openapi_nearline import NEARLINE_PATH_PARAMETERS, NEARLINE_SCHEMAS
 from gateway.api.openapi_orders import ORDER_PARAMETERS, ORDER_PATH_PARAMETERS, ORDER_SCHEMAS
 from gateway.api.openapi_shapes import (
     NUMBER_OR_NULL,
@@ -264,6 +265,7 @@ SCHEMAS: Json = {
     "Changes": page_of("changes", ref("Change")),
     **BASKET_SCHEMAS,
     **ORDER_SCHEMAS,
+    **NEARLINE_SCHEMAS,
 }
 
 
@@ -308,7 +310,7 @@ PARAMETERS: Json = {
     "Range": _field("Range", "RFC 9110 §14.2."),
     "If-Match": _field("If-Match", "RFC 9110 §13.1.1."),
     "If-None-Match": _field("If-None-Match", "RFC 9110 §13.1.2."),
-    "Prefer": _field("Prefer", "`quota`: RFC 7240."),
+    "Prefer": _field("Prefer", "`quota` or `respond-async`: RFC 7240."),
     **{name: _query(name, *of_orders) for name, of_orders in ORDER_PARAMETERS.items()},
 }
 
@@ -377,4 +379,5 @@ PATH_PARAMETERS = {
     "tenant": "Name of the tenant.",
     **BASKET_PATH_PARAMETERS,
     **ORDER_PATH_PARAMETERS,
+    **NEARLINE_PATH_PARAMETERS,
 }

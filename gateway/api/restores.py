@@ -19,11 +19,11 @@ from gateway.errors import unauthorized
 from gateway.following import Following
 from gateway.identity.principal import Principal
 from gateway.links import base_url
-from gateway.staging import reading
+from gateway.staging import wishes
 from gateway.staging.estimates import retry_after
-from gateway.staging.reading import Scope, Told, no_restore
 from gateway.staging.states import of_restore
 from gateway.staging.waiting import state_fields
+from gateway.staging.wishes import Scope, Told, no_restore
 
 FOLLOWING = web.AppKey("following_restores", Following)
 _GOES_ON = frozenset({"QUEUED", "STAGING"})
@@ -34,7 +34,7 @@ async def get_restores(request: web.Request) -> web.Response:
     principal, (number, size) = await _user(request), page_of(request)
     mine = Scope(principal.tenant, principal.email or "")
     settings = request.app[DOWNLOADS].waiting.settings
-    found, total = await reading.page(request.app[DATABASE], settings, mine, limit=size, offset=number * size)
+    found, total = await wishes.page(request.app[DATABASE], settings, mine, limit=size, offset=number * size)
     metadata = {"size": size, "totalElements": total, "totalPages": -(-total // size), "number": number}
     return answer({"metadata": metadata, "content": [_body(request, one, principal) for one in found]})
 
@@ -53,14 +53,14 @@ async def patch_restore(request: web.Request) -> web.Response:
     hours, most = body["hours"], waiting.settings.max_hours
     if not isinstance(hours, int | float) or isinstance(hours, bool) or not 0 < hours <= most:
         raise bad(f"'hours' must be a number above 0, and at most {most:g}.")
-    await reading.extend(request.app[DATABASE], scope_of(principal), _restore_id(request), float(hours))
+    await wishes.extend(request.app[DATABASE], scope_of(principal), _restore_id(request), float(hours))
     return await _told(request, principal)
 
 
 async def delete_restore(request: web.Request) -> web.Response:
     """``DELETE /restores/{restoreId}``: the caller does not want it any more; it ends if nobody else does."""
     principal = await _user(request)
-    await reading.cancel(request.app[DATABASE], scope_of(principal), _restore_id(request))
+    await wishes.cancel(request.app[DATABASE], scope_of(principal), _restore_id(request))
     return web.Response(status=HTTPStatus.NO_CONTENT, headers={"Cache-Control": "no-store"})
 
 
@@ -73,7 +73,7 @@ async def get_events(request: web.Request) -> web.StreamResponse:
         nonlocal principal
         if renew:
             principal = await caller(request, "download")
-        told = await reading.one(request.app[DATABASE], settings, scope_of(principal), restore_id)
+        told = await wishes.one(request.app[DATABASE], settings, scope_of(principal), restore_id)
         body = _body(request, told, principal)
         del body["links"]
         if told.restore.state == "QUEUED" and told.restore.ready_at is not None:
@@ -120,7 +120,7 @@ def _restore_id(request: web.Request) -> int:
 
 async def _told(request: web.Request, principal: Principal) -> web.Response:
     settings = request.app[DOWNLOADS].waiting.settings
-    told = await reading.one(request.app[DATABASE], settings, scope_of(principal), _restore_id(request))
+    told = await wishes.one(request.app[DATABASE], settings, scope_of(principal), _restore_id(request))
     response = answer(_body(request, told, principal))
     response.headers.update(state_fields(of_restore(told.restore)))
     if told.restore.state in _GOES_ON:

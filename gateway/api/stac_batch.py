@@ -119,7 +119,8 @@ async def _find(
                 raise hindrance
             if isinstance(file, GatewayError):
                 raise file
-            choose(file, downloads.locations, principal.tenant, resting=downloads.resting)
+            if not downloads.waiting.would_restore(file, principal.tenant):
+                choose(file, downloads.locations, principal.tenant, resting=downloads.resting)
             found[address] = _made(file, address, urls, principal, maker)
         except NotAcceptedError as error:
             show_way(error, principal, f"{urls.of(address)}?acceptLicense=true", urls.stac)

@@ -63,7 +63,7 @@ JOIN datasets d ON d.dataset_id = p.dataset_id
 CROSS JOIN LATERAL (
     SELECT coalesce(json_agg(json_build_array(
         f.asset_key, f.data_type, f.reference, f.mime_type, f.checksum, f.checksum_algorithm, f.size, f.file_name,
-        EXISTS (SELECT FROM copies c WHERE c.file_id = f.file_id AND c.state = 'ONLINE'),
+        EXISTS (SELECT FROM copies c WHERE c.file_id = f.file_id AND (c.state = 'ONLINE' OR c.restored_until > now())),
         (SELECT min(c.location) FROM copies c
          WHERE f.reference AND c.file_id = f.file_id AND c.location ~ '^https?://')
     ) ORDER BY f.file_id), '[]')::text AS files

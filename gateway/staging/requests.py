@@ -115,14 +115,13 @@ _LOCK = """
 SELECT r.restore_id, r.file_id, r.state <> 'RESTORED' OR r.expires_at > now() AS is_good
 FROM restores r WHERE r.file_id = ANY ($1::bigint[]) AND r.state IN ('QUEUED', 'STAGING', 'RESTORED')
 ORDER BY r.restore_id FOR NO KEY UPDATE"""
-# What is in hand stays so: its worker sees what is wanted when it is done with it.
 _RAISE = """
 UPDATE restores r
 SET hours = greatest(r.hours, a.hours), priority = least(r.priority, a.priority),
     wanted_until = CASE WHEN r.state = 'RESTORED'
                         THEN greatest(r.wanted_until, now() + make_interval(secs => a.hours * 3600))
                         ELSE r.wanted_until END,
-    due_at = CASE WHEN r.state = 'RESTORED' AND r.lease IS NULL THEN now() ELSE r.due_at END
+    due_at = CASE WHEN r.state = 'RESTORED' THEN now() ELSE r.due_at END
 FROM unnest($1::bigint[], $2::float8[], $3::smallint[]) AS a(restore_id, hours, priority)
 WHERE r.restore_id = a.restore_id
   AND (r.hours < a.hours OR r.priority > a.priority OR (

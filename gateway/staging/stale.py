@@ -9,8 +9,7 @@ from gateway.db import Database
 # worker would extend what is not there.
 _END = """
 UPDATE restores r
-SET expires_at = least(r.expires_at, now()), wanted_until = NULL,
-    due_at = CASE WHEN r.lease IS NULL THEN now() ELSE r.due_at END
+SET expires_at = least(r.expires_at, now()), wanted_until = NULL, due_at = now()
 WHERE r.file_id = $1 AND r.state = 'RESTORED' AND EXISTS (
     SELECT FROM unnest($2::bigint[], $3::timestamptz[]) AS seen(copy_id, restored_until)
     JOIN copies c ON c.copy_id = seen.copy_id AND c.restored_until = seen.restored_until

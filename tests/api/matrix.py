@@ -75,6 +75,10 @@ _BODIES: Mapping[tuple[str, str], object] = {
     ("POST", "/user/orders"): {"onSuccessUrl": "/"},
     ("POST", "/user/orders/{orderId}/restart"): {"onSuccessUrl": "/"},
     ("POST", "/user/orders/apply"): {"queries": [""]},
+    ("POST", "/availability/files"): {"product_ids": ["{productId}"]},
+    ("POST", "/restore"): {"product_ids": ["{product_id}"]},
+    ("POST", "/files/availability/status"): {"checksums": ["{checksum}"]},
+    ("PATCH", "/restores/{restoreId}"): {"hours": 1},
     ("POST", "/orders/search"): {},
     ("POST", "/orders/csv"): {},
 }
@@ -158,6 +162,15 @@ INSERT INTO suborders (suborder_id, order_id, number, task_id, tenant_id, owner,
     SELECT order_id, order_id, 1, order_id, tenant_id, owner, 'ENDED', (order_id << 24) + 1, 1, 7, 0, 1 FROM orders;
 INSERT INTO order_files (order_file_id, suborder, file_id, state, size)
     SELECT (order_id << 24) + 1, 1, (SELECT min(file_id) FROM files), 'AVAILABLE', 7 FROM orders;
+DELETE FROM restores;
+INSERT INTO restores (restore_id, tenant_id, file_id, copy_id, storage, location, hours, state, ended_at)
+    OVERRIDING SYSTEM VALUE
+    SELECT made.restore_id, tenant_id, (SELECT min(file_id) FROM files), 1, 'tape', 'a', 24, made.state, made.ended_at
+    FROM tenants,
+         (VALUES (71001, 'QUEUED', NULL), (71003, 'CANCELED', now())) made(restore_id, state, ended_at)
+    WHERE name = 'esa';
+INSERT INTO restore_wishes (restore_id, tenant_id, email) SELECT restore_id, tenant_id, '{SCIENTIST.email}'
+    FROM restores;
 """
 """What the routes look for is there, in the tenant ``esa`` alone."""
 
@@ -189,6 +202,9 @@ class Row:
             return {"itemId": "zz" if missing else "doomed"}
         if self.path.startswith("/links/"):
             return {"id": f"{'z' * 12}-{'z' * 12}" if missing else f"{LINK_KEY}-{'x' * 12}"}
+        if self.path.startswith("/restores"):
+            ended = "71003" if self.path.endswith("/events") else "71001"
+            return {"restoreId": "79999" if missing else ended}
         order = 79999 if missing else self._order
         return {
             **dict.fromkeys(("orderId", "datasetTaskId", "filesTaskId"), str(order)),

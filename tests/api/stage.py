@@ -46,6 +46,8 @@ class Stage:
         return {
             "aip_id": entry.product,
             "urn": entry.product,
+            "productId": entry.product,
+            "product_id": entry.product,
             "checksum": entry.checksum,
             "collectionId": entry.collection,
             "itemId": entry.item,
@@ -56,7 +58,8 @@ class Stage:
     @property
     def missing(self) -> dict[str, str]:
         """The same, of what is nowhere."""
-        return {name: f"zz{number}" for number, name in enumerate(self.parts)}
+        missing = {name: f"zz{number}" for number, name in enumerate(self.parts)}
+        return {**missing, **{name: f"URN:{missing[name]}" for name in ("productId", "product_id")}}
 
     async def restore(self) -> None:
         await self.gateway.catalogue.connection.execute(RESTORE)

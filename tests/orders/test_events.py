@@ -260,7 +260,7 @@ def test_followers_of_other_orders_are_let_be_and_all_are_forgotten() -> None:
 async def test_who_takes_nothing_is_cut(post: Post, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gateway.api.event_stream, "WRITE_SECONDS", 0.3)
     monkeypatch.setattr(gateway.api.event_stream, "GAP_SECONDS", 0.0)
-    plain = gateway.api.order_events.event_json
+    plain = gateway.api.event_stream.event_json
     monkeypatch.setattr(gateway.api.order_events, "event_json", lambda value: plain({**value, "x": "x" * 1_000_000}))
     order_id = await post.order()
     parts = urlsplit(post.gateway.url)

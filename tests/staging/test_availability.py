@@ -115,7 +115,8 @@ async def test_limits(archive: RunningGateway, path: str) -> None:
         400,
         ["Too many files : Cannot compute more than 100 files in once : found 101 files"],
     )
-    for body in ([], {}, {"product_ids": "URN:1"}, {"product_ids": [1]}, {"product_ids": ["x"]}):
+    bodies: Sequence[object] = ([], {}, {"product_ids": "URN:1"}, {"product_ids": [1]}, {"product_ids": ["x"]})
+    for body in bodies:
         status, _ = await send(archive, path, body)
         assert status == 400
 

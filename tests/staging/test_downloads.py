@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 from collections.abc import Mapping
@@ -59,6 +60,12 @@ async def test_a_get_has_it_restored_and_one_later_gives_it(archive: RunningGate
     answer, _ = await archive.get(path, SCIENTIST)
     assert answer.status == 503
     assert [row["state"] for row in await rows(archive)] == ["EXPIRED", "QUEUED"]
+
+
+async def test_who_waits_fills_no_log(archive: RunningGateway, caplog: pytest.LogCaptureFixture) -> None:
+    answer, _ = await archive.get((await nearline(archive)).stac, SCIENTIST)
+    assert answer.status == 503
+    assert "Restoring" not in caplog.text
 
 
 async def test_what_is_past_its_time_is_not_given(archive: RunningGateway) -> None:
@@ -257,3 +264,83 @@ async def test_a_thousand_at_once_cause_one_restore(archive: RunningGateway, mon
     assert all(seconds >= 3 for _, seconds in answers)
     assert len(await rows(archive)) == 1
     assert len(await rows(archive, "restore_wishes")) == 50
+
+
+ORDER = """
+WITH made AS (
+    INSERT INTO orders (tenant_id, owner, owner_subject, owner_role, owner_groups, label, status, expires_at,
+                        files_count, files_available, suborders_waiting)
+    SELECT tenant_id, $1, 'scientist', 'REGISTERED_USER', '{science}', 'label', 'RUNNING', now() + interval '1 day',
+           1, 1, 1
+    FROM tenants WHERE name = 'esa' RETURNING order_id, tenant_id
+), task AS (
+    INSERT INTO order_tasks (order_id, dataset, label, query, data_types, files_count, first_file)
+    SELECT order_id, 'URN', 'label', '', '{}', 1, (order_id << 24) + 1 FROM made RETURNING task_id, order_id
+), part AS (
+    INSERT INTO suborders (order_id, number, task_id, tenant_id, owner, state, first_file, files_count, files_size,
+                           files_pending, files_available)
+    SELECT made.order_id, 1, task_id, tenant_id, $1, 'ENDED', (made.order_id << 24) + 1, 1, 7, 0, 1
+    FROM made JOIN task USING (order_id)
+)
+INSERT INTO order_files (order_file_id, suborder, file_id, state, size)
+SELECT (order_id << 24) + 1, 1, $2, 'AVAILABLE', 7 FROM made RETURNING order_file_id
+"""
+
+
+async def test_a_file_of_an_order_that_must_be_restored_again_is_202_and_no_error(archive: RunningGateway) -> None:
+    connection, entry = archive.catalogue.connection, await nearline(archive)
+    file_id = await connection.fetchval(ORDER, SCIENTIST.email, entry.file_id)
+    answer, body = await archive.get(f"/orders/files/{file_id}", SCIENTIST)
+    assert (answer.status, json.loads(body)["restore"]["state"]) == (202, "restoring")
+    assert await connection.fetchval("SELECT state FROM order_files") == "AVAILABLE"
+    await restored(connection, entry)
+    answer, body = await archive.get(f"/orders/files/{file_id}", SCIENTIST)
+    assert (answer.status, body) == (200, CONTENT)
+
+
+async def test_the_record_of_downloads_calls_it_refused(archive: RunningGateway) -> None:
+    entry = await nearline(archive)
+    await archive.get(entry.stac, SCIENTIST)
+    await archive.get(entry.stac, SCIENTIST, Prefer="respond-async")
+    async with asyncio.timeout(20):
+        while len(found := await rows(archive, "download_log")) < 2:
+            await asyncio.sleep(0.05)
+    assert [(one["verdict"], one["reason"], one["status"]) for one in found] == [
+        ("refused", "Restoring", 503),
+        ("refused", "Restoring", 202),
+    ]
+
+
+async def test_links_to_many_lead_to_nearline_files_too(archive: RunningGateway) -> None:
+    entry, lost = await nearline(archive), await archive.catalogue.file(b"1", item="lost", state="LOST")
+    files = [{"product": one.product, "checksum": one.checksum} for one in (entry, lost)]
+    async with archive.session.post(f"{archive.url}/download", json=files, headers=bearer(SCIENTIST)) as answer:
+        told = (await answer.json())["files"]
+    assert told[0]["href"].endswith(entry.regards)
+    assert told[1]["error"]["code"] == "NotOnline"
+
+
+async def test_searches_say_whether_it_can_be_had_at_once(archive: RunningGateway) -> None:
+    entry = await nearline(archive)
+    for online in (False, True):
+        _, body = await archive.get(f"/engines/legacy/dataobjects/{entry.product}", SCIENTIST)
+        assert json.loads(body)["content"]["files"]["RAWDATA"][0]["online"] is online
+        await restored(archive.catalogue.connection, entry)
+
+
+async def test_whoever_asks_and_leaves_takes_nobody_along(archive: RunningGateway) -> None:
+    """The restore is shared with others: a client that hangs up at once does not cancel it for them."""
+    entry, fields = await nearline(archive), bearer(SCIENTIST)
+
+    async def leave() -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.002), archive.session.get(archive.url + entry.stac, headers=fields):
+                pass
+
+    async def stay() -> int:
+        async with archive.session.get(archive.url + entry.stac, headers=fields) as answer:
+            return answer.status
+
+    results = await asyncio.gather(*(one() for _ in range(30) for one in (leave, stay)))
+    assert [status for status in results if status is not None] == [503] * 30
+    assert len(await rows(archive)) == 1

@@ -83,7 +83,7 @@ SET hours = CASE WHEN r.state = 'RESTORED' THEN r.hours ELSE greatest(r.hours, $
     wanted_until = CASE WHEN r.state = 'RESTORED'
                         THEN greatest(r.wanted_until, now() + make_interval(secs => $2::float8 * 3600))
                         ELSE r.wanted_until END,
-    due_at = CASE WHEN r.state = 'RESTORED' AND r.lease IS NULL THEN now() ELSE r.due_at END
+    due_at = CASE WHEN r.state = 'RESTORED' THEN now() ELSE r.due_at END
 WHERE r.restore_id = $1"""
 
 
