@@ -21,7 +21,7 @@ from gateway.locations import EVERY_TENANT, Location
 from gateway.notifications import listening
 from gateway.staging.cache import Cache
 from gateway.staging.worker import Workers, working
-from gateway.storage import Storage
+from gateway.storage import CanStage, Storage
 from storage_plugins.local import LocalStorage
 from tests.orders.support import fill
 from tests.staging.robot import Robot
@@ -40,20 +40,18 @@ class Library:
     settings: Settings
     prefixes: tuple[str, ...] = ("",)
 
-    def workers(self, *storages: Robot, cache: bool = True, **settings: Any) -> Workers:
+    def workers(self, storages: Mapping[str, CanStage], *, cache: bool = True, **settings: Any) -> Workers:
         changed = self.settings.model_copy(update=settings)
         places = {
-            one.name: Location(
-                cast("Storage", one), "NEARLINE", tenants=frozenset({EVERY_TENANT}), prefixes=self.prefixes
-            )
-            for one in storages
+            name: Location(cast("Storage", one), "NEARLINE", tenants=frozenset({EVERY_TENANT}), prefixes=self.prefixes)
+            for name, one in storages.items()
         }
         return Workers(self.database, changed, places, self.cache if cache else None)
 
     @contextlib.asynccontextmanager
     async def working(self, *storages: Robot, cache: bool = True, **settings: Any) -> AsyncIterator[Workers]:
         """Workers for them, until the end of the block."""
-        workers = self.workers(*storages, cache=cache, **settings)
+        workers = self.workers({one.name: one for one in storages}, cache=cache, **settings)
         settings_of_database = DatabaseSettings(dsn=SecretStr(self.dsn))
         async with listening(settings_of_database) as notifications, working(workers, notifications):
             yield workers
