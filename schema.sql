@@ -860,7 +860,6 @@ CREATE TABLE IF NOT EXISTS cache_entries (
 CREATE INDEX IF NOT EXISTS cache_entries_by_use ON cache_entries (cache, used_at) WHERE state = 'READY';
 CREATE INDEX IF NOT EXISTS cache_entries_to_remove ON cache_entries (cache, entry_id) WHERE state = 'REMOVING';
 CREATE INDEX IF NOT EXISTS copies_of_entry ON copies (entry_id) WHERE entry_id IS NOT NULL;
-CREATE INDEX IF NOT EXISTS restores_to_expire ON restores (expires_at) WHERE state = 'RESTORED';
 
 -- Who follows a restore is woken when it goes on.
 CREATE OR REPLACE TRIGGER restores_went_on AFTER INSERT OR UPDATE OF state, expires_at, ready_at, priority ON restores

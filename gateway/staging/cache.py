@@ -132,14 +132,6 @@ class Cache:
         await self._rows.give_back(restore_ids)
         await self._remove()
 
-    async def missing(self, location: str) -> None:
-        """Be told that the file of a copy in the cache was not found, or is not what it was: it must be restored again.
-
-        Raises:
-            GatewayError: 503.
-        """
-        await self._rows.drop(list((await self._rows.at([location])).values()))
-
     async def upkeep(self) -> None:
         """End what somebody else began and left, and see that files are there. To be called every minute or so.
 

@@ -310,6 +310,25 @@ async def test_a_patch_keeps_what_is_known_of_files_that_it_does_not_name(push: 
     assert before[0][2] is not None
 
 
+async def test_restored_copies_stay_while_their_file_is_the_same(push: Push) -> None:
+    """Those in the cache are no copies of the catalogue: a push neither names them nor takes them for its own."""
+    one, two = push.file("1.tif"), push.file("2.tif", b"other")
+    await push("POST", ITEMS, item("a", one))
+    await push.rows(
+        """INSERT INTO copies (file_id, storage, location, state, size, version, restored_until, entry_id)
+           SELECT file_id, 'cache', 'esa/1', 'NEARLINE', 7, 'v', now() + interval '1 day', 7 FROM files RETURNING 1"""
+    )
+    query = "SELECT storage, location, entry_id, restored_until > now() FROM copies ORDER BY copy_id"
+    before = await push.rows(query)
+    assert len(before) == 2
+    assert (await push("PATCH", f"{ITEMS}/a", {"properties": {"title": "Other"}}))[0] == 200
+    assert await push.rows(query) == before
+    assert (await push("PUT", f"{ITEMS}/a", item("a", one)))[0] == 200
+    assert await push.rows(query) == before
+    assert (await push("PUT", f"{ITEMS}/a", item("a", two)))[0] == 200
+    assert [row[1] for row in await push.rows(query)] == ["2.tif"]
+
+
 async def test_if_match_lets_only_those_change_who_saw_what_is_there(push: Push) -> None:
     _, _, made = await push("POST", ITEMS, item())
     first = made.headers["ETag"]

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import random
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from gateway.errors import GatewayError
+from gateway.staging.cache import Room
 from gateway.storage import StorageError
+from tests.harness import TENANT
 from tests.staging.stock import Stock, Wanted, stock_of
 
 LEASE = 0.5
 
 
 async def fill(dsn: str, root: Path, size: int) -> None:
-    """Restore new files, again and again, each a little after the one before."""
+    """Restore files, again and again, each a little after the one before."""
     async with stock_of(dsn, root) as stock:
         cache = stock.cache(size, lease=LEASE)
         await cache.open()
@@ -34,8 +37,18 @@ async def fill(dsn: str, root: Path, size: int) -> None:
 
 
 async def _next(stock: Stock) -> Wanted:
-    stock._number = random.randrange(10**9)
-    return await stock.restore(random.choice((100, 1000, 3000)))
+    """What a dead process had in hand, or a new one."""
+    row = await stock.connection.fetchrow(
+        """SELECT r.restore_id, r.file_id, r.size, r.location FROM restores r JOIN cache_entries e USING (restore_id)
+           WHERE r.state = 'STAGING' AND e.state = 'FILLING' AND (e.read_until IS NULL OR e.read_until < now())
+           ORDER BY random() LIMIT 1"""
+    )
+    if row is None:
+        stock._number = random.randrange(10**9)
+        return await stock.restore(random.choice((100, 1000, 3000)))
+    content = random.Random(int(row["location"].rpartition("/")[2])).randbytes(row["size"])
+    room = Room(row["restore_id"], TENANT, row["file_id"], row["size"])
+    return Wanted(room, content, hashlib.sha256(content).hexdigest())
 
 
 def _slow(wanted: Wanted) -> Callable[[Path], Awaitable[None]]:

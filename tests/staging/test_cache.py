@@ -121,6 +121,7 @@ class TestEviction:
             with readers.reading("cache", (await stock.entry(kept))["location"]):
                 await until_pinned(stock)
                 assert await cache.reserve([(await stock.restore()).room]) == set()
+                assert await stock.state(kept) == "RESTORED"
         await stock.connection.execute("UPDATE cache_entries SET read_until = now()")
         assert await cache.reserve([(await stock.restore()).room])
 
@@ -365,16 +366,6 @@ class TestUpkeep:
         assert [await stock.state(one) for one in (spoilt, whole)] == ["EXPIRED", "RESTORED"]
         assert (await stock.copies(), await stock.used()) == (1, 1000)
         assert set(stock.files()) == {(await stock.entry(whole))["location"]}
-
-    async def test_a_copy_that_a_download_misses_is_dropped_at_once(self, stock: Stock, cache: Cache) -> None:
-        await stock.pin(lost := await stock.put(cache))
-        path = await stock.path(lost)
-        path.unlink()
-        await cache.missing(str(path.relative_to(stock.root)))
-        assert (await stock.state(lost), await stock.copies()) == ("EXPIRED", 0)
-        await cache.upkeep()
-        assert await stock.used() == 0
-        await cache.missing("esa/never/there")
 
     async def test_what_killed_processes_left_is_removed(
         self, stock: Stock, cache: Cache, monkeypatch: pytest.MonkeyPatch

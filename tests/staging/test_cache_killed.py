@@ -14,11 +14,12 @@ import pytest
 from gateway.staging import cache_tidying
 from tests.staging.stock import Stock
 
-KILLS = 50 if os.environ.get("GATEWAY_TEST_FULL") else 3
+KILLS = 50 if os.environ.get("GATEWAY_TEST_FULL") else 2
 SIZE = 12_000
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.timeout(600)
 async def test_killed_fills(database: str, stock: Stock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache_tidying, "SWEEP_SECONDS", 0.0)
     monkeypatch.setattr(cache_tidying, "LEFT_SECONDS", 0.0)
