@@ -30,7 +30,7 @@ def doctor(
     """Look at all that the gateway stands on: database, Redis, keys, storages, signed URLs; say what to change.
 
     Ends with status 1 if there is a problem, and with 2 if the configuration cannot be used at all. Changes nothing
-    but a key in Redis that is gone again at once.
+    but a key in Redis and a file in the cache of restored copies that are gone again at once.
     """
     from gateway.doctor import checks  # noqa: PLC0415 - each command loads only what it needs
     from gateway.doctor.findings import examine  # noqa: PLC0415

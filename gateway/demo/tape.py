@@ -24,17 +24,14 @@ def answer(folder: Path, delay: datetime.timedelta, request: Mapping[str, object
         ValueError, KeyError, TypeError: the request is none.
         OSError: a file cannot be read or written.
     """
-    action = request["action"]
-    if action == "fetch":
-        copy, target = request["copy"], request["target"]
-        if not isinstance(copy, dict) or not isinstance(target, str):
-            raise TypeError("a fetch has a copy and a target")
-        shutil.copyfile(_file(folder, str(copy["location"])), target)
-        return {}
-    copies = request["copies"]
+    action, copies = str(request["action"]), request["copies"]
     if not isinstance(copies, list):
         raise TypeError("copies must be a list")
-    return {"copies": [_state(folder, delay, str(action), one, now) for one in copies]}
+    if action == "fetch":
+        (copy,) = copies
+        shutil.copyfile(_file(folder, str(copy["location"])), str(request["target"]))
+        return {"copies": []}
+    return {"copies": [_state(folder, delay, action, one, now) for one in copies]}
 
 
 def _state(

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Sequence
 
 from gateway.config import Config
+from gateway.doctor.cache import look_at_cache
 from gateway.doctor.findings import Check
 from gateway.doctor.identity import look_at_issuer, look_at_keys
 from gateway.doctor.mail import look_at_mail
@@ -38,6 +39,11 @@ def checks(config: Config, *, storages: Sequence[str], origin: str | None, secon
             for issuer in config.identity.issuers
         ),
         *([Check("mail", functools.partial(look_at_mail, config.mail))] if config.mail is not None else []),
+        *(
+            [Check(f"cache {config.staging.cache}", functools.partial(look_at_cache, config))]
+            if config.staging.cache is not None and (not storages or config.staging.cache in storages)
+            else []
+        ),
         *(
             Check(f"storage {setting.name}", functools.partial(look_at_storage, setting, config, clients))
             for setting in config.storage

@@ -14,6 +14,7 @@ _LOOKED_AT = 20
 
 _COPIES = """
 SELECT c.copy_id, c.storage, c.location, c.state, c.size, c.modified, c.version, c.verified_version, c.broken_version,
+       CASE WHEN c.restored_until > now() THEN c.restored_until END AS restored_until, c.entry_id,
        f.file_name, f.mime_type, t.name AS tenant
 FROM copies c JOIN files f USING (file_id) JOIN products p USING (product_id) JOIN tenants t USING (tenant_id)
 WHERE c.storage = $1 AND c.state = ANY($3) AND coalesce(f.size, c.size, 1) > 0

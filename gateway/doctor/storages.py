@@ -42,7 +42,6 @@ _CAPABILITIES = (
     (CanStage, "restores"),
     (CanFetch, "fetches"),
     (KnowsTape, "knows tapes"),
-    (CanKeep, "keeps restored copies"),
 )
 
 
@@ -62,7 +61,7 @@ async def look_at_storage(setting: StorageLocation, config: Config, clients: Cli
             yield problem(text, "correct its [[storage]] table, or what that names")
             return
         location = locations[setting.name]
-        for finding in _settings(setting.plugin, location, has_cache=config.staging.cache is not None):
+        for finding in _settings(setting.plugin, location, config.staging.cache):
             yield finding
         if isinstance(location.storage, OnDisk):
             yield await _root(location.storage)
@@ -89,11 +88,14 @@ async def look_at_storage(setting: StorageLocation, config: Config, clients: Cli
                 yield finding
 
 
-def _settings(plugin: str, location: Location, *, has_cache: bool) -> Iterator[Finding]:
+def _settings(plugin: str, location: Location, cache: str | None) -> Iterator[Finding]:
+    """``cache`` is the name of the storage that restored copies are kept in."""
     storage = location.storage
     abilities = [name for kind, name in _CAPABILITIES if isinstance(storage, kind)]
+    if storage.name == cache and isinstance(storage, CanKeep):
+        abilities.append("keeps restored copies")
     text = f"plug-in {plugin!r}: {', '.join(abilities) or 'nothing that the gateway knows of'}"
-    if isinstance(storage, OnDisk | CanStream) or (isinstance(storage, CanFetch) and has_cache):
+    if isinstance(storage, OnDisk | CanStream) or (isinstance(storage, CanFetch) and cache is not None):
         yield ok(text)
     elif isinstance(storage, CanFetch):
         yield problem(f"{text}: there is no cache to fetch files into", "name a [[storage]] for it as [staging] cache")

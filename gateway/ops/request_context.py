@@ -19,6 +19,7 @@ from gateway.links import CLIENT, base_url, without_link
 from gateway.ops import error_page
 from gateway.ops.error_page import Site
 from gateway.request_keys import PRINCIPAL
+from gateway.staging.model import RESTORING
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,8 @@ async def request_context(request: web.Request, handler: Handler) -> web.StreamR
             raise
         problem = _from_framework(error)
     except GatewayError as error:
-        if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        # Who waits for a tape asks again and again, and nothing is wrong.
+        if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR and error.code != RESTORING:
             log.warning("%s %s: %s: %r", error.status.value, error.code, error.detail, error.__cause__)
         problem = error
     except Exception:

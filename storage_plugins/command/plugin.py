@@ -63,11 +63,10 @@ class Commands:
         if self._options.order is None or not locations:
             return {}
         answer = await self._run(self._options.order, order_question(locations))
-        with_name = self._options.order[0]
         try:
             return positions(answer, frozenset(locations))
         except AnswerError as error:
-            raise AnswerError(f"{with_name}: {error}") from error
+            raise AnswerError(f"{self._options.order[0]}: {error}") from error
 
     async def close(self) -> None:
         """End the programs."""

@@ -96,8 +96,8 @@ async def test_a_catalogue_of_tapes_is_ingested_without_asking_any(
     assert result.exit_code == 0, result.output
     assert "items: 1 accepted, 0 updated\nfiles: 2\nrejected: 0" in result.stdout
     assert await rows(stand) == [
-        ("reels", "esa/one.tif", "ONLINE", 12345, None, None),
-        ("reels", "esa/two.tif", "ONLINE", None, None, None),
+        ("reels", "esa/one.tif", "NEARLINE", 12345, None, None),
+        ("reels", "esa/two.tif", "NEARLINE", None, None, None),
     ]
     assert ("is not read: its storage is nearline" in result.stderr) is checksum
     assert library.journal == []
@@ -122,7 +122,7 @@ async def test_files_restored_in_place_are_described_but_not_read(stand: Stand, 
     assert result.exit_code == 0, result.output
     assert "is not read: its storage is nearline" in result.stderr
     [(storage, location, state, file_size, size, version)] = await rows(stand)
-    assert (storage, location, state, file_size, size) == ("reels", "stub", "ONLINE", len(CONTENT), len(CONTENT))
+    assert (storage, location, state, file_size, size) == ("reels", "stub", "NEARLINE", len(CONTENT), len(CONTENT))
     assert version
 
 
@@ -146,6 +146,8 @@ async def test_the_doctor_asks_how_it_stands_with_a_copy(stand: Stand, library: 
     assert {asked["action"] for asked in library.asked()} == {"query"}
     library.arrive("a")
     assert [finding.text for finding in await look(config)][-1] == "'a' can be fetched"
+    of_cache = await look(config, storage=1)
+    assert of_cache[0].text == "plug-in 'local': opens, keeps restored copies"
     library.answer({"copies": []})
     assert warnings(await look(config)) == ["'a': nothing is said of it"]
     library.answer({"copies": [{"key": "gateway-doctor", "state": "FAILED", "error": "eaten"}]})

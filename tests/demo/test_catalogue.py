@@ -13,7 +13,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 import pytest
 
 from gateway.demo import catalogue
-from gateway.demo.catalogue import LICENSED, OPEN, RESTRICTED, write_catalogue
+from gateway.demo.catalogue import ARCHIVED, LICENSED, OPEN, RESTRICTED, TAPE, write_catalogue
 
 LARGE = 3 * 2**20 + 5
 MULTIHASHES = {"1220": "sha256", "d50110": "md5"}
@@ -56,7 +56,7 @@ def test_the_collections_come_before_their_items(documents: dict[Path, dict[str,
         else:
             assert document["collection"] in seen
             assert path == directory / document["collection"] / document["id"] / f"{document['id']}.json"
-    assert seen == {OPEN, RESTRICTED, LICENSED}
+    assert seen == {OPEN, RESTRICTED, LICENSED, ARCHIVED}
 
 
 def test_items_are_valid_stac(items: dict[Path, dict[str, Any]]) -> None:
@@ -110,10 +110,13 @@ def test_assets_describe_their_files(items: dict[Path, dict[str, Any]], director
     described = set()
     for path, item in items.items():
         for asset in item["assets"].values():
-            assert asset["href"].startswith("./")
             assert asset["href"].isascii()
             assert " " not in asset["href"]
-            file = follow(path, asset["href"])
+            if item["collection"] == ARCHIVED:
+                file = directory / TAPE / unquote(asset["href"].removeprefix("tape://"))
+            else:
+                assert asset["href"].startswith("./")
+                file = follow(path, asset["href"])
             content = file.read_bytes()
             described.add(file)
             assert asset["file:size"] == len(content)

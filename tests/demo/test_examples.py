@@ -19,8 +19,17 @@ sha256sum() { printf '%s\0' sha256sum "$@" "$(cat)"; printf '\n'; }
 """In place of the programs: their words, a NUL after each, on one line."""
 
 
-def file(collection: str, name: str, size: int, *, data_type: str = "RAWDATA", checksum: bool = True) -> dict[str, Any]:
+def file(
+    collection: str,
+    name: str,
+    size: int,
+    *,
+    data_type: str = "RAWDATA",
+    checksum: bool = True,
+    nearline: bool = False,
+) -> dict[str, Any]:
     return {
+        "nearline": nearline,
         "collection": collection,
         "data_type": data_type,
         "size": size,
@@ -39,6 +48,7 @@ FILES = [
     file("restricted", "r2", 22),
     file("restricted", "r3", 23),
     file("licensed", "l1", 5),
+    file("archive", "t1", 9, nearline=True),
 ]
 
 
@@ -55,7 +65,7 @@ def bearer(name: str) -> list[str]:
 
 
 def test_a_shell_makes_the_calls_that_the_comments_announce() -> None:
-    regards = {f: f"http://host:1/downloads/URN:{f}/files/{f}" for f in ("small", "big", "r1", "r2", "r3", "l1")}
+    regards = {f: f"http://host:1/downloads/URN:{f}/files/{f}" for f in ("small", "big", "r1", "r2", "r3", "l1", "t1")}
     quiet = ["-sS", "-o", "/dev/null", "-w", "%{http_code}\\n", *bearer("limited")]
     assert run(FILES) == [
         ["-sS", "-OJ", *bearer("scientist"), regards["r1"]],
@@ -74,6 +84,9 @@ def test_a_shell_makes_the_calls_that_the_comments_announce() -> None:
         ["-sS", "-r", "0-499", "-o", "resumed.download", *bearer("scientist"), regards["big"]],
         ["-sS", "-C", "-", "-o", "resumed.download", *bearer("scientist"), regards["big"]],
         ["sha256sum", "-c", "sha256-of-big  resumed.download"],
+        ["-sS", "-i", "-w", "\\n", *bearer("scientist"), regards["t1"]],
+        ["-sS", "-f", "--retry", "20", "-o", "archived.download", *bearer("scientist"), regards["t1"]],
+        ["sha256sum", "-c", "sha256-of-t1  archived.download"],
         *([*quiet, regards[name]] for name in ("small", "r1", "r2", "r3")),
     ]
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.demo.accounts import TENANT
+from gateway.demo.catalogue import TAPE
 from gateway.demo.listing import DemoFile, list_files, to_json
 from tests.demo.conftest import add_copy, add_dataset, add_file, add_product, add_tenant
 
@@ -90,7 +91,8 @@ async def test_only_what_the_demo_can_deliver_is_listed(
     for asset, storage, version in [
         ("b-here", "archive", "1"),
         ("a-here", "archive", "2"),
-        ("elsewhere", "tape", "3"),
+        ("elsewhere", "attic", "3"),
+        ("on tape", "tape", None),
         ("never seen", "archive", None),
     ]:
         file = await add_file(connection, product, asset, checksum=SHA256, algorithm="SHA-256", size=3)
@@ -104,10 +106,11 @@ async def test_only_what_the_demo_can_deliver_is_listed(
     file = await add_file(connection, foreign, "foreign", checksum=SHA256, algorithm="SHA-256", size=3)
     await add_copy(connection, file, "archive", "foreign")
     listed = await list_files(connection, tmp_path)
-    assert [(file.asset, Path(file.path).name) for file in listed] == [
-        ("a-here", "a-here"),
-        ("b-here", "b-here"),
-        ("twice", "first"),
+    assert [(file.asset, file.path, file.nearline) for file in listed] == [
+        ("a-here", str(tmp_path / "a-here"), False),
+        ("b-here", str(tmp_path / "b-here"), False),
+        ("on tape", str(tmp_path / TAPE / "on tape"), True),
+        ("twice", str(tmp_path / "first"), False),
     ]
 
 
@@ -153,6 +156,7 @@ def test_json_has_tokens_and_addresses() -> None:
                 "path": "/archive/open/coast/coast.tif",
                 "size": 3,
                 "sha256": SHA256.lower(),
+                "nearline": False,
                 "regards_url": "http://127.0.0.1:8080/api/v1/rs-catalog/downloads/URN:FEATURE:DATA:demo:"
                 f"50fe35a3-e085-3eb1-bb61-86ab3fdeb7dd:V1/files/{MD5}",
                 "stac_url": "http://127.0.0.1:8080/stac/collections/open/items/coast/download/coast.tif",

@@ -127,6 +127,7 @@ def test_serve_refuses_neighbours_that_are_not_there(tmp_path: Path, redis_url: 
         port = 0
     """
     nowhere = "127.0.0.1:1"
+    known = "command, http, local, obstore, s3, tape_rest"
     good = {"GATEWAY_DATABASE__DSN": database, "GATEWAY_REDIS__URL": redis_url}
     cases = [
         ({"GATEWAY_DATABASE__DSN": f"postgresql://u:hush@{nowhere}/x"}, "local", "database.dsn"),
@@ -134,7 +135,7 @@ def test_serve_refuses_neighbours_that_are_not_there(tmp_path: Path, redis_url: 
         (
             {},
             "absent",
-            "storage 'disk': storage plug-in 'absent' is not installed; installed are: http, local, obstore, s3",
+            f"storage 'disk': storage plug-in 'absent' is not installed; installed are: {known}",
         ),
     ]
     for environment, plugin, expected in cases:

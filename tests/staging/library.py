@@ -8,7 +8,7 @@ import dataclasses
 import hashlib
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 from pydantic import SecretStr
@@ -53,7 +53,8 @@ class Library:
 
     async def files(self, robot: Robot, count: int, *, size: int = 1000, checksums: bool = True) -> list[int]:
         """Files on tape, each with a copy in ``robot``; their ids."""
-        await fill(self.pool, products=count, files=1, state="NEARLINE")
+        async with self.pool.acquire() as connection:
+            await fill(cast("asyncpg.Connection", connection), products=count, files=1, state="NEARLINE")
         rows = await self.pool.fetch("SELECT file_id FROM files ORDER BY file_id")
         ids = [row["file_id"] for row in rows]
         contents = {one: content(one, size) for one in ids}
@@ -97,7 +98,9 @@ class Library:
             )
 
     async def row(self, restore_id: int) -> asyncpg.Record:
-        return await self.pool.fetchrow("SELECT * FROM restores WHERE restore_id = $1", restore_id)
+        row = await self.pool.fetchrow("SELECT * FROM restores WHERE restore_id = $1", restore_id)
+        assert row is not None
+        return row
 
     async def states(self) -> dict[str, int]:
         rows = await self.pool.fetch("SELECT state, count(*) FROM restores GROUP BY state")

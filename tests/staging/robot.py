@@ -112,7 +112,10 @@ class Robot:
         if time.time() < ready:
             return StageState("STAGING", ready=datetime.datetime.fromtimestamp(ready, datetime.UTC))
         if not disk.exists():
-            shutil.copy(tape, disk)
+            # Who asks may be killed meanwhile: the library is another machine, and goes on.
+            partial = disk.with_suffix(f".{os.getpid()}")
+            shutil.copy(tape, partial)
+            partial.rename(disk)
         return StageState("ONLINE", path=disk)
 
     @asynccontextmanager

@@ -33,12 +33,6 @@ class Wanted:
     sha256: str
 
 
-async def open_database(dsn: str) -> tuple[contextlib.AsyncExitStack, Database]:
-    stack = contextlib.AsyncExitStack()
-    settings = DatabaseSettings(dsn=SecretStr(dsn), timeout=30)
-    return stack, await stack.enter_async_context(gateway.db.connect(settings, ()))
-
-
 class Stock:
     """Files that are nearline, and a cache for them."""
 
@@ -197,11 +191,12 @@ def _sha256(content: bytes) -> str:
 async def stock_of(dsn: str, root: Path, options: Mapping[str, object] | None = None) -> AsyncIterator[Stock]:
     """An empty stock."""
     (root / ".scratch").mkdir(parents=True, exist_ok=True)
-    connection = await asyncpg.connect(dsn, timeout=10)
-    stack, database = await open_database(dsn)
-    async with stack:
+    settings = DatabaseSettings(dsn=SecretStr(dsn), timeout=30)
+    async with contextlib.AsyncExitStack() as stack:
+        connection = await asyncpg.connect(dsn, timeout=10)
+        stack.push_async_callback(connection.close, timeout=10)
+        database = await stack.enter_async_context(gateway.db.connect(settings, ()))
         storage = LocalStorage.from_options("cache", {"root": str(root), **(options or {})})
+        stack.push_async_callback(storage.close)
         await database.fetch("INSERT INTO caches (name) VALUES ('cache') ON CONFLICT DO NOTHING")
         yield Stock(database, connection, storage, root)
-        await storage.close()
-    await connection.close(timeout=10)

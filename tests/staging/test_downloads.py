@@ -63,6 +63,12 @@ async def test_a_get_has_it_restored_and_one_later_gives_it(archive: RunningGate
     assert [row["state"] for row in await rows(archive)] == ["EXPIRED", "QUEUED"]
 
 
+async def test_who_waits_fills_no_log(archive: RunningGateway, caplog: pytest.LogCaptureFixture) -> None:
+    answer, _ = await archive.get((await nearline(archive)).stac, SCIENTIST)
+    assert answer.status == 503
+    assert "Restoring" not in caplog.text
+
+
 async def test_what_is_past_its_time_is_not_given(archive: RunningGateway) -> None:
     """PostgreSQL's clock decides, whether or not a worker is there to put it in order."""
     entry = await nearline(archive)

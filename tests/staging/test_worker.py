@@ -39,7 +39,7 @@ async def test_a_restore_is_asked_for_polled_fetched_and_kept(library: Library, 
         async with asyncio.timeout(10):
             while not robot.asked_for("release"):  # it lies in the cache: the storage need not keep it
                 await asyncio.sleep(0.02)
-        copy = await library.pool.fetchrow("SELECT * FROM copies WHERE entry_id IS NOT NULL")
+        (copy,) = await library.pool.fetch("SELECT * FROM copies WHERE entry_id IS NOT NULL")
         assert copy["verified_version"] == copy["version"]
         assert copy["size"] == 1000
         assert copy["restored_until"] == row["expires_at"]
@@ -51,7 +51,7 @@ async def test_in_place_a_copy_is_readable_where_it_lies(library: Library, tmp_p
     async with library.working(glacier, cache=False):
         (restore,) = await library.ask(file)
         row = await library.become(restore, "RESTORED")
-        copy = await library.pool.fetchrow("SELECT * FROM copies")
+        (copy,) = await library.pool.fetch("SELECT * FROM copies")
         assert copy["restored_until"] == row["expires_at"]
         assert glacier.asked_for("fetch") == []
         # It ends: the copy is not readable any more, and the storage is told.

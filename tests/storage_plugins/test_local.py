@@ -60,7 +60,10 @@ class TestOptions:
             ({"root": "/", "threads": "4"}, "threads: must be a number from 1 to 1024"),
             ({"root": "/", "threads": True}, "threads: must be a number from 1 to 1024"),
             ({"root": "/", "threads": 1.5}, "threads: must be a number from 1 to 1024"),
-            ({"root": "/", "rot": "/", "Root": "/"}, "Root, rot: no such option of plug-in 'local' (root, threads)"),
+            (
+                {"root": "/", "rot": "/", "Root": "/"},
+                "Root, rot: no such option of plug-in 'local' (root, threads, scratch)",
+            ),
         ],
     )
     def test_what_is_wrong_is_named(self, options: dict[str, object], complaint: str) -> None:

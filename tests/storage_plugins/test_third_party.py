@@ -26,6 +26,8 @@ from gateway.config import Config
 from gateway.errors import ConfigurationError
 from gateway.locations import Location, load_plugin, storage_locations
 from gateway.storage import (
+    CanFetch,
+    CanKeep,
     CanSign,
     CanStage,
     CanStat,
@@ -33,6 +35,7 @@ from gateway.storage import (
     CopyChangedError,
     CopyNotFoundError,
     CopyUnavailableError,
+    KnowsTape,
     OnDisk,
 )
 from tests.harness import SCIENCE, SCIENTIST, TENANT, RunningGateway, config_for, running_gateway
@@ -139,7 +142,16 @@ def test_it_is_found_only_where_it_is_installed() -> None:
 
 def test_it_is_found_with_its_capabilities(location: Location) -> None:
     assert location.prefixes == ("{tenant}/",)
-    for capability, has in ((CanStat, True), (CanStream, True), (OnDisk, False), (CanSign, False), (CanStage, False)):
+    for capability, has in (
+        (CanStat, True),
+        (CanStream, True),
+        (OnDisk, False),
+        (CanSign, False),
+        (CanStage, False),
+        (CanFetch, False),
+        (KnowsTape, False),
+        (CanKeep, False),
+    ):
         assert isinstance(location.storage, capability) is has
 
 

@@ -90,7 +90,8 @@ def _copy(href: str, state: str, context: Context) -> Copy | None:
             continue
         refusal = _refusal(location, found, context)
         if refusal is None:
-            return _storable(location.storage.name, found, state)
+            # What lies on tape is not online, whatever the catalogue says of it.
+            return _storable(location.storage.name, found, state if location.type == "ONLINE" else location.type)
         refusals.append(refusal)
     if refusals:
         raise RefusedError("; ".join(refusals))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -276,3 +276,21 @@ def test_the_state_is_that_of_every_copy() -> None:
     context = Context("earth", [location(Bucket("bucket"))], False, "/", None, lambda _: None)
     copies, _ = locate("s3://bucket/a", ("s3://bucket/b",), "a", context, state="NEARLINE")
     assert copies == (Copy("bucket", "a", "NEARLINE"), Copy("bucket", "b", "NEARLINE"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "state"),
+    [
+        ("ONLINE", "ONLINE", "ONLINE"),
+        ("ONLINE", "NEARLINE", "NEARLINE"),
+        ("NEARLINE", "ONLINE", "NEARLINE"),
+        ("OFFLINE", "NEARLINE", "OFFLINE"),
+    ],
+)
+def test_a_copy_is_as_near_as_its_storage_whatever_the_catalogue_says(
+    kind: Literal["ONLINE", "NEARLINE", "OFFLINE"], said: str, state: str
+) -> None:
+    tape = dataclasses.replace(location(Bucket("tape")), type=kind)
+    context = Context("earth", (tape,), False, "/archive/items", None, lambda _: None)
+    copies, _ = locate("s3://tape/x", (), "asset 'a'", context, state=said)
+    assert copies == (Copy("tape", "x", state),)
