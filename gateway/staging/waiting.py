@@ -77,8 +77,7 @@ class Waiting:
             copies = self._gone(file, principal.tenant, refusal.__cause__)
             if copies:
                 is_cold = isinstance(refusal.__cause__, CopyOfflineError)
-                cold = frozenset(one.copy.copy_id for one in copies) if is_cold else frozenset[int]()
-                await forget(self.database, file, cold=cold)
+                await forget(self.database, file, cold=copies[0].copy.copy_id if is_cold else None)
         if not copies or not self.settings.on_demand or not await self.may_ask(principal):
             return None
         return copies[0]
@@ -93,18 +92,18 @@ class Waiting:
         found = [assess(copy, self.locations, tenant) for copy in file.copies]
         readable = [one for one in found if isinstance(one, Candidate)]
         if isinstance(cause, CopyOfflineError):
-            cold = [(one, one.location.storage) for one in readable]
-            said = [Nearline(one.copy, one.location, it) for one, it in cold if isinstance(it, CanStage)]
-            return [one for one in said if one.copy.entry_id is None] or restorable(file.copies, self.locations, tenant)
+            # Of several nobody said which is cold.
+            only = readable[0] if len(readable) == 1 else None
+            if only is not None and only.copy.entry_id is None and isinstance(only.location.storage, CanStage):
+                return [Nearline(only.copy, only.location, only.location.storage)]
+            return restorable(file.copies, self.locations, tenant)
         if any(one.is_online for one in readable):
             return ()
-        is_cached = any(one.copy.entry_id is not None for one in readable)
-        # Where a copy is restored in place, wrong bytes are not mended by another restore.
-        if isinstance(cause, CopyNotFoundError) or (
-            is_cached and isinstance(cause, CopyChangedError | CopyBrokenError)
-        ):
-            return restorable(file.copies, self.locations, tenant)
-        return ()
+        is_gone = isinstance(cause, CopyNotFoundError)
+        if isinstance(cause, CopyChangedError | CopyBrokenError):
+            # Where a copy is restored in place, wrong bytes are not mended by another restore.
+            is_gone = any(one.copy.entry_id is not None for one in readable)
+        return restorable(file.copies, self.locations, tenant) if is_gone else ()
 
     async def state(self, file: File) -> State:
         """How it stands with ``file``; asks PostgreSQL."""
