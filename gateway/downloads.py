@@ -31,7 +31,7 @@ import datetime
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from http import HTTPStatus
-from typing import Literal, cast
+from typing import cast
 
 from aiohttp import web
 from multidict import CIMultiDict, MultiMapping
@@ -43,22 +43,21 @@ from gateway.companion.items import Items
 from gateway.delivery.allowance import Allowance, AllowanceEndedError
 from gateway.delivery.content import Content
 from gateway.delivery.pace import Pace
-from gateway.delivery.policy import Circumstances, Decision, decide
+from gateway.delivery.policy import Circumstances, decide
 from gateway.delivery.sender import Sender
 from gateway.delivery.transfer import Transfer
 from gateway.errors import GatewayError, unavailable
 from gateway.families import family_of
 from gateway.handover import offload, redirect
-from gateway.http.digests import digest_fields, wanted_digests
-from gateway.http.disposition import content_disposition
-from gateway.http.evaluate import UNKNOWN_TYPE, Representation, Verdict, evaluate
+from gateway.http.evaluate import Verdict, evaluate
 from gateway.http.offload import OFFER
 from gateway.identity.chain import IdentityChain
 from gateway.identity.principal import Principal
 from gateway.identity.scopes import require_scope
-from gateway.licence_links import accepts_licence, licence_field, show_way_to_accept
+from gateway.licence_links import accepts_licence, show_way_to_accept
 from gateway.links import CLIENT, shown_by
 from gateway.locations import Location
+from gateway.plans import SAFETY_FIELDS, Plan, fields_of, is_dry_run, representation
 from gateway.quotas.service import Quotas, Way
 from gateway.quotas.standing import fields as rate_limit_fields
 from gateway.quotas.standing import refusal
@@ -66,7 +65,7 @@ from gateway.quotas.usage import Estimate
 from gateway.request_keys import ASKED, PRINCIPAL, TRANSFER, Asked
 from gateway.rights.licences import NotAcceptedError
 from gateway.sources import NOT_ONLINE, Candidate, Nearline, Resting, choose, expect, failure
-from gateway.staging.model import RESTORING, FileState, State
+from gateway.staging.model import RESTORING
 from gateway.staging.pins import Readers
 from gateway.staging.waiting import Waiting, refused, state_fields
 from gateway.storage import Stat, StorageError, can_sign
@@ -79,42 +78,11 @@ _REFUSED = {
     HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE: "The file has no bytes in the range that the request asks for.",
 }
 
-_MAY_BE_RESTORED = frozenset({NOT_ONLINE, "FileMissing", "FileChanged"})
+_MAY_BE_RESTORED = frozenset({NOT_ONLINE, "FileMissing", "FileChanged", "FileBroken"})
 """Codes of refusals that may be due to a copy that must be restored, or was and is gone."""
 
 CLOSING_SECONDS = 3.0
 """More than a download needs to end once it is cut."""
-
-SAFETY_FIELDS = {
-    "Cache-Control": "private, no-cache",
-    "Vary": "Authorization",
-    # A browser must neither guess another type nor run what an archive holds.
-    "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "sandbox; default-src 'none'",
-    "Referrer-Policy": "no-referrer",
-}
-"""Fields of every answer that is about a file, 304 included."""
-
-PUBLIC_CACHING = "public, max-age=300"
-"""Cache-Control of quicklooks and the like in datasets that everyone sees. A right withdrawn works after that time."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Plan:
-    """How a request is going to be answered, before anything is spent."""
-
-    file: File
-    candidates: Sequence[Candidate]
-    """The copies that can give the answer, the best first."""
-    expected: Stat
-    """What the best copy must be."""
-    verdict: Verdict
-    decision: Decision
-
-    @property
-    def charged(self) -> int:
-        """Bytes that are charged if all goes well: what is handed over is handed over whole."""
-        return self.verdict.representation_bytes if self.decision.way == "stream" else self.expected.size
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -185,11 +153,11 @@ class Downloads:
         plan = await self.plan(request.method, request.headers, file, principal, by_proxy=request[CLIENT].by_proxy)
         asked = request[ASKED]
         asked.way, asked.storage = plan.decision.way, plan.candidates[0].copy.storage
-        fields = _fields(request, plan)
+        fields = fields_of(request, plan)
         status = plan.verdict.status
         if status >= HTTPStatus.BAD_REQUEST:
             raise GatewayError(status, _REFUSED[status], headers=plan.verdict.headers)
-        if _is_dry_run(request):
+        if is_dry_run(request):
             return await self._dry_run(plan, principal)
         if request.method == "HEAD":
             fields |= await self._preview(request, file, principal)
@@ -224,17 +192,17 @@ class Downloads:
         status = plan.verdict.status if plan is not None else HTTPStatus.OK
         if plan is not None and status >= HTTPStatus.BAD_REQUEST:
             raise GatewayError(status, _REFUSED[status], headers=plan.verdict.headers)
-        is_dry_run = _is_dry_run(request)
-        if request.method == "HEAD" or status == HTTPStatus.NOT_MODIFIED or is_dry_run:
+        only_asks = is_dry_run(request)
+        if request.method == "HEAD" or status == HTTPStatus.NOT_MODIFIED or only_asks:
             state = state_fields(await self.waiting.state(file))
-            if is_dry_run:
+            if only_asks:
                 if plan is None:
                     raise unavailable("What it costs is known once it is restored.", code=RESTORING)
                 response = await self._dry_run(plan, principal)
                 response.headers.update(state)
                 return response
             return web.StreamResponse(
-                status=status, headers=(_fields(request, plan) if plan is not None else SAFETY_FIELDS) | state
+                status=status, headers=(fields_of(request, plan) if plan is not None else SAFETY_FIELDS) | state
             )
         if file.is_metered:
             size = file.size if file.size is not None else copy.copy.size
@@ -263,7 +231,7 @@ class Downloads:
         if method == "GET" and unseen and can_sign(candidates[0].location.storage):
             # Held by somebody else, who is best asked by the client itself. Its ranges and preconditions, too.
             stand_in = Stat(file.size or 0, None, "unseen")
-            verdict = evaluate(method, CIMultiDict(), _representation(file, stand_in), self.clock())
+            verdict = evaluate(method, CIMultiDict(), representation(file, stand_in), self.clock())
             plan = self._plan(headers, file, candidates, stand_in, verdict, by_proxy=by_proxy)
             if plan.decision.way == "redirect":
                 return plan
@@ -271,7 +239,7 @@ class Downloads:
         expected, candidates = await expect(
             file, candidates, self.resting, ask=ask, storage_timeout=self.pace.storage_timeout
         )
-        verdict = evaluate(method, headers, _representation(file, expected), self.clock())
+        verdict = evaluate(method, headers, representation(file, expected), self.clock())
         return self._plan(headers, file, candidates, expected, verdict, by_proxy=by_proxy)
 
     async def estimate(self, plan: Plan, principal: Principal) -> Estimate:
@@ -326,7 +294,7 @@ class Downloads:
         if recorded is None or (file.size is not None and recorded.size != file.size):
             return None
         candidates = [Candidate(copy.copy, copy.location)]
-        verdict = evaluate(request.method, request.headers, _representation(file, recorded), self.clock())
+        verdict = evaluate(request.method, request.headers, representation(file, recorded), self.clock())
         by_proxy = request[CLIENT].by_proxy
         return self._plan(request.headers, file, candidates, recorded, verdict, by_proxy=by_proxy)
 
@@ -341,7 +309,7 @@ class Downloads:
             self.running.discard(task)
 
     async def _locate(self, request: web.Request, address: Address, principal: Principal) -> File:
-        if accepts_licence(request) and not _is_dry_run(request):
+        if accepts_licence(request) and not is_dry_run(request):
             await self.catalog.accept_licence(address, principal, request[CLIENT].address)
         hindrance = None
         if self.upstream is not None and isinstance(address, ByAsset) and principal.tenant == self.upstream.tenant:
@@ -446,37 +414,3 @@ class Downloads:
         for source, version in content.used:
             if source.copy_id not in proved:
                 self.verifier.touched(file, by_id[source.copy_id], version)
-
-
-def _representation(file: File, expected: Stat) -> Representation:
-    """The entity-tag is the checksum where it is known, so that it is the same for every copy and for ever."""
-    tag = file.checksum.lower() if file.checksum else expected.version
-    return Representation(expected.size, f'"{tag}"', expected.modified, file.mime_type or UNKNOWN_TYPE)
-
-
-def _fields(request: web.Request, plan: Plan) -> dict[str, str]:
-    file, verdict, location = plan.file, plan.verdict, plan.candidates[0].location
-    kind: Literal["inline", "attachment"] = "inline" if _flag(request, "isContentInline") else "attachment"
-    digests = wanted_digests(digest_fields(file.checksum_algorithm, file.checksum), request.headers)
-    fields = {**SAFETY_FIELDS, **digests, **verdict.headers}
-    if file.is_public:
-        fields["Cache-Control"] = PUBLIC_CACHING
-    copy = plan.candidates[0].copy
-    if copy.restored_until is not None and not plan.candidates[0].is_online:
-        fields |= state_fields(State(file.file_id, FileState.RESTORED, until=copy.restored_until))
-    if file.licence is not None:
-        fields |= licence_field(file.licence)
-    if verdict.status != HTTPStatus.NOT_MODIFIED:
-        fields["Content-Disposition"] = content_disposition(file.name, kind)
-    answers = request.method == "GET" and verdict.parts
-    if answers and location.delivery == "auto" and (can_sign(location.storage) or location.offload is not None):
-        fields["Server-Timing"] = f'delivery;desc="{plan.decision.way}: {plan.decision.reason}"'
-    return fields
-
-
-def _is_dry_run(request: web.Request) -> bool:
-    return request.method == "GET" and _flag(request, "dryRun")
-
-
-def _flag(request: web.Request, name: str) -> bool:
-    return request.query.get(name, "").lower() == "true"

@@ -14,13 +14,14 @@ from yarl import URL
 
 from gateway.api import regards_downloads, stac_downloads
 from gateway.catalog.model import Address, ByAsset, ByChecksum, Copy, File
-from gateway.downloads import Downloads, Plan
+from gateway.downloads import Downloads
 from gateway.errors import Family, GatewayError
 from gateway.identity.chain import no_tenant
 from gateway.identity.principal import Principal
 from gateway.identity.shown import Shown
 from gateway.links import API, TENANT, without_link
 from gateway.locations import Location
+from gateway.plans import Plan
 from gateway.quotas.standing import Standing
 from gateway.quotas.usage import Estimate
 from gateway.sources import NOT_ONLINE, Candidate, assess

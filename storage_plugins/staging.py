@@ -7,6 +7,11 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from gateway.storage import CopyUnavailableError, StageState, StorageError, ToStage
 
+
+class RefusedError(CopyUnavailableError):
+    """The storage answers, but will not do it for this copy: that is no reason to leave all others alone."""
+
+
 AT_ONCE = 16
 """Copies that a storage is asked about at the same time."""
 
@@ -14,10 +19,10 @@ AT_ONCE = 16
 async def side_by_side(
     copies: Sequence[ToStage], ask: Callable[[ToStage], Awaitable[StageState]]
 ) -> dict[str, StageState]:
-    """What ``ask`` says of each copy, by its key. What it cannot say of some of them is their failure, to be retried.
+    """What ``ask`` says of each copy, by its key. Where it raises an error, that copy has failed for this time.
 
     Raises:
-        CopyUnavailableError: it can say nothing of any.
+        CopyUnavailableError: it has nothing to say of any copy, and not because each is refused.
     """
     turns = asyncio.Semaphore(AT_ONCE)
     states: dict[str, StageState] = {}
@@ -33,7 +38,7 @@ async def side_by_side(
     async with asyncio.TaskGroup() as group:
         for copy in copies:
             group.create_task(one(copy))
-    if errors and not states:
-        first = next(iter(errors.values()))
-        raise CopyUnavailableError(str(first)) from first
+    silent = [error for error in errors.values() if not isinstance(error, RefusedError)]
+    if silent and not states:
+        raise CopyUnavailableError(str(silent[0])) from silent[0]
     return states | {key: StageState("FAILED", error=str(error)) for key, error in errors.items()}

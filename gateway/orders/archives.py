@@ -26,7 +26,7 @@ from gateway.db import Database
 from gateway.delivery.allowance import Allowance, AllowanceEndedError
 from gateway.delivery.sender import Sender
 from gateway.delivery.transfer import Transfer
-from gateway.downloads import SAFETY_FIELDS, Downloads
+from gateway.downloads import Downloads
 from gateway.errors import GatewayError, unavailable
 from gateway.http.disposition import content_disposition
 from gateway.http.evaluate import Span, Verdict
@@ -37,6 +37,7 @@ from gateway.orders.lifecycle import Action, FileState, check
 from gateway.orders.members import AHEAD, OrderMembers, refusal_of
 from gateway.orders.packing import Packer, does_count, file_of
 from gateway.orders.reading import Order
+from gateway.plans import SAFETY_FIELDS
 from gateway.quotas.leases import Lease
 from gateway.quotas.standing import Standing, refusal
 from gateway.quotas.standing import fields as rate_limit_fields

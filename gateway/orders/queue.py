@@ -22,8 +22,8 @@ TOPIC = "order_work"
 WAKE = f"SELECT pg_notify('gateway', '{json.dumps({'topic': TOPIC, 'tenant': None, 'id': None})}')"
 _MOST_FILES = 5000
 _MOST_PARTS = 500
-STAGING_SECONDS = 30.0
-"""After which nearline files are looked at again."""
+STAGING_SECONDS = 120.0
+"""After which nearline files are looked at again, if nobody tells before that they are restored."""
 
 # An array is made once. By the plan of workers that asked while nothing waited, each sub-order that there is would be
 # looked for in ``taken``, which would be made for each again.

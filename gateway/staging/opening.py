@@ -26,8 +26,6 @@ class Staging:
     """For what takes longer than a look-up."""
     stager: Stager
     """For orders."""
-    storages: Mapping[str, CanStage]
-    """Those that can restore, the best first."""
     workers: Workers | None
     """None where nothing can be restored."""
 
@@ -37,11 +35,11 @@ class Staging:
         return self.workers.broken if self.workers is not None else 0
 
 
-def restoring(locations: Mapping[str, Location]) -> dict[str, CanStage]:
-    """The storages that can restore, the best first."""
+def restoring(locations: Mapping[str, Location]) -> dict[str, Location]:
+    """Those that can restore, the best first."""
     best = sorted(locations.items(), key=lambda item: (item[1].priority, item[0]))
     return {
-        name: location.storage
+        name: location
         for name, location in best
         if location.type != "OFFLINE" and isinstance(location.storage, CanStage)
     }
@@ -77,14 +75,14 @@ async def open_staging(
     Raises:
         ConfigurationError: the cache cannot lie where it shall.
     """
-    storages, settings = restoring(locations), config.staging
-    if not storages:
-        yield Staging(database, NoStager(), {}, None)
+    able, settings = restoring(locations), config.staging
+    if not able:
+        yield Staging(database, NoStager(), None)
         return
-    stager = RestoringStager(database, settings, list(storages))
+    stager = RestoringStager(database, settings, list(able))
     async with contextlib.AsyncExitStack() as stack:
         cache = await stack.enter_async_context(opened_cache(config, locations, database))
-        workers = Workers(database, settings, storages, cache)
+        workers = Workers(database, settings, able, cache)
         if settings.workers:
             await stack.enter_async_context(working(workers, notifications))
-        yield Staging(database, stager, storages, workers)
+        yield Staging(database, stager, workers)

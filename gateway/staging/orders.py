@@ -7,12 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from gateway.config.staging import Staging as Settings
 from gateway.db import Database
-from gateway.orders.model import Nearline, Staged
+from gateway.orders.model import ID_BITS, Nearline, Staged
 from gateway.orders.queue import WAKE
 from gateway.staging.model import ORDERED
 
 _MOST = 5000
 """Files at a time."""
+_TURN = 5000
+"""Files of an order that are restored as they lie on tape, before those of other orders have their turn."""
 _UNKNOWN = Staged("ERROR", "The file is nearline, and its storage cannot restore it.")
 _FAILED = Staged("ERROR", "The file could not be restored.")
 
@@ -25,15 +27,15 @@ SELECT wanted.order_file_id, (
 FROM unnest($1::bigint[]) AS wanted(order_file_id)"""
 _BEGIN = """
 INSERT INTO restores (tenant_id, file_id, copy_id, storage, location, size, priority, hours)
-SELECT p.tenant_id, f.file_id, c.copy_id, c.storage, c.location, coalesce(f.size, c.size), $3::smallint,
+SELECT p.tenant_id, f.file_id, c.copy_id, c.storage, c.location, coalesce(f.size, c.size), wanted.priority,
        $4::double precision
-FROM files f JOIN products p USING (product_id)
+FROM unnest($1::bigint[], $3::smallint[]) AS wanted(file_id, priority)
+JOIN files f USING (file_id) JOIN products p USING (product_id)
 CROSS JOIN LATERAL (
     SELECT copy_id, storage, location, size FROM copies
     WHERE file_id = f.file_id AND storage = ANY ($2::text[]) AND state IN ('NEARLINE', 'ONLINE') AND entry_id IS NULL
     ORDER BY array_position($2::text[], storage), copy_id LIMIT 1
 ) c
-WHERE f.file_id = ANY ($1::bigint[])
 ORDER BY f.file_id
 ON CONFLICT (file_id) WHERE state IN ('QUEUED', 'STAGING', 'RESTORED') DO NOTHING"""
 _LOCK = """
@@ -66,6 +68,12 @@ WITH waiting AS (
     WHERE s.state = 'STAGING' AND s.due_at > now() ORDER BY s.suborder_id FOR NO KEY UPDATE OF s
 )
 UPDATE suborders s SET due_at = now() FROM known WHERE s.suborder_id = known.suborder_id RETURNING s.order_id"""
+
+
+def priority_of(order_file_id: int) -> int:
+    """Of a file of an order. The first files of one come before the later ones of another, however large that is."""
+    number = order_file_id & ((1 << ID_BITS) - 1)
+    return ORDERED + number // _TURN
 
 
 class RestoringStager:
@@ -112,11 +120,12 @@ class RestoringStager:
     async def _begin(self, files: Sequence[Nearline]) -> set[int]:
         """Wish for files; ids of those that are restored, or will be."""
         ids, hours = [one.file_id for one in files], self._settings.order_pin_hours
-        missing = [one.file_id for one in files if not one.readable]
+        missing = [one for one in files if not one.readable]
         pin = datetime.timedelta(hours=hours)
         async with self._database.transaction() as connection:
             if missing:
-                await connection.execute(_BEGIN, missing, self._storages, ORDERED, hours)
+                priorities = [priority_of(one.order_file_id) for one in missing]
+                await connection.execute(_BEGIN, [one.file_id for one in missing], self._storages, priorities, hours)
             rows = await connection.fetch(_LOCK, ids)
             locked = [row["restore_id"] for row in rows]
             await connection.execute(_WISH, [one.order_file_id for one in files], ids, locked, pin)

@@ -59,10 +59,12 @@ WITH busy AS (
     LIMIT (SELECT greatest(0, least($5, $6 - copies)) FROM busy) FOR NO KEY UPDATE OF r SKIP LOCKED
 ){_TAKE}"""  # noqa: S608 - made of constants
 
+# What is over is not extended any more.
 _CLAIM_DUE = f"""
 WITH taken AS (
     SELECT r.restore_id, r.lease IS NOT NULL AS was_held FROM restores r
     WHERE r.storage = $1 AND r.state IN ('STAGING', 'RESTORED') AND coalesce(r.lease_until, r.due_at) <= now()
+      AND (r.state = 'STAGING' OR greatest(r.expires_at, r.wanted_until) > now())
     ORDER BY r.priority, r.tape, r.position, r.restore_id LIMIT $5 FOR NO KEY UPDATE SKIP LOCKED
 ){_TAKE}"""  # noqa: S608 - as above
 

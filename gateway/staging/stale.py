@@ -24,13 +24,13 @@ UPDATE copies c SET state = 'NEARLINE', restored_until = NULL FROM seen
 WHERE c.copy_id = seen.copy_id AND c.entry_id IS NULL AND c.restored_until IS NOT DISTINCT FROM seen.restored_until"""
 
 
-async def forget(database: Database, file: File, *, cold: frozenset[int] = frozenset()) -> None:
-    """Take note that no restored copy of ``file`` can be read, nor those that are ``cold``, by their ids.
+async def forget(database: Database, file: File, *, cold: int | None = None) -> None:
+    """Take note that no restored copy of ``file`` can be read, nor the one that is ``cold``, by its id.
 
     Raises:
         GatewayError: 503 PostgreSQL does not answer.
     """
-    copies = [copy for copy in file.copies if copy.restored_until is not None or copy.copy_id in cold]
+    copies = [copy for copy in file.copies if copy.restored_until is not None or copy.copy_id == cold]
     ids, ends = [copy.copy_id for copy in copies], [copy.restored_until for copy in copies]
     async with database.transaction() as connection:
         await connection.execute(_END, file.file_id, ids, ends)

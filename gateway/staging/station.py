@@ -14,6 +14,7 @@ from typing import Literal
 
 from gateway.config.staging import Staging as Settings
 from gateway.errors import GatewayError
+from gateway.locations import Location
 from gateway.staging import rules
 from gateway.staging.cache import Cache, CacheFullError, Kept, NotOursError, Room
 from gateway.staging.leases import Leases
@@ -64,8 +65,9 @@ class Surroundings:
 class Station:
     """Works for one storage. Any number of stations in any number of processes may for the same."""
 
-    def __init__(self, name: str, storage: CanStage, around: Surroundings) -> None:
+    def __init__(self, name: str, location: Location, storage: CanStage, around: Surroundings) -> None:
         self.name = name
+        self._location = location
         self._storage = storage
         self._around = around
         self._settings, self._queue, self._leases = around.settings, around.queue, around.leases
@@ -77,9 +79,11 @@ class Station:
         self._rests = 0
         self._rest_until = 0.0
         self._full_until = 0.0
+        self._calls = 0
 
     def room_may_have_come(self) -> None:
         """Ask for room again."""
+        self._calls += 1
         self._full_until = 0.0
 
     async def step(self) -> bool:
@@ -150,16 +154,15 @@ class Station:
 
     async def _begin(self, held: Sequence[Held]) -> None:
         """Ask for what waited, as far as there is room for it."""
-        for one in held:
-            if not one.has_file:
-                await self._failed(one, "its file is gone", again=False)
-        held = [one for one in held if one.has_file]
+        held = await self._allowed(held)
         if held and not self._storage.in_place:
+            calls = self._calls
             roomy, without = await self._with_room(held)
             if without:
                 await self._queue.leave(without)
                 await self._queue.leave_ended(without)
-                self._full_until = asyncio.get_running_loop().time() + _FULL_SECONDS
+                if calls == self._calls:  # else some may have come since we asked
+                    self._full_until = asyncio.get_running_loop().time() + _FULL_SECONDS
                 self._next = max(_LEAST_ASKED, 2 * len(roomy))
             else:
                 self._next = min(self._batch, 2 * self._next)
@@ -171,6 +174,19 @@ class Station:
             await self._queue.leave_ended([one for one in held if one.restore_id not in ours])
         if ours:
             await self._ask(self._storage.stage, [one for one in held if one.restore_id in ours])
+
+    async def _allowed(self, held: Sequence[Held]) -> list[Held]:
+        """Those that may be restored at all; the others have failed."""
+        found = []
+        for one in held:
+            if not one.has_file:
+                await self._failed(one, "its file is gone", again=False)
+            elif not self._location.serves(one.tenant, one.location):
+                # In the cache nobody would see any more where it came from.
+                await self._failed(one, "it lies where files of its tenant may not", again=False)
+            else:
+                found.append(one)
+        return found
 
     async def _with_room(self, held: Sequence[Held]) -> tuple[list[Held], list[Held]]:
         """Those that have room, and those that have none yet; those that never will have failed."""

@@ -21,13 +21,13 @@ from gateway.links import base_url
 from gateway.locations import Location
 from gateway.ops.request_context import PROBLEM, REQUEST_ID
 from gateway.rights.custom_roles import holds
-from gateway.sources import NOT_ONLINE, Candidate, Nearline, assess, restorable
+from gateway.sources import NOT_ONLINE, Candidate, Hindrance, Nearline, assess, restorable
 from gateway.staging.estimates import retry_after
 from gateway.staging.model import DIRECT, RESTORING, FileState, Restore, State
 from gateway.staging.requests import Requests, asking
 from gateway.staging.stale import forget
 from gateway.staging.states import of_restore, states
-from gateway.storage import CanStage, CopyChangedError, CopyNotFoundError, CopyOfflineError
+from gateway.storage import CanStage, CopyBrokenError, CopyChangedError, CopyNotFoundError, CopyOfflineError
 
 STATE_FIELD = "File-State"
 """How it stands with a file: a structured field (RFC 9651), an item with parameters."""
@@ -71,31 +71,39 @@ class Waiting:
         """
         if refusal.code == NOT_ONLINE and refusal.__cause__ is None:
             copies: Sequence[Nearline] = restorable(file.copies, self.locations, principal.tenant)
+            if copies and self._has_broken(file, principal.tenant):
+                await forget(self.database, file)
         else:
             copies = self._gone(file, principal.tenant, refusal.__cause__)
             if copies:
                 is_cold = isinstance(refusal.__cause__, CopyOfflineError)
-                cold = frozenset(one.copy.copy_id for one in copies) if is_cold else frozenset[int]()
-                await forget(self.database, file, cold=cold)
+                await forget(self.database, file, cold=copies[0].copy.copy_id if is_cold else None)
         if not copies or not self.settings.on_demand or not await self.may_ask(principal):
             return None
         return copies[0]
+
+    def _has_broken(self, file: File, tenant: str) -> bool:
+        """Whether a restored copy was found not to have its bytes: it is restored again, as one that is gone."""
+        restored = (copy for copy in file.copies if copy.restored_until is not None)
+        return any(assess(copy, self.locations, tenant) is Hindrance.BROKEN for copy in restored)
 
     def _gone(self, file: File, tenant: str, cause: BaseException | None) -> Sequence[Nearline]:
         """What can be restored of a file of which no copy could be read: all were restored ones, or are cold now."""
         found = [assess(copy, self.locations, tenant) for copy in file.copies]
         readable = [one for one in found if isinstance(one, Candidate)]
         if isinstance(cause, CopyOfflineError):
-            cold = [(one, one.location.storage) for one in readable]
-            said = [Nearline(one.copy, one.location, it) for one, it in cold if isinstance(it, CanStage)]
-            return [one for one in said if one.copy.entry_id is None] or restorable(file.copies, self.locations, tenant)
+            # Of several nobody said which is cold.
+            only = readable[0] if len(readable) == 1 else None
+            if only is not None and only.copy.entry_id is None and isinstance(only.location.storage, CanStage):
+                return [Nearline(only.copy, only.location, only.location.storage)]
+            return restorable(file.copies, self.locations, tenant)
         if any(one.is_online for one in readable):
             return ()
-        is_cached = any(one.copy.entry_id is not None for one in readable)
-        # Where a copy is restored in place, other bytes than before are not mended by another restore.
-        if isinstance(cause, CopyNotFoundError) or (isinstance(cause, CopyChangedError) and is_cached):
-            return restorable(file.copies, self.locations, tenant)
-        return ()
+        is_gone = isinstance(cause, CopyNotFoundError)
+        if isinstance(cause, CopyChangedError | CopyBrokenError):
+            # Where a copy is restored in place, wrong bytes are not mended by another restore.
+            is_gone = any(one.copy.entry_id is not None for one in readable)
+        return restorable(file.copies, self.locations, tenant) if is_gone else ()
 
     async def state(self, file: File) -> State:
         """How it stands with ``file``; asks PostgreSQL."""

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from gateway.config.staging import Staging as Settings
 from gateway.db import Database
 from gateway.errors import GatewayError
+from gateway.locations import Location
 from gateway.notifications import Notifications, Payload
 from gateway.staging import upkeep
 from gateway.staging.cache import Cache
@@ -38,14 +39,14 @@ class Workers:
         self,
         database: Database,
         settings: Settings,
-        storages: Mapping[str, CanStage],
+        locations: Mapping[str, Location],
         cache: Cache | None,
     ) -> None:
-        """``storages``: those that can restore, the best first."""
+        """``locations``: those that can restore, the best first."""
         self._database = database
         self._settings = settings
         self._cache = cache
-        self._names = list(storages)
+        self._names = list(locations)
         self._queue = Queue(database, lease=settings.lease, pin_hours=settings.order_pin_hours)
         self.leases = Leases(self._queue, settings.lease)
         self._look = min(LOOK_SECONDS, settings.poll)
@@ -56,13 +57,18 @@ class Workers:
         around = Surroundings(
             settings, self._queue, self.leases, cache, self._names, self._note_ended, self._note_broken
         )
-        self.stations = [Station(name, storage, around) for name, storage in storages.items()]
+        self.stations = [
+            Station(name, location, location.storage, around)
+            for name, location in locations.items()
+            if isinstance(location.storage, CanStage)
+        ]
         self._woken = {station: asyncio.Event() for station in self.stations}
 
     def changed(self, topic: str, payload: Payload) -> None:  # noqa: ARG002 - as `Subscriber`
         """As `Subscriber`."""
         if topic == WORK:
             self._wake()
+            self._tidy_woken.set()
         elif topic == "orders":
             self._tidy_woken.set()
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
-import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, cast
@@ -107,16 +107,14 @@ def _moment(value: object, what: str, now: datetime.datetime) -> datetime.dateti
     if value is None:
         return None
     if isinstance(value, int | float) and not isinstance(value, bool):
-        if not math.isfinite(value) or not -_MOST_SECONDS <= value <= _MOST_SECONDS:
+        if not -_MOST_SECONDS <= value <= _MOST_SECONDS:  # NaN is not, either
             raise AnswerError(f"{what} is too far away")
         return now + datetime.timedelta(seconds=value)
     if isinstance(value, str):
-        try:
+        with contextlib.suppress(ValueError, OverflowError):
             moment = datetime.datetime.fromisoformat(value)
-        except ValueError:
-            moment = None
-        if moment is not None and moment.tzinfo is not None:
-            return moment
+            if moment.tzinfo is not None:
+                return moment.astimezone(datetime.UTC)
     raise AnswerError(f"{what} is {_short(value)}, neither seconds from now nor like 2030-01-31T12:00:00Z")
 
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 from gateway.storage import CopyUnavailableError
 from gateway.text import escaped
 
-MOST_BYTES = 1024 * 1024
+MOST_BYTES = 4 * 1024 * 1024
 """Of what a program may answer."""
 _ERROR_BYTES = 4096
 """Of the end of stderr that are kept."""

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Literal, Self
 from gateway.storage import (
     ByteStream,
     CopyNotFoundError,
-    CopyUnavailableError,
     SignedUrl,
     StageState,
     Stat,
@@ -31,7 +30,7 @@ from storage_plugins.s3.endpoint import Endpoint
 from storage_plugins.s3.options import Options
 from storage_plugins.s3.refusals import error_code, explanation, refuses_credentials
 from storage_plugins.s3.sigv4 import MOST_SECONDS, Credentials, Origin, Signer, encoded_path
-from storage_plugins.staging import side_by_side
+from storage_plugins.staging import RefusedError, side_by_side
 
 if TYPE_CHECKING:
     from storage_plugins.s3.keeping import Keeper
@@ -247,7 +246,7 @@ class S3Storage:
             (await self.stream(location, 0, 1, None)).close()
         except CopyNotFoundError as error:
             return StageState("FAILED" if "NoSuchBucket" in str(error) else "LOST", error=str(error))
-        raise CopyUnavailableError(f"s3://{location}: GET is answered, but not HEAD")
+        raise RefusedError(f"s3://{location}: GET is answered, but not HEAD")
 
     def _time(self) -> datetime.datetime:
         return datetime.datetime.fromtimestamp(self._now(), datetime.UTC)
@@ -256,7 +255,7 @@ class S3Storage:
         """The bucket and key that hold a location today."""
         found = self._options.buckets.find(location)
         if found is None or has_dot_segments(location) or not _is_utf8(location):
-            raise CopyUnavailableError(f"{location!r}: is in none of the buckets of this storage")
+            raise RefusedError(f"{location!r}: is in none of the buckets of this storage")
         return found
 
     def _signed(

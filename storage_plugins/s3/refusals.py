@@ -9,11 +9,16 @@ import re
 from collections.abc import Mapping
 
 from gateway.storage import CopyNotFoundError, CopyOfflineError, CopyUnavailableError, StorageError
+from storage_plugins.staging import RefusedError
 
 _CODE = re.compile(rb"<Code>([A-Za-z0-9.]{1,64})</Code>")
 _REGION = re.compile(r"[A-Za-z0-9-]{1,64}")
 _ABSENT = frozenset({"NoSuchKey", "NoSuchBucket", "KeyTooLongError"})
 _ENDED = frozenset({"ExpiredToken", "TokenRefreshRequired", "InvalidToken", "InvalidTokenId", "InvalidAccessKeyId"})
+_OF_ONE = frozenset(
+    {"AccessDenied", "InvalidArgument", "InvalidRequest", "MalformedXML", "GlacierExpeditedRetrievalNotAvailable"}
+)
+"""Of one object, while others may well be had."""
 _EXPIRED = b"has expired"
 """What Amazon says of requests, beside the code AccessDenied, and of tokens."""
 _CONDITIONS = (412, 416)
@@ -37,6 +42,8 @@ def failure(name: str, code: str, hint: str = "") -> StorageError:
         return CopyNotFoundError(f"{name}: S3 answers {code}")
     if code == "InvalidObjectState":
         return CopyOfflineError(f"{name}: S3 answers {code}: it is archived, and must be restored first")
+    if code in _OF_ONE and not hint:
+        return RefusedError(f"{name}: S3 answers {code}")
     return CopyUnavailableError(f"{name}: S3 answers {code}{hint}")
 
 

@@ -22,6 +22,7 @@ from gateway.errors import ConfigurationError
 from gateway.storage import CopyUnavailableError
 from gateway.text import escaped
 from storage_plugins.http.message import parse_url
+from storage_plugins.staging import RefusedError
 from storage_plugins.tape_rest.options import Options
 from storage_plugins.tape_rest.token import Token
 
@@ -30,6 +31,8 @@ _SECONDS = 30
 """That an answer may take."""
 _MOST_BYTES = 8 * 1024 * 1024
 """Of an answer."""
+_OF_SOME = (400, 403, 413, 422)
+"""Statuses that may be about some of the files of a request, while others can be had."""
 _BELIEVED_SECONDS = 3600
 """That the place of the API is remembered."""
 _ERROR_CHARACTERS = 300
@@ -71,6 +74,7 @@ class TapeApi:
         """Where files are, by their paths; of some it may say nothing.
 
         Raises:
+            RefusedError: some of them may not be asked after.
             CopyUnavailableError: the site does not answer, or not so.
         """
         answer = await self._ask("POST", "/archiveinfo", {"paths": list(paths)})
@@ -88,7 +92,7 @@ class TapeApi:
         """Ask that files be on disk, each for its seconds; gives the id of the request.
 
         Raises:
-            CopyUnavailableError: see `archiveinfo`.
+            RefusedError, CopyUnavailableError: see `archiveinfo`.
         """
         files = [{"path": path, "diskLifetime": _duration(seconds)} for path, seconds in lifetimes.items()]
         answer = await self._ask("POST", "/stage", {"files": files})
@@ -139,7 +143,8 @@ class TapeApi:
         if not 200 <= status < 300:
             if status == 404:
                 self._found = None  # It may have moved.
-            raise CopyUnavailableError(f"{what}: the site answers {status}{_detail(answer)}")
+            kind = RefusedError if status in _OF_SOME else CopyUnavailableError
+            raise kind(f"{what}: the site answers {status}{_detail(answer)}")
         if empty:
             return None
         try:

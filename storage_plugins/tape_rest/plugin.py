@@ -25,6 +25,7 @@ from gateway.text import is_storable
 from storage_plugins.http import copies as http_copies
 from storage_plugins.http.client import HttpClient
 from storage_plugins.http.message import parse_url
+from storage_plugins.staging import RefusedError
 from storage_plugins.tape_rest.api import GoneError, Locality, TapeApi
 from storage_plugins.tape_rest.options import Options
 from storage_plugins.tape_rest.token import Token
@@ -168,18 +169,13 @@ class TapeRestStorage:
             and not _is_for_good(known[copy.key])
             and not (state.state == "NEARLINE" and copy.key in self._asked)
         ]
-        if wanted:
-            request = await self._api.stage({self._path(copy.location): copy.seconds + _SLACK for copy in wanted})
-            for copy in wanted:
-                asked = self._asked.pop(copy.key, None) or _Asked([])
-                self._asked[copy.key] = _Asked([*asked.requests, request])
-            while len(self._asked) > _MOST_REQUESTS:
-                del self._asked[next(iter(self._asked))]
-        return {
+        refused = await self._request(wanted)
+        states = {
             copy.key: self._online(copy, known[copy.key]) if state.state == "ONLINE" else _as_staging(state)
             for copy in copies
             if (state := _state(known.get(copy.key))) is not None
         }
+        return states | {key: StageState("FAILED", error=error) for key, error in refused.items()}
 
     async def staged(self, copies: Sequence[ToStage]) -> Mapping[str, StageState]:
         """See `gateway.storage.CanStage`."""
@@ -231,6 +227,27 @@ class TapeRestStorage:
             asked.until = until
         return StageState("ONLINE", until)
 
+    async def _request(self, copies: Sequence[ToStage]) -> dict[str, str]:
+        """Ask for copies; gives why it is refused for some, by their keys."""
+        refused: dict[str, str] = {}
+        parts = [copies] if copies else []
+        while parts:
+            part = parts.pop()
+            try:
+                request = await self._api.stage({self._path(copy.location): copy.seconds + _SLACK for copy in part})
+            except RefusedError as error:
+                if len(part) == 1:
+                    refused[part[0].key] = str(error)
+                else:  # One of them is enough for that.
+                    parts += [part[: len(part) // 2], part[len(part) // 2 :]]
+                continue
+            for copy in part:
+                asked = self._asked.pop(copy.key, None) or _Asked([])
+                self._asked[copy.key] = _Asked([*asked.requests, request])
+        while len(self._asked) > _MOST_REQUESTS:
+            del self._asked[next(iter(self._asked))]
+        return refused
+
     async def _progress(self, request: str, copies: Sequence[ToStage]) -> dict[str, StageState]:
         """How it stands with copies on tape that ``request`` asked for."""
         try:
@@ -252,11 +269,25 @@ class TapeRestStorage:
 
     async def _localities(self, copies: Sequence[ToStage]) -> dict[str, Locality]:
         """By the keys of the copies."""
-        if not copies:
-            return {}
-        paths = {copy.key: self._path(copy.location) for copy in copies}
-        found = await self._api.archiveinfo(list(dict.fromkeys(paths.values())))
-        return {key: found[path] for key, path in paths.items() if path in found}
+        found: dict[str, Locality] = {}
+        paths: dict[str, str] = {}
+        for copy in copies:
+            try:
+                paths[copy.key] = self._path(copy.location)
+            except CopyUnavailableError as error:
+                found[copy.key] = Locality(None, str(error))
+        parts = [list(dict.fromkeys(paths.values()))] if paths else []
+        told: dict[str, Locality] = {}
+        while parts:
+            part = parts.pop()
+            try:
+                told |= await self._api.archiveinfo(part)
+            except RefusedError as error:
+                if len(part) == 1:
+                    told[part[0]] = Locality(None, str(error))
+                else:  # One of them is enough for that.
+                    parts += [part[: len(part) // 2], part[len(part) // 2 :]]
+        return found | {key: told[path] for key, path in paths.items() if path in told}
 
     async def _is_on_tape(self, location: str) -> bool:
         path = self._path(location)

@@ -103,7 +103,7 @@ async def test_a_dry_run_is_refused_by_everything_else_as_a_download_is(gateway:
     asked: list[tuple[str, dict[str, str], int]] = [
         (entry.stac.replace("data", "other"), {}, 404),
         (entry.stac, {}, 423),
-        (offline.stac, {}, 410),
+        (offline.stac, {}, 409),
         (secret.stac, {"Range": "bytes=100000-"}, 416),
         (secret.stac, {"If_Match": '"other"'}, 412),
     ]

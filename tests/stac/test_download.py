@@ -141,7 +141,7 @@ async def test_the_description_has_the_operation_of_the_extension(gateway: Runni
     assert "application/octet-stream" in operation["responses"]["200"]["content"]
     location = operation["responses"]["307"]["headers"]["Location"]
     assert (location["required"], location["schema"]) == (True, {"type": "string", "format": "uri"})
-    for status in ("401", "403", "404", "410", "416", "423", "429", "500", "503"):
+    for status in ("401", "403", "404", "409", "416", "423", "429", "500", "503"):
         (media_type,) = operation["responses"][status]["content"].items()
         assert media_type == ("application/json", {"schema": {"$ref": "#/components/schemas/exception"}})
     exception = told["components"]["schemas"]["exception"]

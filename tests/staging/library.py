@@ -21,7 +21,7 @@ from gateway.locations import EVERY_TENANT, Location
 from gateway.notifications import listening
 from gateway.staging.cache import Cache
 from gateway.staging.worker import Workers, working
-from gateway.storage import CanStage
+from gateway.storage import CanStage, Storage
 from storage_plugins.local import LocalStorage
 from tests.orders.support import fill
 from tests.staging.robot import Robot
@@ -38,10 +38,15 @@ class Library:
     folder: Path
     """Of the cache."""
     settings: Settings
+    prefixes: tuple[str, ...] = ("",)
 
     def workers(self, storages: Mapping[str, CanStage], *, cache: bool = True, **settings: Any) -> Workers:
         changed = self.settings.model_copy(update=settings)
-        return Workers(self.database, changed, storages, self.cache if cache else None)
+        places = {
+            name: Location(cast("Storage", one), "NEARLINE", tenants=frozenset({EVERY_TENANT}), prefixes=self.prefixes)
+            for name, one in storages.items()
+        }
+        return Workers(self.database, changed, places, self.cache if cache else None)
 
     @contextlib.asynccontextmanager
     async def working(self, *storages: Robot, cache: bool = True, **settings: Any) -> AsyncIterator[Workers]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from gateway.storage import Stat
 from tests.harness import OUTSIDER, SCIENCE, SCIENTIST, Entry, RunningGateway, bearer, principal, running_gateway
 from tests.staging.tape import expired, load_tape, restored, tape_config
 
@@ -219,6 +220,32 @@ async def test_a_cached_copy_that_is_gone_is_forgotten(archive: RunningGateway) 
     path.unlink()
     answer, body = await archive.get(entry.stac, SCIENTIST)
     assert (answer.status, json.loads(body)["code"]) == (503, "Restoring")
+    assert [row["storage"] for row in await rows(archive, "copies")] == ["tape"]
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+async def test_a_cached_copy_with_wrong_bytes_is_restored_anew(archive: RunningGateway, recorded: bool) -> None:
+    connection = archive.catalogue.connection
+    entry = await nearline(archive)
+    await archive.get(entry.stac, SCIENTIST)
+    path = archive.catalogue.root / "esa/cache/1"
+    path.parent.mkdir()
+    path.write_bytes(CONTENT[::-1])
+    found = path.stat()
+    version = f"{found.st_mtime_ns:x}-{found.st_size:x}-{found.st_ino:x}" if recorded else None
+    stat = Stat(found.st_size, None, version) if version is not None else None
+    await archive.catalogue.copy(entry, "disk", "esa/cache/1", stat, state="NEARLINE", verified=False)
+    await connection.execute(
+        "UPDATE copies SET entry_id = 7, restored_until = now() + interval '1 hour' WHERE storage = 'disk'"
+    )
+    statuses = set[int]()
+    async with asyncio.timeout(20):
+        while 503 not in statuses:
+            answer, body = await archive.get(entry.stac, SCIENTIST)
+            assert answer.status != 200 or body != CONTENT
+            statuses.add(answer.status)
+    assert statuses <= {502, 503}
+    assert json.loads(body)["code"] == "Restoring"
     assert [row["storage"] for row in await rows(archive, "copies")] == ["tape"]
 
 

@@ -24,7 +24,7 @@ from tests.orders.support import MINE, Shop, open_shop, selection
 from tests.staging.library import Library, content, open_library
 from tests.staging.robot import Robot
 
-FILES = 10_000 if os.environ.get("GATEWAY_TEST_FULL") else 600
+FILES = 10_000 if os.environ.get("GATEWAY_TEST_FULL") else 400
 SIZE = 60
 
 

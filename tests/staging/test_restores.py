@@ -110,6 +110,18 @@ async def test_cancelled_by_the_last_who_wants_it(archive: RunningGateway) -> No
     assert await asked(archive, entry) != path
 
 
+async def test_who_joins_has_it_sooner_and_longer(archive: RunningGateway) -> None:
+    connection, entry = archive.catalogue.connection, await nearline(archive)
+    assert (await archive.get(f"/restore/{entry.product}", OTHER))[0].status == 200
+    await connection.execute("UPDATE restores SET hours = 1")
+    path = await asked(archive, entry)
+    assert tuple(await connection.fetchrow("SELECT priority, hours, state FROM restores")) == (1, 24, "QUEUED")  # type: ignore[arg-type]
+    # One who asks again, with less, changes nothing.
+    assert (await archive.get(f"/restore/{entry.product}", OTHER))[0].status == 200
+    assert tuple(await connection.fetchrow("SELECT priority, hours, state FROM restores")) == (1, 24, "QUEUED")  # type: ignore[arg-type]
+    assert await asked(archive, entry, OTHER) == path
+
+
 async def test_what_is_over_cannot_be_cancelled(archive: RunningGateway) -> None:
     entry = await nearline(archive)
     path = await asked(archive, entry)

@@ -289,3 +289,71 @@ async def test_past_restores_are_forgotten(library: Library, robot: Robot) -> No
         async with asyncio.timeout(10):
             while await library.pool.fetchval("SELECT count(*) FROM restores"):
                 await asyncio.sleep(0.02)
+
+
+async def test_what_lies_where_its_tenant_may_not_have_files_is_never_restored(library: Library, robot: Robot) -> None:
+    (file,) = await library.files(robot, 1)
+    library.prefixes = ("other/",)
+    async with library.working(robot):
+        (restore,) = await library.ask(file)
+        row = await library.become(restore, "FAILED", clean=True)
+        assert "may not" in row["error"]
+    assert robot.asked_for("stage") == []
+
+
+async def test_what_is_over_is_not_extended(library: Library, tmp_path: Path) -> None:
+    glacier = Glacier(tmp_path / "glacier")
+    (file,) = await library.files(glacier, 1)
+    async with library.working(glacier, cache=False):
+        (restore,) = await library.ask(file)
+        await library.become(restore, "RESTORED")
+        # As a download does that finds nothing there.
+        await library.pool.execute("UPDATE restores SET expires_at = now(), wanted_until = NULL, due_at = now()")
+        await library.become(restore, "EXPIRED", clean=True)
+    assert glacier.asked_for("stage") == [f"{restore}:{file}"]
+
+
+async def test_restores_of_a_storage_that_cannot_restore_end(library: Library, robot: Robot) -> None:
+    waiting, canceled = await library.files(robot, 2)
+    one, two = await library.ask(waiting, canceled)
+    await library.pool.execute("UPDATE restores SET storage = 'gone', requested_at = now() - interval '2 h'")
+    await library.pool.execute(
+        "UPDATE restores SET state = 'CANCELED', ended_at = now() - interval '2 h', asked = true, roomed = true "
+        "WHERE restore_id = $1",
+        two,
+    )
+    async with library.working(robot):
+        assert (await library.become(one, "FAILED"))["error"] == "its storage restores nothing"
+        await library.become(two, "CANCELED", clean=True)
+
+
+async def test_what_a_plug_in_says_nothing_of_is_asked_again(library: Library, robot: Robot) -> None:
+    (file,) = await library.files(robot, 1)
+    robot.answers = {str(file): None}
+    async with library.working(robot):
+        (restore,) = await library.ask(file)
+        async with asyncio.timeout(20):
+            while len(robot.asked_for("stage")) < 3:
+                await asyncio.sleep(0.02)
+        assert (await library.row(restore))["tries"] == 0
+        robot.answers.clear()
+        await library.become(restore, "RESTORED")
+
+
+async def test_a_plug_in_that_fails_does_not_end_the_workers(library: Library, robot: Robot) -> None:
+    badly, well = await library.files(robot, 2)
+    robot.answers = {str(badly): ZeroDivisionError("a bug")}
+    async with library.working(robot):
+        (one,) = await library.ask(badly)
+        assert (await library.become(one, "FAILED"))["error"] == "the plug-in failed"
+        (two,) = await library.ask(well)
+        await library.become(two, "RESTORED")
+
+
+async def test_a_file_that_cannot_be_read_fails_though_its_storage_answers(library: Library, robot: Robot) -> None:
+    (file,) = await library.files(robot, 1)
+    robot.fetch_error = DOWN
+    async with library.working(robot):
+        (restore,) = await library.ask(file)
+        row = await library.become(restore, "FAILED", clean=True)
+        assert (row["tries"], row["error"]) == (3, "the library is closed")

@@ -67,6 +67,10 @@ class TapeSite:
         """Told instead of the true one."""
         self.fails: int | None = None
         """Status of all answers of the API."""
+        self.forbidden: set[str] = set()
+        """Paths with which no request is taken."""
+        self.unwanted: set[str] = set()
+        """Likewise, but for questions where they are."""
         self.etag_of: Callable[[bytes], str] = lambda content: hashlib.md5(content).hexdigest()
 
     def arrive(self, path: str) -> None:
@@ -92,24 +96,34 @@ class TapeSite:
         parts = request.path.removeprefix("/api/v1/tape/").split("/")
         self.journal.append((request.method, "/".join(parts), body))
         try:
-            match (request.method, *parts):
-                case ("POST", "archiveinfo"):
-                    return web.json_response([self._info(path) for path in _paths(body)])
-                case ("POST", "stage"):
-                    return self._stage(body)
-                case ("GET", "stage", name):
-                    return web.json_response(self._progress(name))
-                case ("POST", "stage", name, "cancel"):
-                    self._let_go(name, _paths(body))
-                    return web.Response()
-                case ("POST", "release", name):
-                    self._let_go(name, _paths(body))
-                    return web.Response()
+            self._permit(parts[0], body)
+            return self._answer(request.method, parts, body)
+        except PermissionError:
+            return _problem(403, "Forbidden", "not all of it is yours")
         except KeyError:
             return _problem(404, "Not found", "no such request")
         except ValueError as error:
             return _problem(400, "Bad request", str(error))
-        return _problem(404, "Not found", request.path)
+
+    def _answer(self, method: str, parts: list[str], body: Any) -> web.Response:
+        match (method, *parts):
+            case ("POST", "archiveinfo"):
+                return web.json_response([self._info(path) for path in _paths(body)])
+            case ("POST", "stage"):
+                return self._stage(body)
+            case ("GET", "stage", name):
+                return web.json_response(self._progress(name))
+            case ("POST", "stage", name, "cancel") | ("POST", "release", name):
+                self._let_go(name, _paths(body))
+                return web.Response()
+        return _problem(404, "Not found", "/".join(parts))
+
+    def _permit(self, what: str, body: Any) -> None:
+        named = {file["path"] for file in body["files"]} if what == "stage" and body and "files" in body else set()
+        if what == "archiveinfo":
+            named = set(body["paths"])
+        if named & (self.forbidden | (self.unwanted if what == "stage" else set())):
+            raise PermissionError
 
     def _info(self, path: str) -> dict[str, str]:
         if path not in self.files:

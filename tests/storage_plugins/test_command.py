@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.errors import ConfigurationError
 from gateway.storage import (
@@ -39,6 +41,24 @@ SCRIPT = Path(__file__).with_name("tape_programs.py")
 ACTIONS = ("stage", "query", "release", "fetch", "order")
 NOW = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
 Make = Callable[..., CommandStorage]
+TEXT = st.text(max_size=20) | st.sampled_from(
+    ["a", "b", "ONLINE", "STAGING", "LOST", "/d/a", "2030-01-31T12:00:00Z", "\0"]
+)
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=8,
+)
+COPY = st.fixed_dictionaries(
+    {"key": st.sampled_from(["a", "b", "c"]) | ANYTHING},
+    optional={
+        **dict.fromkeys(("error", "retry", "tape", "position", "more"), ANYTHING),
+        "state": st.sampled_from(["ONLINE", "STAGING", "NEARLINE", "LOST", "FAILED"]) | ANYTHING,
+        "until": st.datetimes().map(lambda it: f"{it.isoformat()}+23:59") | ANYTHING,
+        "ready": st.floats() | st.integers() | ANYTHING,
+        "path": TEXT.map(lambda it: f"/{it}") | ANYTHING,
+    },
+)
 
 
 class Library:
@@ -228,7 +248,9 @@ class TestAnswers:
             ({"copies": [{"key": "a", "state": "ONLINE", "until": "2030-01-01T00:00:00"}]}, "copy 'a': until is '2030"),
             ({"copies": [{"key": "a", "state": "STAGING", "ready": True}]}, "copy 'a': ready is True, neither"),
             ({"copies": [{"key": "a", "state": "STAGING", "ready": 1e300}]}, "copy 'a': ready is too far away"),
+            ({"copies": [{"key": "a", "state": "STAGING", "ready": 10**400}]}, "copy 'a': ready is too far away"),
             ({"copies": [{"key": "a", "state": "STAGING", "ready": float("nan")}]}, "copy 'a': ready is too far away"),
+            ({"copies": [{"key": "a", "state": "ONLINE", "until": "0001-01-01T00:00:00+23:59"}]}, "copy 'a': until is"),
             ({"copies": [{"key": "a", "state": "ONLINE", "path": "disk/a"}]}, "copy 'a': path is 'disk/a', no abs"),
             ({"copies": [{"key": "a", "state": "ONLINE", "path": "/d/../e"}]}, "copy 'a': path '/d/../e' has a seg"),
         ],
@@ -250,6 +272,36 @@ class TestAnswers:
         assert found.error is not None
         assert found.error.startswith("\\x1b[31mxxx")
         assert len(found.error) == 500
+
+    @given(
+        st.one_of(
+            st.binary(),
+            ANYTHING.map(lambda it: json.dumps(it).encode()),
+            st.lists(COPY).map(lambda copies: json.dumps({"copies": copies}).encode()),
+        )
+    )
+    def test_whatever_is_answered_it_is_states_of_these_copies_or_an_error(self, answer: bytes) -> None:
+        reads: tuple[Callable[[], Mapping[str, object]], ...] = (
+            lambda: states(answer, {"a", "b"}, NOW),
+            lambda: positions(answer, {"a", "b"}),
+        )
+        for read in reads:
+            try:
+                found = read()
+            except AnswerError as error:
+                told = str(error)
+                found = {}
+            else:
+                told = ""
+            assert told.isprintable()
+            assert len(told) < 500
+            assert set(found) <= {"a", "b"}
+            for state in found.values():
+                if isinstance(state, StageState):
+                    for moment in (state.until, state.ready):
+                        assert moment is None or moment.tzinfo is datetime.UTC
+                    assert state.path is None or (state.path.is_absolute() and ".." not in state.path.parts)
+                    assert len(state.error or "") <= 500
 
     def test_moments(self) -> None:
         copies = [
@@ -307,8 +359,7 @@ class TestPrograms:
         storage._commands._programs._grace = 0.1
         with pytest.raises(ProgramError, match=r"did not end within 1.5 s"):
             await storage.stage([copy_of("a")])
-        [child] = library.children()
-        await until(lambda: not is_alive_but_zombie(child))
+        await until(lambda: not any(map(runs, library.children())))
         assert not any(map(is_alive, library.started()))
 
     async def test_one_that_is_cancelled_is_ended_with_its_children(self, library: Library, make: Make) -> None:
@@ -325,7 +376,7 @@ class TestPrograms:
             await task
         assert not any(map(is_alive, library.started()))
         [child] = library.children()
-        await until(lambda: not is_alive_but_zombie(child))
+        await until(lambda: not runs(child))
         await until(lambda: descriptors() == open_before)
 
     async def test_cancelled_at_any_moment_nothing_is_left(self, library: Library, make: Make) -> None:
@@ -397,7 +448,7 @@ class TestPrograms:
             await programs.run([f"{tmp_path}/text"], b"", seconds=10)
 
 
-def is_alive_but_zombie(pid: int) -> bool:
+def runs(pid: int) -> bool:
     """Whether a process of somebody else still does anything: who adopted it may not have looked after it yet."""
     try:
         return ") Z " not in Path(f"/proc/{pid}/stat").read_text()

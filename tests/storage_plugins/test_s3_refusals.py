@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.storage import CopyNotFoundError, CopyOfflineError, CopyUnavailableError, StorageError
 from storage_plugins.s3.refusals import error_code, explanation, refuses_credentials
+from storage_plugins.staging import RefusedError
 
 
 def body(code: str, message: str = "Told at length") -> bytes:
@@ -21,7 +22,7 @@ def body(code: str, message: str = "Told at length") -> bytes:
         (404, "NoSuchBucket", CopyNotFoundError),
         (400, "KeyTooLongError", CopyNotFoundError),
         (403, "InvalidObjectState", CopyOfflineError),
-        (403, "AccessDenied", CopyUnavailableError),
+        (403, "AccessDenied", RefusedError),
         (403, "SignatureDoesNotMatch", CopyUnavailableError),
         (403, "InvalidAccessKeyId", CopyUnavailableError),
         (403, "RequestTimeTooSkewed", CopyUnavailableError),

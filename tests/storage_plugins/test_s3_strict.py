@@ -255,6 +255,16 @@ class TestArchive:
         }  # fmt: skip
         assert states["two"].retry
 
+    async def test_one_that_is_refused_is_no_reason_to_leave_all_alone(
+        self, strict: StrictS3, storage: S3Storage
+    ) -> None:
+        strict.store.put("bucket", "cold", b"content", storage_class="GLACIER")
+        assert await stage(storage, "else/where") == "FAILED"
+        wrong = storage_at(strict, StaticCredentials(dataclasses.replace(credentials_of(strict), access_key_id="old")))
+        error = await refusal(stage(wrong, "bucket/cold"), wrong)
+        assert str(error) == "s3://bucket/cold: S3 answers InvalidAccessKeyId"
+        await wrong.close()
+
     async def test_a_server_that_says_nothing_is_given_up(
         self, strict: StrictS3, storage: S3Storage, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -231,10 +231,12 @@ class TestRead:
             storage.stat(location),
             storage.stream(location, 0, 1, None),
             storage.sign(location, method="GET", lifetime=60),
-            storage.stage([ToStage("1", location, None, 60)]),
         ):
             with pytest.raises(CopyUnavailableError, match="is in none of the buckets"):
                 await ask
+        state = (await storage.stage([ToStage("1", location, None, 60)]))["1"]
+        assert state.state == "FAILED"
+        assert "is in none of the buckets" in (state.error or "")
 
     async def test_a_bucket_may_lie_in_another(self, swift: Swift, bucket: str) -> None:
         await swift.put(bucket, "mirror/a/key", b"mirrored")

@@ -159,6 +159,24 @@ class TestRestore:
         assert [state.state for state in states.values()].count("STAGING") == 50
         assert len(site.journal) == 5
 
+    async def test_one_that_is_refused_keeps_no_other_back(self, site: TapeSite, storage: TapeRestStorage) -> None:
+        for number in range(10):
+            site.files[f"/data/{number}/x"] = TapeFile(b"x")
+        site.forbidden = {"/data/3/x", "/data/7/x"}
+        copies = [*(copy_of(f"{number}/x") for number in range(10)), copy_of("../etc")]
+        for states in (await storage.stage(copies), await storage.staged(copies)):
+            failed = {key: state.error for key, state in states.items() if state.state == "FAILED"}
+            assert set(failed) == {"7/3/x", "7/7/x", "7/../etc"}
+            assert "403: Forbidden: not all of it is yours" in (failed["7/3/x"] or "")
+            assert [state.state for state in states.values()].count("STAGING") == 8
+        assert sum(map(len, site.requests.values())) == 8
+
+    async def test_one_that_may_be_asked_after_but_not_for(self, site: TapeSite, storage: TapeRestStorage) -> None:
+        site.files["/data/x"] = TapeFile(b"x")
+        site.unwanted = {PATH}
+        states = await storage.stage([copy_of(), copy_of("x")])
+        assert [state.state for state in states.values()] == ["FAILED", "STAGING"]
+
     async def test_two_restores_of_one_file(self, site: TapeSite, storage: TapeRestStorage) -> None:
         states = await storage.stage([copy_of(key="a"), copy_of(key="b", seconds=60)])
         assert {key: state.state for key, state in states.items()} == {"a": "STAGING", "b": "STAGING"}
@@ -402,7 +420,6 @@ class TestOptions:
         for ask in (
             storage.stat("../etc/passwd"),
             storage.stream("a//b", 0, 1, None),
-            storage.stage([copy_of("/etc")]),
         ):
             assert "is no path below url" in await refusal(ask)
         assert site.journal == []

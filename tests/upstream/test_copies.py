@@ -39,7 +39,7 @@ async def test_the_lowest_number_serves_and_online_goes_before_nearline(stand_fo
         assert {request.key for request in stand.strict.requests} == {"first"}
         tape = await stand.gateway.catalogue.described(BYTES, item="tape")
         await stand.copy(tape, BYTES, key="cold", storage="tape")
-        assert (await fetch(stand, tape))[0] == 410
+        assert (await fetch(stand, tape))[0] == 503  # it is restored first
 
 
 async def test_the_next_copy_serves_where_the_first_cannot_be_opened(stand_for: StandFactory) -> None:

@@ -200,7 +200,7 @@ async def test_what_is_missing_archived_or_forbidden_has_its_own_answer(stand: S
     cold = await stand.object(BYTES, key="cold", item="cold")
     etag = stand.strict.store.find("archive", "cold").etag
     stand.strict.store.put("archive", "cold", BYTES, storage_class="GLACIER", etag=etag)
-    assert (await fetch(stand, cold))[0] == 410
+    assert (await fetch(stand, cold))[0] == 503  # it is restored first
 
 
 async def test_clients_that_leave_leave_no_connection_behind(stand: Stand) -> None:
