@@ -65,7 +65,6 @@ from gateway.quotas.usage import Estimate
 from gateway.request_keys import ASKED, PRINCIPAL, TRANSFER, Asked
 from gateway.rights.licences import NotAcceptedError
 from gateway.sources import NOT_ONLINE, Candidate, Nearline, Resting, choose, expect, failure
-from gateway.staging.model import RESTORING
 from gateway.staging.pins import Readers
 from gateway.staging.waiting import Waiting, refused, state_fields
 from gateway.storage import Stat, StorageError, can_sign
@@ -197,13 +196,17 @@ class Downloads:
             state = state_fields(await self.waiting.state(file))
             if only_asks:
                 if plan is None:
-                    raise unavailable("What it costs is known once it is restored.", code=RESTORING)
+                    raise unavailable("What it is charged is known once it is restored.")
                 response = await self._dry_run(plan, principal)
                 response.headers.update(state)
                 return response
-            return web.StreamResponse(
-                status=status, headers=(fields_of(request, plan) if plan is not None else SAFETY_FIELDS) | state
-            )
+            if plan is None:
+                return web.StreamResponse(headers=SAFETY_FIELDS | state)
+            fields = fields_of(request, plan) | state
+            if request.method == "HEAD":
+                of_get = self._plan_of_nearline(request, file, copy, method="GET")
+                fields |= await self._preview(request, file, principal, of_get)
+            return web.StreamResponse(status=status, headers=fields)
         if file.is_metered:
             size = file.size if file.size is not None else copy.copy.size
             estimate = await self.quotas.estimate(principal, file, size or 0)
@@ -286,15 +289,18 @@ class Downloads:
         )
         return Plan(file, candidates, expected, verdict, decide(circumstances, headers))
 
-    def _plan_of_nearline(self, request: web.Request, file: File, copy: Nearline) -> Plan | None:
+    def _plan_of_nearline(
+        self, request: web.Request, file: File, copy: Nearline, *, method: str | None = None
+    ) -> Plan | None:
         """How a download will be answered once ``copy`` is restored; None as long as nobody knows what it is."""
-        recorded = copy.copy.recorded
+        # Without a checksum what is fetched into the cache has a tag of its own.
+        recorded = copy.copy.recorded if file.checksum is not None or copy.storage.in_place else None
         if recorded is None and file.checksum is not None and file.size is not None:
             recorded = Stat(file.size, copy.copy.modified, "unseen")
         if recorded is None or (file.size is not None and recorded.size != file.size):
             return None
         candidates = [Candidate(copy.copy, copy.location)]
-        verdict = evaluate(request.method, request.headers, representation(file, recorded), self.clock())
+        verdict = evaluate(method or request.method, request.headers, representation(file, recorded), self.clock())
         by_proxy = request[CLIENT].by_proxy
         return self._plan(request.headers, file, candidates, recorded, verdict, by_proxy=by_proxy)
 
@@ -330,12 +336,18 @@ class Downloads:
         fields = {"Cache-Control": "no-store", "Vary": "Authorization", **rate_limit_fields(estimate.standings)}
         return web.json_response(preview.body_of(estimate, plan.decision.way), headers=fields)
 
-    async def _preview(self, request: web.Request, file: File, principal: Principal) -> Mapping[str, str]:
-        """The fields that tell whoever prefers to know what the GET would be charged; none if nobody knows."""
+    async def _preview(
+        self, request: web.Request, file: File, principal: Principal, plan: Plan | None = None
+    ) -> Mapping[str, str]:
+        """The fields that tell whoever prefers to know what the GET would be charged; none if nobody knows.
+
+        ``plan``: of the GET, where that is known.
+        """
         if not preview.is_preferred(request.headers):
             return {}
         with contextlib.suppress(GatewayError):
-            plan = await self.plan("GET", request.headers, file, principal, by_proxy=request[CLIENT].by_proxy)
+            by_proxy = request[CLIENT].by_proxy
+            plan = plan or await self.plan("GET", request.headers, file, principal, by_proxy=by_proxy)
             return preview.fields_of(await self.estimate(plan, principal))
         return {}
 
@@ -387,13 +399,12 @@ class Downloads:
             log.warning("cut after %s of %s bytes: %r", transfer.sent, transfer.promised, transfer.problem)
         return response
 
-    @contextlib.contextmanager
-    def _pinned(self, plan: Plan) -> Iterator[None]:
+    def _pinned(self, plan: Plan) -> contextlib.AbstractContextManager[object]:
         """Keep what the block reads from the cache, whichever copy it is."""
-        with contextlib.ExitStack() as stack:
-            for copy in (one.copy for one in plan.candidates if one.copy.entry_id is not None):
-                stack.enter_context(self.pins.reading(copy.storage, copy.location))
-            yield
+        stack = contextlib.ExitStack()
+        for copy in (one.copy for one in plan.candidates if one.copy.entry_id is not None):
+            stack.enter_context(self.pins.reading(copy.storage, copy.location))
+        return stack
 
     def content_of(self, file: File, candidates: Sequence[Candidate], expected: Stat) -> Content:
         """The bytes of ``file``, from the first of ``candidates`` that can give them; the best must be ``expected``."""

@@ -93,7 +93,15 @@ async def test_head_never_stages(archive: RunningGateway) -> None:
     answer, _ = await archive.get(entry.stac, SCIENTIST, If_Match='"other"')
     assert answer.status == 412
     assert await rows(archive) == []
+    head, _ = await archive.request("HEAD", entry.stac, SCIENTIST, Prefer="quota")
+    assert head.headers["Quota-Cost"] == f"downloads=1, bytes={len(CONTENT)}"
+    assert head.headers["File-State"] == "nearline"
     unknown = await nearline(archive, "unknown", checksum=False, recorded=False)
+    answer, _ = await archive.get(f"{unknown.stac}?dryRun=true", SCIENTIST)
+    assert answer.status == 503
+    by_version = await nearline(archive, "by-version", checksum=False)
+    head, _ = await archive.request("HEAD", by_version.stac, SCIENTIST)
+    assert head.headers["Content-Length"] == str(len(CONTENT))
     head, _ = await archive.request("HEAD", unknown.stac, SCIENTIST)
     assert (head.status, head.headers["File-State"]) == (200, "nearline")
     assert "Content-Length" not in head.headers
