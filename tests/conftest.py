@@ -16,12 +16,17 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 import redis
+from hypothesis import settings
 
 from gateway.embedded import Services, run_services
 from tests.canaries import CANARIES
 from tests.harness import SCIENCE, SECRET, RunningGateway, config_for, running_gateway
 
 pytest_plugins = ("tests.redis_servers", "tests.s3.fixtures")
+
+# No example fails because the machine is slow.
+settings.register_profile("gateway", deadline=None)
+settings.load_profile("gateway")
 
 SCHEMA = Path(__file__).parents[1] / "schema.sql"
 

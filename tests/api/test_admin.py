@@ -62,7 +62,7 @@ async def test_whatever_belongs_to_a_tenant_keeps_it_from_being_deleted(gateway:
         "SELECT conrelid::regclass::text AS name FROM pg_constraint "
         "WHERE confrelid = 'tenants'::regclass AND contype = 'f'"
     )
-    derived = {"products", "baskets", "quota_epochs", "quota_usage", "changes", "loads"}
+    derived = {"products", "baskets", "quota_epochs", "quota_usage", "changes", "loads", "restores"}
     credentials = {"api_keys", "link_keys", "revoked_links", "sessions"}
     assert {row["name"] for row in rows} == {*CONTENT, *derived, *credentials}
 
