@@ -17,6 +17,12 @@ from gateway.staging.orders import RestoringStager
 from gateway.staging.worker import Workers, working
 from gateway.storage import CanStage
 
+BY_INDEX = tuple(
+    ("SELECT set_config($1, 'off', false)", (f"enable_{way}",)) for way in ("seqscan", "hashjoin", "mergejoin")
+)
+"""What connections for restores begin with: plans are made while tables are still empty, and kept while they grow by
+hundreds of thousands of rows. Every row that is asked for here is found by an index."""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Staging:
@@ -53,7 +59,7 @@ async def staging_database(config: Config) -> AsyncIterator[Database]:
         ConfigurationError: it cannot be reached.
     """
     settings = config.database.model_copy(update={"pool_size": STAGING_POOL, "timeout": config.orders.timeout})
-    async with gateway.db.connect(settings, ()) as database:
+    async with gateway.db.connect(settings, BY_INDEX) as database:
         yield database
 
 

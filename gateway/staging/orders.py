@@ -18,11 +18,14 @@ _TURN = 5000
 _UNKNOWN = Staged("ERROR", "The file is nearline, and its storage cannot restore it.")
 _FAILED = Staged("ERROR", "The file could not be restored.")
 
-# What has become of the last wish of each.
+# What has become of the last wish of each. Without OFFSET all wishes there are would be gone through, the last first.
 _FOUND = """
 SELECT wanted.order_file_id, (
-    SELECT r.state FROM restore_wishes w JOIN restores r USING (restore_id)
-    WHERE w.order_file_id = wanted.order_file_id AND w.order_file_id <> 0 ORDER BY w.restore_id DESC LIMIT 1
+    SELECT r.state FROM restores r WHERE r.restore_id = (
+        SELECT max(wished.restore_id) FROM (
+            SELECT w.restore_id FROM restore_wishes w
+            WHERE w.order_file_id = wanted.order_file_id AND w.order_file_id <> 0 OFFSET 0
+        ) wished)
 ) AS state
 FROM unnest($1::bigint[]) AS wanted(order_file_id)"""
 _BEGIN = """

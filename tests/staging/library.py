@@ -20,6 +20,7 @@ from gateway.db import Database
 from gateway.locations import EVERY_TENANT, Location
 from gateway.notifications import listening
 from gateway.staging.cache import Cache
+from gateway.staging.opening import BY_INDEX
 from gateway.staging.worker import Workers, working
 from gateway.storage import CanStage, Storage
 from storage_plugins.local import LocalStorage
@@ -146,7 +147,10 @@ async def open_library(
     folder.mkdir(exist_ok=True)
     storage = LocalStorage.from_options("cache", {"root": str(folder)})
     place = Location(storage, tenants=frozenset({EVERY_TENANT}))
-    async with gateway.db.connect(neighbour, ()) as database, asyncpg.create_pool(dsn, min_size=1, max_size=4) as pool:
+    async with (
+        gateway.db.connect(neighbour, BY_INDEX) as database,
+        asyncpg.create_pool(dsn, min_size=1, max_size=4) as pool,
+    ):
         cache = Cache(database, place, storage, size=cache_size, lease=chosen.lease)
         await cache.open()
         try:

@@ -18,6 +18,7 @@ from gateway.db import Database
 from gateway.notifications import listening
 from gateway.orders import worker
 from gateway.orders.lifecycle import FileState, Status
+from gateway.staging.opening import BY_INDEX
 from gateway.staging.orders import RestoringStager
 from gateway.storage import StageState
 from tests.orders.support import MINE, Shop, open_shop, selection
@@ -45,7 +46,7 @@ async def ordering(library: Library, robot: Robot, *, suborder_files: int = 100)
     async with contextlib.AsyncExitStack() as stack:
         shop = await stack.enter_async_context(open_shop(library.dsn, suborder_files=suborder_files))
         neighbour = DatabaseSettings(dsn=SecretStr(library.dsn), pool_size=4, timeout=60)
-        database: Database = await stack.enter_async_context(gateway.db.connect(neighbour, ()))
+        database: Database = await stack.enter_async_context(gateway.db.connect(neighbour, BY_INDEX))
         stager = RestoringStager(database, library.settings, [robot.name])
         notifications = await stack.enter_async_context(listening(neighbour))
         await stack.enter_async_context(worker.working(shop.database, notifications, shop.settings, stager, workers=1))
