@@ -312,13 +312,14 @@ def config_for(database: str, redis_url: str, root: Path, **sections: object) ->
     return from_values(
         {
             "server": {"port": 0, "shutdown_timeout": 1},
-            "database": {"dsn": database},
-            # Longer than the default: several tests share the machine.
+            # Longer than the defaults: several tests share the machine.
+            "database": {"dsn": database, "timeout": 10},
             "redis": {"url": redis_url, "timeout": 2},
             "identity": {"jwt": [{"algorithms": ["HS256", "HS384", "HS512"], "secret": SECRET}]},
             "storage": [{"name": "disk", "plugin": "local", "tenants": ["*"], "root": str(root)}],
             # Who prepares orders says so: hundreds of gateways would ask for work that nobody has.
             "orders": {"workers": 0},
+            "staging": {"workers": 0},
             **sections,
         }
     )
