@@ -28,7 +28,7 @@ async def proxied(
     async with (
         counting_proxy(database) as (postgres, dsn),
         counting_proxy(redis_url) as (redis, url),
-        running_gateway(config_for(dsn, url, root, database={"dsn": dsn, "timeout": 3}), root) as running,
+        running_gateway(config_for(dsn, url, root, database_timeout=3), root) as running,
     ):
         await running.catalogue.grant("restricted", await running.catalogue.group("science"))
         yield running, postgres, redis
