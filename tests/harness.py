@@ -308,14 +308,12 @@ class RunningGateway:
         return used[account].downloads, used[account].octets
 
 
-def config_for(
-    database: str, redis_url: str, root: Path, *, database_timeout: float = 10, **sections: object
-) -> Config:
+def config_for(database: str, redis_url: str, root: Path, **sections: object) -> Config:
     return from_values(
         {
             "server": {"port": 0, "shutdown_timeout": 1},
             # Longer than the defaults: several tests share the machine.
-            "database": {"dsn": database, "timeout": database_timeout},
+            "database": {"dsn": database, "timeout": 10},
             "redis": {"url": redis_url, "timeout": 2},
             "identity": {"jwt": [{"algorithms": ["HS256", "HS384", "HS512"], "secret": SECRET}]},
             "storage": [{"name": "disk", "plugin": "local", "tenants": ["*"], "root": str(root)}],

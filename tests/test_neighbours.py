@@ -12,11 +12,17 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from gateway.config import Config
 from tests.harness import SCIENTIST, Entry, RunningGateway, bearer, config_for, running_gateway
 from tests.proxy import CountingProxy, counting_proxy
 from tests.quotas.holders import until
 
 LARGE = random.Random(4).randbytes(64 * 1024 * 1024)
+
+
+def _soon(config: Config) -> Config:
+    """``config``, with a PostgreSQL that is not waited for long."""
+    return config.model_copy(update={"database": config.database.model_copy(update={"timeout": 3})})
 
 
 @pytest.fixture
@@ -28,7 +34,7 @@ async def proxied(
     async with (
         counting_proxy(database) as (postgres, dsn),
         counting_proxy(redis_url) as (redis, url),
-        running_gateway(config_for(dsn, url, root, database_timeout=3), root) as running,
+        running_gateway(_soon(config_for(dsn, url, root)), root) as running,
     ):
         await running.catalogue.grant("restricted", await running.catalogue.group("science"))
         yield running, postgres, redis
