@@ -149,3 +149,12 @@ async def test_who_has_no_quota_left_has_nothing_restored(archive: RunningGatewa
     assert status == 429
     status, _ = await ask(archive, f"/availability/files/{online.product}")
     assert status == 200
+
+
+async def test_anonymous_callers_are_led_to_their_restores(archive: RunningGateway) -> None:
+    await archive.catalogue.limit("anonymous")
+    entry = await archive.catalogue.file(CONTENT, collection="open", storage="tape", state="NEARLINE")
+    status, told = await ask(archive, f"/restore/{entry.product}?scope=esa", None)
+    assert status == 200
+    answer, _ = await archive.get(told["files"][0]["restore"]["href"].removeprefix(archive.url), None)
+    assert answer.status == 200
