@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.identity.principal import Principal
+from gateway.rights.policies import Policies, Verdict
 from tests.harness import OUTSIDER, SCIENCE, SCIENTIST, Entry, RunningGateway, bearer, principal
 from tests.staging.tape import restored
 
@@ -98,6 +99,19 @@ async def test_refusals_of_one(archive: RunningGateway, path: str) -> None:
         found, told = await ask(archive, path.format(urn), who)
         assert (found, list(told)) == (status, ["messages"])
     assert await archive.catalogue.connection.fetchval("SELECT count(*) FROM restores") == 0
+
+
+@pytest.mark.parametrize("downloadable", [False, None])
+async def test_a_policy_that_does_not_answer(
+    archive: RunningGateway, monkeypatch: pytest.MonkeyPatch, downloadable: bool | None
+) -> None:
+    async def judge(_self: object, _who: Principal, rows: Sequence[object]) -> list[Verdict]:
+        return [Verdict(None, downloadable)] * len(rows)
+
+    online, *_ = await products(archive)
+    monkeypatch.setattr(Policies, "judge", judge)
+    for path in ("/availability/files/", "/restore/"):
+        assert (await ask(archive, path + online.product))[0] == 503
 
 
 @pytest.mark.parametrize("path", ["/availability/files", "/restore"])
