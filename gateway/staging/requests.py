@@ -165,7 +165,8 @@ class Requests:
             The restore. RESTORED with an end that is past is one that is just ended: a later call begins anew.
 
         Raises:
-            GatewayError: 429 he waits for enough; 503 it failed a moment ago, or PostgreSQL does not answer.
+            GatewayError: 429 he waits for enough; 403 it is more than anybody may wait for; 503 it failed a moment
+                ago, or PostgreSQL does not answer.
         """
         try:
             return await self._shared.ask(ask)
@@ -310,6 +311,10 @@ def _refusal(
             return answer
         if known.goes_on and (known.has_wish(ask) or known.row["state"] == "RESTORED"):
             return None
+    if settings.user_files < 1 or (ask.size or 0) > settings.user_size:
+        # However long he waits: who is told to come back would do so for ever.
+        detail = "It cannot be restored for you: it is more than one may wait for at a time."
+        return GatewayError(HTTPStatus.FORBIDDEN, detail, code="StagingBudget")
     if not budget[ask.user].takes(ask.size or 0):
         return GatewayError(
             HTTPStatus.TOO_MANY_REQUESTS,

@@ -215,6 +215,17 @@ async def test_the_budget_of_a_user(archive: RunningGateway, monkeypatch: pytest
     assert [(await archive.get(entry.stac, SCIENTIST))[0].status for entry in refused[1:3]] == [503, 429]
 
 
+async def test_what_no_budget_holds_is_not_waited_for(archive: RunningGateway) -> None:
+    entry = await nearline(archive)
+    for name, value, status in (("user_size", 6, 403), ("user_size", 7, 503), ("user_files", 0, 503)):
+        object.__setattr__(archive.config.staging, name, value)
+        answer, body = await archive.get(entry.stac, SCIENTIST)
+        assert (answer.status, "Retry-After" in answer.headers) == (status, status == 503), body
+    answer, body = await archive.get((await nearline(archive, "other")).stac, SCIENTIST)
+    assert (answer.status, json.loads(body)["code"]) == (403, "StagingBudget")
+    assert "Retry-After" not in answer.headers
+
+
 async def test_watched(archive: RunningGateway) -> None:
     connection, entry = archive.catalogue.connection, await nearline(archive)
     path = await asked(archive, entry)
