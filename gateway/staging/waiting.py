@@ -133,7 +133,8 @@ class Waiting:
             accepted: whether 202 is what clients of this route expect.
 
         Raises:
-            GatewayError: 503 ``Restoring``; 429 he waits for enough; 403 it is more than that; 503 it failed a moment ago.
+            GatewayError: 503 ``Restoring``; 429 he waits for enough; 403 it is more than that; 503 it failed a moment
+                ago.
         """
         ask = asking(principal, file.file_id, file.size, copy, hours=self.settings.hours, priority=DIRECT)
         restore = await self.requests.demand(ask)
