@@ -13,6 +13,7 @@ from gateway.config import Api
 from gateway.errors import Family
 from gateway.families import family_of
 from gateway.http.forwarded import Client
+from gateway.identity.principal import Principal
 from gateway.identity.shown import Shown
 
 CLIENT = web.RequestKey("client", Client)
@@ -42,6 +43,11 @@ class FileUrls:
         if isinstance(address, ByChecksum):
             return "{}/downloads/{}/files/{}".format(self.regards, *parts)
         return "{}/collections/{}/items/{}/download/{}".format(self.stac, *parts)
+
+
+def scope_query(principal: Principal) -> str:
+    """The query of a URL for ``principal``: anonymous callers are of a tenant only as long as they name it."""
+    return f"?scope={quote(principal.tenant, safe='')}" if principal.is_anonymous else ""
 
 
 def base_url(request: web.Request, public_url: str | None) -> str:

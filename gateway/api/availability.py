@@ -18,8 +18,9 @@ from gateway.api.keys import DATABASE, DOWNLOADS
 from gateway.api.order_bodies import time_text
 from gateway.errors import GatewayError, unavailable
 from gateway.identity.principal import Principal
-from gateway.links import base_url
+from gateway.links import base_url, scope_query
 from gateway.quotas.standing import refusal
+from gateway.request_keys import PRINCIPAL
 from gateway.rights.access import access
 from gateway.sources import restorable
 from gateway.staging.model import ASKED, FileState, State
@@ -129,7 +130,7 @@ async def _see(request: web.Request, principal: Principal, urn: str) -> None:
         raise GatewayError(HTTPStatus.NOT_FOUND, f"There is no product {urn!r}.")
     if verdict.visible is False:
         raise forbidden("You have no right to this product.")
-    if verdict.downloadable is None:
+    if verdict.visible is None or verdict.downloadable is None:
         raise unavailable("What decides on this product does not answer at the moment.", code="PolicyUnavailable")
     if not verdict.downloadable:
         raise forbidden("You have no right to the files of this product.")
@@ -227,7 +228,8 @@ def _file(request: web.Request, checksum: str | None, state: State, *, is_mine: 
     if is_mine and state.restore_id is not None:
         downloads = request.app[DOWNLOADS]
         base = f"{base_url(request, downloads.public_url)}{downloads.waiting.prefix}"
-        told["restore"] = {"id": state.restore_id, "href": f"{base}/restores/{state.restore_id}"}
+        href = f"{base}/restores/{state.restore_id}{scope_query(request[PRINCIPAL])}"
+        told["restore"] = {"id": state.restore_id, "href": href}
     return told
 
 

@@ -10,15 +10,16 @@ from urllib.parse import quote
 from aiohttp import web
 
 from gateway.api.bodies import answer, bad, members, read_json
-from gateway.api.callers import PROJECT_ADMINS, caller
+from gateway.api.callers import caller, forbidden, is_administrator
 from gateway.api.event_stream import Event, event_json, stream
 from gateway.api.keys import DATABASE, DOWNLOADS
 from gateway.api.order_bodies import page_of, time_text
 from gateway.api.orders import path_number
-from gateway.errors import unauthorized
+from gateway.errors import GatewayError, unauthorized, unavailable
 from gateway.following import Following
 from gateway.identity.principal import Principal
-from gateway.links import base_url
+from gateway.links import base_url, scope_query
+from gateway.rights.access import access
 from gateway.staging import wishes
 from gateway.staging.estimates import retry_after
 from gateway.staging.states import of_restore
@@ -53,7 +54,9 @@ async def patch_restore(request: web.Request) -> web.Response:
     hours, most = body["hours"], waiting.settings.max_hours
     if not isinstance(hours, int | float) or isinstance(hours, bool) or not 0 < hours <= most:
         raise bad(f"'hours' must be a number above 0, and at most {most:g}.")
-    await wishes.extend(request.app[DATABASE], scope_of(principal), _restore_id(request), float(hours))
+    restore_id, scope = _restore_id(request), scope_of(principal)
+    await _see(request, principal, await wishes.one(request.app[DATABASE], waiting.settings, scope, restore_id))
+    await wishes.extend(request.app[DATABASE], scope, restore_id, float(hours))
     return await _told(request, principal)
 
 
@@ -104,7 +107,7 @@ async def end_streams(app: web.Application) -> None:
 
 def scope_of(principal: Principal) -> Scope:
     """The restores that ``principal`` reaches: those he wished; an administrator all of his tenant."""
-    return Scope(principal.tenant, principal.email or "", principal.role in PROJECT_ADMINS)
+    return Scope(principal.tenant, principal.email or "", is_administrator(principal))
 
 
 async def _user(request: web.Request) -> Principal:
@@ -116,6 +119,27 @@ async def _user(request: web.Request) -> Principal:
 
 def _restore_id(request: web.Request) -> int:
     return path_number(request, "restoreId", no_restore(request.match_info["restoreId"]))
+
+
+async def _see(request: web.Request, principal: Principal, told: Told) -> None:
+    """See that the caller has a right to the file still: nothing stays for one whose right was withdrawn.
+
+    Raises:
+        GatewayError: 403, 409, 503.
+    """
+    if told.product is None:
+        raise GatewayError(HTTPStatus.CONFLICT, "The file of this restore is gone.")
+    catalog = request.app[DOWNLOADS].catalog
+    verdict = (await access(request.app[DATABASE], catalog.policies, principal, [told.product])).get(told.product)
+    may: bool | None = False
+    if verdict is not None:
+        may = verdict.visible
+        if may and told.data_type not in catalog.settings.open_data_types:
+            may = verdict.downloadable
+    if may is None:
+        raise unavailable("What decides on this product does not answer at the moment.", code="PolicyUnavailable")
+    if not may:
+        raise forbidden("You have no right to this file any more.")
 
 
 async def _told(request: web.Request, principal: Principal) -> web.Response:
@@ -131,7 +155,7 @@ async def _told(request: web.Request, principal: Principal) -> web.Response:
 def _body(request: web.Request, told: Told, principal: Principal) -> dict[str, Any]:
     restore, downloads = told.restore, request.app[DOWNLOADS]
     base = f"{base_url(request, downloads.public_url)}{downloads.waiting.prefix}"
-    scope = f"?scope={quote(principal.tenant, safe='')}" if principal.is_anonymous else ""
+    scope = scope_query(principal)
     links = [{"rel": "self", "href": f"{base}/restores/{restore.restore_id}{scope}"}]
     if told.product is not None and told.checksum is not None:
         path = f"/downloads/{quote(told.product, safe='')}/files/{told.checksum}"

@@ -11,20 +11,27 @@ from gateway.catalog.statements import COPIES
 from gateway.db import Database
 from gateway.text import is_storable
 
+# Of what is too many only the number matters: copies are looked up of what is told.
+_TOLD = f"""
+SELECT found.*, copies.copies
+FROM found CROSS JOIN LATERAL (SELECT {COPIES} AS copies FROM copies c WHERE c.file_id = found.file_id) copies
+ORDER BY found.file_id"""  # noqa: S608 - made of constants; values are bound
 _OF_PRODUCTS = f"""
-SELECT p.urn, f.file_id, f.checksum, f.size, f.data_type, copies.copies, count(*) OVER () AS total
-FROM tenants t
-JOIN products p ON p.tenant_id = t.tenant_id AND p.urn = ANY ($2::text[])
-JOIN files f ON f.product_id = p.product_id
-CROSS JOIN LATERAL (SELECT {COPIES} AS copies FROM copies c WHERE c.file_id = f.file_id) copies
-WHERE t.name = $1 ORDER BY f.file_id LIMIT $3"""  # noqa: S608 - made of constants; values are bound
+WITH found AS MATERIALIZED (
+    SELECT p.urn, f.file_id, f.checksum, f.size, f.data_type, count(*) OVER () AS total
+    FROM tenants t
+    JOIN products p ON p.tenant_id = t.tenant_id AND p.urn = ANY ($2::text[])
+    JOIN files f ON f.product_id = p.product_id
+    WHERE t.name = $1 ORDER BY f.file_id LIMIT $3
+){_TOLD}"""  # noqa: S608 - as above
 _BY_CHECKSUM = f"""
-SELECT p.urn, f.file_id, f.checksum, f.size, f.data_type, copies.copies, count(*) OVER () AS total
-FROM files f
-JOIN products p ON p.product_id = f.product_id
-JOIN tenants t ON t.tenant_id = p.tenant_id AND t.name = $1
-CROSS JOIN LATERAL (SELECT {COPIES} AS copies FROM copies c WHERE c.file_id = f.file_id) copies
-WHERE lower(f.checksum) = ANY ($2::text[]) ORDER BY f.file_id LIMIT $3"""  # noqa: S608 - as above
+WITH found AS MATERIALIZED (
+    SELECT p.urn, f.file_id, f.checksum, f.size, f.data_type, count(*) OVER () AS total
+    FROM files f
+    JOIN products p ON p.product_id = f.product_id
+    JOIN tenants t ON t.tenant_id = p.tenant_id AND t.name = $1
+    WHERE lower(f.checksum) = ANY ($2::text[]) ORDER BY f.file_id LIMIT $3
+){_TOLD}"""  # noqa: S608 - as above
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -84,7 +84,9 @@ WITH found AS MATERIALIZED (
     SELECT r.*, ARRAY(
         SELECT w.email FROM restore_wishes w
         WHERE w.restore_id = r.restore_id AND w.email = ANY ($2::text[]) AND w.order_file_id = 0
-    ) AS wishers
+    ) AS wishers, r.state = 'RESTORED' AND r.expires_at > now() AND NOT EXISTS (
+        SELECT FROM copies c WHERE c.file_id = r.file_id AND c.restored_until > now()
+    ) AS is_void
     FROM unnest($1::bigint[]) AS wanted(file_id)
     CROSS JOIN LATERAL (
         SELECT * FROM restores r WHERE r.file_id = wanted.file_id ORDER BY r.restore_id DESC LIMIT 1
@@ -94,6 +96,17 @@ SELECT found.*, typical.seconds AS typical, ahead.many AS ahead, now() AS now
 FROM found
 LEFT JOIN typical ON typical.storage = found.storage
 LEFT JOIN ahead ON ahead.storage = found.storage AND ahead.priority = found.priority"""  # noqa: S608 - made of constants
+
+# Who ingests a file anew takes away what was restored in place: the restore ends, and the next one may begin.
+_END_VOID = """
+UPDATE restores r
+SET expires_at = least(r.expires_at, now()), wanted_until = NULL, due_at = now()
+FROM (
+    SELECT restore_id FROM restores WHERE restore_id = ANY ($1::bigint[]) ORDER BY restore_id FOR NO KEY UPDATE
+) locked
+WHERE r.restore_id = locked.restore_id AND r.state = 'RESTORED' AND NOT EXISTS (
+    SELECT FROM copies c WHERE c.file_id = r.file_id AND c.restored_until > now()
+)"""
 
 _LOCK_USERS = "SELECT pg_advisory_xact_lock(key) FROM unnest($1::bigint[]) AS key"
 _SPENT = """
@@ -152,7 +165,8 @@ class Requests:
             The restore. RESTORED with an end that is past is one that is just ended: a later call begins anew.
 
         Raises:
-            GatewayError: 429 he waits for enough; 503 it failed a moment ago, or PostgreSQL does not answer.
+            GatewayError: 429 he waits for enough; 403 it is more than anybody may wait for; 503 it failed a moment
+                ago, or PostgreSQL does not answer.
         """
         try:
             return await self._shared.ask(ask)
@@ -182,6 +196,9 @@ async def open_requests(database: Database, settings: Staging) -> AsyncIterator[
 async def demand_all(database: Database, settings: Staging, asks: Sequence[Ask]) -> list[Restore | GatewayError]:
     """See `Requests.demand_all`."""
     by_file = await _look(database, asks)
+    if void := [known.row["restore_id"] for known in by_file.values() if known.row["is_void"]]:
+        await database.fetch(_END_VOID, void)
+        by_file = await _look(database, asks)
     found: dict[Ask, Restore | GatewayError] = {}
     for ask in asks:
         known = by_file.get(ask.file_id)
@@ -294,6 +311,10 @@ def _refusal(
             return answer
         if known.goes_on and (known.has_wish(ask) or known.row["state"] == "RESTORED"):
             return None
+    if settings.user_files < 1 or (ask.size or 0) > settings.user_size:
+        # However long he waits: who is told to come back would do so for ever.
+        detail = "It cannot be restored for you: it is more than one may wait for at a time."
+        return GatewayError(HTTPStatus.FORBIDDEN, detail, code="StagingBudget")
     if not budget[ask.user].takes(ask.size or 0):
         return GatewayError(
             HTTPStatus.TOO_MANY_REQUESTS,

@@ -32,6 +32,16 @@ WITH over AS (
 )
 SELECT restore_id FROM done"""  # noqa: S608 - made of constants
 
+# Who ingests a file anew takes away what was restored of it in place. Nobody could have it before this ends.
+_END_VOID = f"""
+UPDATE restores SET expires_at = least(expires_at, now()), wanted_until = NULL, due_at = now()
+WHERE restore_id IN (
+    SELECT r.restore_id FROM restores r
+    WHERE r.state = 'RESTORED' AND r.expires_at > now() AND coalesce(r.lease_until, '-infinity') <= now()
+      AND NOT EXISTS (SELECT FROM copies c WHERE c.file_id = r.file_id AND c.restored_until > now())
+    ORDER BY r.restore_id LIMIT {_MOST} FOR NO KEY UPDATE SKIP LOCKED
+) RETURNING restore_id"""  # noqa: S608 - as above
+
 _FORGET = f"""
 DELETE FROM restores WHERE restore_id IN (
     SELECT restore_id FROM restores
@@ -119,12 +129,14 @@ async def withdraw(database: Database) -> None:
 
 
 async def clean(database: Database, storages: Sequence[str], cache: Cache | None, keep: datetime.timedelta) -> None:
-    """Forget what ended long ago, and end what nobody here can restore.
+    """Forget what ended long ago; end what can be read no more, and what nobody here can restore.
 
     Raises:
         GatewayError: 503.
     """
     while len(await database.fetch(_FORGET, keep)) == _MOST:
+        pass
+    while len(await database.fetch(_END_VOID)) == _MOST:
         pass
     names = list(storages)
     while len(await database.fetch(_WITHOUT_STORAGE, names, _LOST_AFTER)) == _MOST:

@@ -6,18 +6,17 @@ import dataclasses
 import datetime
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
-from urllib.parse import quote
 
 from aiohttp import web
 
 from gateway.catalog.model import File
 from gateway.config.staging import Staging
 from gateway.db import Database
-from gateway.errors import Family, GatewayError, render
+from gateway.errors import Family, GatewayError, render, unavailable
 from gateway.families import family_of
 from gateway.http.prefer import preferences
 from gateway.identity.principal import Principal
-from gateway.links import base_url
+from gateway.links import base_url, scope_query
 from gateway.locations import Location
 from gateway.ops.request_context import PROBLEM, REQUEST_ID
 from gateway.rights.custom_roles import holds
@@ -35,6 +34,7 @@ LEAST_ROLE = "EXPLOIT"
 """REGARDS' role that may ask for restores where the setting ``open_to_users`` is off."""
 _PREFERENCE = "respond-async"
 """RFC 7240 §4.1."""
+_ELSEWHERE = frozenset({Hindrance.NO_STORAGE, Hindrance.TENANT, Hindrance.PLACE, Hindrance.UNREADABLE})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -67,12 +67,15 @@ class Waiting:
         A restored copy that turns out to be gone counts as such from now on.
 
         Raises:
-            GatewayError: 503 PostgreSQL does not answer.
+            GatewayError: 503 PostgreSQL does not answer; or it is restored already, where this gateway cannot read it.
         """
+        is_elsewhere = False
         if refusal.code == NOT_ONLINE and refusal.__cause__ is None:
             copies: Sequence[Nearline] = restorable(file.copies, self.locations, principal.tenant)
             if copies and self._has_broken(file, principal.tenant):
                 await forget(self.database, file)
+            else:
+                is_elsewhere = self._is_elsewhere(file, principal.tenant)
         else:
             copies = self._gone(file, principal.tenant, refusal.__cause__)
             if copies:
@@ -80,12 +83,19 @@ class Waiting:
                 await forget(self.database, file, cold=copies[0].copy.copy_id if is_cold else None)
         if not copies or not self.settings.on_demand or not await self.may_ask(principal):
             return None
+        if is_elsewhere:
+            raise unavailable("No storage location of this gateway holds this file.", retry_after=300, code="NoStorage")
         return copies[0]
 
     def _has_broken(self, file: File, tenant: str) -> bool:
         """Whether a restored copy was found not to have its bytes: it is restored again, as one that is gone."""
         restored = (copy for copy in file.copies if copy.restored_until is not None)
         return any(assess(copy, self.locations, tenant) is Hindrance.BROKEN for copy in restored)
+
+    def _is_elsewhere(self, file: File, tenant: str) -> bool:
+        """Whether a copy is restored, and none here may give it: as long as it is there, no other is restored."""
+        restored = (copy for copy in file.copies if copy.restored_until is not None)
+        return any(assess(copy, self.locations, tenant) in _ELSEWHERE for copy in restored)
 
     def _gone(self, file: File, tenant: str, cause: BaseException | None) -> Sequence[Nearline]:
         """What can be restored of a file of which no copy could be read: all were restored ones, or are cold now."""
@@ -123,7 +133,8 @@ class Waiting:
             accepted: whether 202 is what clients of this route expect.
 
         Raises:
-            GatewayError: 503 ``Restoring``; 429 he waits for enough; 503 it failed a moment ago.
+            GatewayError: 503 ``Restoring``; 429 he waits for enough; 403 it is more than that; 503 it failed a moment
+                ago.
         """
         ask = asking(principal, file.file_id, file.size, copy, hours=self.settings.hours, priority=DIRECT)
         restore = await self.requests.demand(ask)
@@ -145,9 +156,8 @@ class Waiting:
         # What is done already, or just over, is to be asked for again at once.
         seconds = retry_after(restore.ready_at, now)
         state = of_restore(restore)
-        # Anonymous callers are of a tenant only as long as they name it.
-        scope = f"?scope={quote(principal.tenant, safe='')}" if principal.is_anonymous else ""
-        href = f"{base_url(request, self.public_url)}{self.prefix}/restores/{restore.restore_id}{scope}"
+        base = f"{base_url(request, self.public_url)}{self.prefix}"
+        href = f"{base}/restores/{restore.restore_id}{scope_query(principal)}"
         detail = f"The file is being restored from tape or cold storage; try again in {seconds} s."
         told = {
             "id": restore.restore_id,

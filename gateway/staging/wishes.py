@@ -38,6 +38,8 @@ class Told:
     name: str | None
     size: int | None
     """Bytes."""
+    data_type: str | None
+    """None if the file is gone."""
 
 
 def _told(restores: str) -> str:
@@ -45,7 +47,7 @@ def _told(restores: str) -> str:
     return f"""
 WITH found AS MATERIALIZED ({restores}), {estimating("found")}
 SELECT found.*, typical.seconds AS typical, ahead.many AS ahead, now() AS now,
-       p.urn, f.checksum, f.file_name, coalesce(f.size, found.size) AS file_size
+       p.urn, f.checksum, f.file_name, f.data_type, coalesce(f.size, found.size) AS file_size
 FROM found
 LEFT JOIN files f ON f.file_id = found.file_id
 LEFT JOIN products p ON p.product_id = f.product_id
@@ -170,7 +172,9 @@ def _where(scope: Scope, restore_id: int) -> tuple[object, ...]:
 
 
 def _of_row(row: asyncpg.Record, settings: Staging) -> Told:
-    return Told(restore_of(row, settings), row["urn"], row["checksum"], row["file_name"], row["file_size"])
+    return Told(
+        restore_of(row, settings), row["urn"], row["checksum"], row["file_name"], row["file_size"], row["data_type"]
+    )
 
 
 def _conflict(detail: str) -> GatewayError:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.identity.principal import Principal
+from gateway.rights.policies import Policies, Verdict
 from tests.harness import OUTSIDER, SCIENCE, SCIENTIST, Entry, RunningGateway, bearer, principal
 from tests.staging.tape import restored
 
@@ -100,6 +101,19 @@ async def test_refusals_of_one(archive: RunningGateway, path: str) -> None:
     assert await archive.catalogue.connection.fetchval("SELECT count(*) FROM restores") == 0
 
 
+@pytest.mark.parametrize("downloadable", [False, None])
+async def test_a_policy_that_does_not_answer(
+    archive: RunningGateway, monkeypatch: pytest.MonkeyPatch, downloadable: bool | None
+) -> None:
+    async def judge(_self: object, _who: Principal, rows: Sequence[object]) -> list[Verdict]:
+        return [Verdict(None, downloadable)] * len(rows)
+
+    online, *_ = await products(archive)
+    monkeypatch.setattr(Policies, "judge", judge)
+    for path in ("/availability/files/", "/restore/"):
+        assert (await ask(archive, path + online.product))[0] == 503
+
+
 @pytest.mark.parametrize("path", ["/availability/files", "/restore"])
 async def test_limits(archive: RunningGateway, path: str) -> None:
     status, told = await send(archive, path, {"product_ids": [f"URN:{number}" for number in range(101)]})
@@ -149,3 +163,12 @@ async def test_who_has_no_quota_left_has_nothing_restored(archive: RunningGatewa
     assert status == 429
     status, _ = await ask(archive, f"/availability/files/{online.product}")
     assert status == 200
+
+
+async def test_anonymous_callers_are_led_to_their_restores(archive: RunningGateway) -> None:
+    await archive.catalogue.limit("anonymous")
+    entry = await archive.catalogue.file(CONTENT, collection="open", storage="tape", state="NEARLINE")
+    status, told = await ask(archive, f"/restore/{entry.product}?scope=esa", None)
+    assert status == 200
+    answer, _ = await archive.get(told["files"][0]["restore"]["href"].removeprefix(archive.url), None)
+    assert answer.status == 200

@@ -231,6 +231,41 @@ async def test_a_cached_copy_that_is_gone_is_forgotten(archive: RunningGateway) 
     assert [row["storage"] for row in await rows(archive, "copies")] == ["tape"]
 
 
+@pytest.mark.parametrize("door", ["download", "restore"])
+async def test_what_is_called_restored_and_has_no_copy_to_read_ends(archive: RunningGateway, door: str) -> None:
+    """Who ingests the file anew takes away what was restored."""
+    connection = archive.catalogue.connection
+    entry = await nearline(archive)
+    path = entry.stac if door == "download" else f"/restore/{entry.product}"
+    await archive.get(path, SCIENTIST)
+    await restored(connection, entry)
+    await connection.execute("UPDATE copies SET restored_until = NULL")
+    answer, body = await archive.get(path, SCIENTIST)
+    if door == "download":
+        assert (answer.status, json.loads(body)["restore"]["state"]) == (503, "expired")
+    else:
+        assert json.loads(body)["files"][0]["state"] == "expired"
+    assert await connection.fetchval("SELECT expires_at <= now() AND due_at <= now() FROM restores")
+    await expired(connection, entry)
+    await archive.get(path, SCIENTIST)
+    assert [row["state"] for row in await rows(archive)] == ["EXPIRED", "QUEUED"]
+
+
+async def test_a_copy_restored_where_this_gateway_cannot_read_it(archive: RunningGateway) -> None:
+    connection = archive.catalogue.connection
+    entry = await nearline(archive)
+    await archive.get(entry.stac, SCIENTIST)
+    await archive.catalogue.copy(entry, "elsewhere", "esa/cache/1", None, state="NEARLINE")
+    await restored(connection, entry)
+    await connection.execute("UPDATE copies SET restored_until = NULL WHERE storage = 'tape'")
+    for method in ("GET", "HEAD"):
+        answer, body = await archive.request(method, entry.stac, SCIENTIST)
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "300")
+    answer, body = await archive.get(entry.stac, SCIENTIST)
+    assert json.loads(body)["code"] == "NoStorage"
+    assert [row["state"] for row in await rows(archive)] == ["RESTORED"]
+
+
 @pytest.mark.parametrize("recorded", [True, False])
 async def test_a_cached_copy_with_wrong_bytes_is_restored_anew(archive: RunningGateway, recorded: bool) -> None:
     connection = archive.catalogue.connection

@@ -59,6 +59,23 @@ STATEMENTS = [
 """With parameters, and most rows that may be read of large tables."""
 
 
+async def test_copies_are_read_of_no_more_files_than_are_told(archive: asyncpg.Connection[Any]) -> None:
+    await archive.execute(
+        "INSERT INTO files (product_id, asset_key, data_type, checksum, checksum_algorithm, file_name, body) "
+        "SELECT 7, 'a-' || n, 'RAWDATA', md5('same'), 'MD5', 'n', '{}' FROM generate_series(1, 3000) n; "
+        "INSERT INTO copies (file_id, storage, location, state) "
+        "SELECT file_id, 'tape', 'x', 'NEARLINE' FROM files WHERE checksum = md5('same'); ANALYZE;"
+    )
+    for statement, name in ((products._OF_PRODUCTS, "'urn-7'"), (products._BY_CHECKSUM, "md5('same')")):
+        text = await archive.fetchval(
+            f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}".replace("$1", "'esa'")
+            .replace("$2", f"ARRAY[{name}]")
+            .replace("$3", "100")
+        )
+        read = [scan for scan in scans(json.loads(text)[0]["Plan"]) if scan[1] == "copies"]
+        assert sum(rows for _, _, rows in read) <= 200, read
+
+
 async def test_little_is_read(archive: asyncpg.Connection[Any]) -> None:
     wrong: list[object] = []
     for statement, parameters, most in STATEMENTS:

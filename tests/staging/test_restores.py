@@ -10,6 +10,7 @@ import aiohttp
 import pytest
 
 from gateway.identity.principal import Principal
+from tests.credentials import new_key, shown_key
 from tests.harness import ADMIN, SCIENCE, SCIENTIST, Entry, RunningGateway, bearer, principal
 from tests.staging.tape import restored
 
@@ -73,6 +74,15 @@ async def test_each_sees_his_own(archive: RunningGateway) -> None:
     assert (await archive.get(path, OTHER))[0].status == 200
     for text in ("0", "x", "9" * 30):
         assert (await archive.get(f"/restores/{text}", SCIENTIST))[0].status == 404
+
+
+async def test_a_key_reaches_those_of_others_only_if_it_is_one_to_administer(archive: RunningGateway) -> None:
+    path = await asked(archive, await nearline(archive))
+    for scopes, seen in ((["download"], 404), (["download", "admin"], 200)):
+        fields = shown_key((await new_key(archive, ADMIN, scopes=scopes))["key"])
+        for method, body in (("GET", None), ("PATCH", {"hours": 1}), ("DELETE", None)):
+            async with archive.session.request(method, archive.url + path, headers=fields, json=body) as answer:
+                assert answer.status == (204 if (method, seen) == ("DELETE", 200) else seen), (method, scopes)
 
 
 async def test_anonymous_callers_may_look_and_no_more(archive: RunningGateway) -> None:
@@ -162,6 +172,27 @@ async def test_extended(archive: RunningGateway) -> None:
     assert (await send(archive, "PATCH", path, SCIENTIST, {"hours": 1}))[0] == 409
 
 
+async def test_whose_right_was_withdrawn_has_nothing_stay(archive: RunningGateway) -> None:
+    connection, entry = archive.catalogue.connection, await nearline(archive)
+    path = await asked(archive, entry)
+    await restored(connection, entry)
+    await connection.execute("DELETE FROM access_rights")
+    assert (await send(archive, "PATCH", path, SCIENTIST, {"hours": 100}))[0] == 403
+    assert (await send(archive, "PATCH", path, ADMIN, {"hours": 50}))[0] == 200
+    await connection.execute("DELETE FROM files")
+    assert (await send(archive, "PATCH", path, ADMIN, {"hours": 100}))[0] == 409
+    assert await connection.fetchval("SELECT wanted_until < now() + interval '51 h' FROM restores")
+
+
+async def test_a_quicklook_stays_for_whoever_sees_its_product(archive: RunningGateway) -> None:
+    await archive.catalogue.grant("seen", await archive.catalogue.group(SCIENCE), files="NO_ACCESS")
+    entry = await archive.catalogue.file(
+        b"look", collection="seen", data_type="QUICKLOOK_SD", storage="tape", state="NEARLINE"
+    )
+    path = await asked(archive, entry)
+    assert (await send(archive, "PATCH", path, SCIENTIST, {"hours": 48}))[0] == 200
+
+
 async def test_the_budget_of_a_user(archive: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> None:
     object.__setattr__(archive.config.staging, "user_files", 5)
     entries = [await nearline(archive, f"item-{number}") for number in range(20)]
@@ -182,6 +213,17 @@ async def test_the_budget_of_a_user(archive: RunningGateway, monkeypatch: pytest
     assert (await archive.get(waiting.stac, SCIENTIST))[0].status == 503
     await restored(connection, waiting)
     assert [(await archive.get(entry.stac, SCIENTIST))[0].status for entry in refused[1:3]] == [503, 429]
+
+
+async def test_what_no_budget_holds_is_not_waited_for(archive: RunningGateway) -> None:
+    entry = await nearline(archive)
+    for name, value, status in (("user_size", 6, 403), ("user_size", 7, 503), ("user_files", 0, 503)):
+        object.__setattr__(archive.config.staging, name, value)
+        answer, body = await archive.get(entry.stac, SCIENTIST)
+        assert (answer.status, "Retry-After" in answer.headers) == (status, status == 503), body
+    answer, body = await archive.get((await nearline(archive, "other")).stac, SCIENTIST)
+    assert (answer.status, json.loads(body)["code"]) == (403, "StagingBudget")
+    assert "Retry-After" not in answer.headers
 
 
 async def test_watched(archive: RunningGateway) -> None:

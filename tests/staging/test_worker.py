@@ -313,6 +313,20 @@ async def test_what_is_over_is_not_extended(library: Library, tmp_path: Path) ->
     assert glacier.asked_for("stage") == [f"{restore}:{file}"]
 
 
+async def test_what_an_ingest_took_away_ends(library: Library, tmp_path: Path) -> None:
+    glacier = Glacier(tmp_path / "glacier")
+    mine, other = await library.files(glacier, 2)
+    async with library.working(glacier, cache=False):
+        one, two = await library.ask(mine, other)
+        await library.become(one, "RESTORED")
+        await library.become(two, "RESTORED")
+    await library.pool.execute("UPDATE copies SET restored_until = NULL WHERE file_id = $1", mine)
+    async with library.working(glacier, cache=False):
+        await library.become(one, "EXPIRED", clean=True)
+        assert (await library.row(two))["state"] == "RESTORED"
+        await library.become((await library.ask(mine))[0], "RESTORED")
+
+
 async def test_restores_of_a_storage_that_cannot_restore_end(library: Library, robot: Robot) -> None:
     waiting, canceled = await library.files(robot, 2)
     one, two = await library.ask(waiting, canceled)
