@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 
 from gateway.api.bodies import answer, bad, integer, members, read_json, text
-from gateway.api.callers import PROJECT_ADMINS, caller
+from gateway.api.callers import caller, is_administrator
 from gateway.api.keys import DATABASE
 from gateway.api.order_bodies import answer_page, page_of, time_text, told
 from gateway.db import Connection
@@ -200,8 +200,8 @@ async def owner(request: web.Request) -> Principal:
 
 
 def scope_of(principal: Principal) -> Scope:
-    """The orders that ``principal`` reaches: his own; an administrator all of his tenant."""
-    return Scope(principal.tenant, None if principal.role in PROJECT_ADMINS else principal.email)
+    """The orders that ``principal`` reaches: his own; an administrator all of his tenant, if his key may do that."""
+    return Scope(principal.tenant, None if is_administrator(principal) else principal.email)
 
 
 def order_id_of(request: web.Request) -> int:

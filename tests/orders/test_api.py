@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from tests.credentials import new_key, send, shown_key
 from tests.harness import (
     ADMIN,
     OUTSIDER,
@@ -91,6 +92,17 @@ async def test_an_unknown_order_and_one_of_somebody_else_is_404_with_the_documen
             assert (response.status, body) == (404, {"messages": [MISSING.format(shown)]}), (method, path, number)
     order = await market.done(order_id)
     assert order["content"]["status"] == "DONE"
+
+
+async def test_a_key_of_an_administrator_reaches_orders_of_others_only_if_it_is_one_to_administer(
+    market: Market,
+) -> None:
+    order_id = (await market.order())["content"]["id"]
+    await market.done(order_id)
+    for scopes, status in ((["order"], 404), (["order", "admin"], 200)):
+        key = shown_key((await new_key(market.gateway, ADMIN, scopes=scopes))["key"])
+        answer, *_ = await send(market.gateway, "GET", f"/user/orders/{order_id}", key)
+        assert answer == status, scopes
 
 
 async def test_an_action_is_200_where_it_is_possible_and_else_401_with_the_documented_message(
