@@ -159,19 +159,23 @@ _RESTORED = f"""
     WHERE c.copy_id = done.copy_id AND c.storage = done.storage AND c.location = done.location
 )
 SELECT restore_id FROM done"""  # noqa: S608 - as above
+# It stays in hand until the storage was told that it need not keep it (asked).
 _PUBLISHED = """
-UPDATE restores SET state = 'RESTORED', restored_at = now(), tries = 0, error = NULL, lease = NULL, lease_until = NULL,
+UPDATE restores SET state = 'RESTORED', restored_at = now(), tries = 0, error = NULL,
     expires_at = greatest(wanted_until, now() + hours * interval '1 h')
 WHERE restore_id = $2 AND lease = $1 AND state = 'STAGING' RETURNING expires_at"""
 # A statement of its own: it sees the wishes of those who had the restore's row before.
 _PIN = """
 UPDATE restore_wishes SET pinned_until = now() + $2::interval
 WHERE restore_id = $1 AND order_file_id <> 0 AND pinned_until IS NULL"""
-_RELEASED = "UPDATE restores SET asked = false WHERE restore_id = ANY ($1::bigint[]) AND state = 'RESTORED'"
+_RELEASED = """
+UPDATE restores SET asked = false, lease = NULL, lease_until = NULL
+WHERE restore_id = ANY ($2::bigint[]) AND lease = $1 AND state = 'RESTORED'"""
 
 _EXTEND_CACHED = f"""
 {_mine("restore_id bigint")}, done AS (
-    UPDATE restores r SET expires_at = greatest(r.expires_at, r.wanted_until), lease = NULL, lease_until = NULL
+    UPDATE restores r SET expires_at = greatest(r.expires_at, r.wanted_until),
+        lease = CASE WHEN r.asked THEN r.lease END, lease_until = CASE WHEN r.asked THEN r.lease_until END
     FROM mine WHERE r.restore_id = mine.restore_id RETURNING r.restore_id, r.expires_at
 )
 UPDATE copies c SET restored_until = done.expires_at FROM done JOIN cache_entries e USING (restore_id)
@@ -369,12 +373,12 @@ class Queue:
                 return "done"
         return return_value
 
-    async def released(self, restore_ids: Sequence[int]) -> None:
+    async def released(self, held: Sequence[Held]) -> None:
         """The storage was told that it needs to keep nothing more of what lies in the cache."""
-        await self._database.fetch(_RELEASED, list(restore_ids))
+        await self._database.fetch(_RELEASED, held[0].lease, _ids(held))
 
     async def extend_cached(self, held: Sequence[Held]) -> None:
-        """What lies in the cache stays as long as it is wanted."""
+        """What lies in the cache stays as long as it is wanted. In hand is still what the storage is to be told of."""
         await self._database.fetch(_EXTEND_CACHED, held[0].lease, _ids(held))
 
     async def not_extended(self, held: Sequence[Held], error: str) -> None:
