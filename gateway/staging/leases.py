@@ -116,7 +116,7 @@ class Leases:
     def _lost(
         self, lost: Mapping[tuple[int, uuid.UUID], _Entry], known: Mapping[tuple[int, uuid.UUID], _Entry]
     ) -> None:
-        """Stop whoever has nothing left: of what he let go himself nothing is ours, too, but he goes on with the rest."""
+        """Stop whoever has nothing left: what he let go himself is not ours, either, but he goes on with the rest."""
         going_on = {id(entry.work) for key, entry in known.items() if key not in lost}
         for key, entry in lost.items():
             if self._entries.get(key) is entry:

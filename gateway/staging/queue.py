@@ -75,24 +75,40 @@ WITH taken AS (
       AND coalesce(r.lease_until, '-infinity') <= now()
     ORDER BY r.restore_id LIMIT $5 FOR NO KEY UPDATE SKIP LOCKED
 ){_TAKE}"""  # noqa: S608 - as above
-_CLEANED = """
-UPDATE restores SET asked = false, roomed = false, lease = NULL, lease_until = NULL
-WHERE restore_id = ANY ($2::bigint[]) AND lease = $1"""
+# Several are locked in the order of their ids before anything of them is changed, as by everybody else.
+_OURS = """
+WITH ours AS (
+    SELECT restore_id FROM restores
+    WHERE restore_id = ANY ($2::bigint[]) AND lease = $1 {condition} ORDER BY restore_id FOR NO KEY UPDATE
+)"""
+_HELD = """
+WITH held AS (
+    SELECT r.restore_id FROM unnest($1::bigint[], $2::uuid[]) AS known(restore_id, lease)
+    JOIN restores r ON r.restore_id = known.restore_id AND r.lease = known.lease
+    ORDER BY r.restore_id FOR NO KEY UPDATE OF r
+)"""
+
+_CLEANED = f"""{_OURS.format(condition="")}
+UPDATE restores r SET asked = false, roomed = false, lease = NULL, lease_until = NULL
+FROM ours WHERE r.restore_id = ours.restore_id"""  # noqa: S608 - as above
 
 _UNPLACED = f"""
 SELECT restore_id, location FROM restores WHERE storage = $1 AND state = 'QUEUED' AND tape IS NULL
 ORDER BY restore_id LIMIT {_MOST_POSITIONS}"""  # noqa: S608 - as above
 _PLACE = """
+WITH placed AS (
+    SELECT r.restore_id, told.tape, told.position
+    FROM unnest($1::bigint[], $2::text[], $3::bigint[]) AS told(restore_id, tape, position)
+    JOIN restores r USING (restore_id) WHERE r.state = 'QUEUED' ORDER BY r.restore_id FOR NO KEY UPDATE OF r
+)
 UPDATE restores r SET tape = placed.tape, position = placed.position
-FROM unnest($1::bigint[], $2::text[], $3::bigint[]) AS placed(restore_id, tape, position)
-WHERE r.restore_id = placed.restore_id AND r.state = 'QUEUED'"""
+FROM placed WHERE r.restore_id = placed.restore_id"""
 
 WAKE = f"SELECT pg_notify('gateway', '{json.dumps({'topic': WORK, 'tenant': None, 'id': None})}')"
-_PROLONG = """
+_PROLONG = f"""{_HELD}
 UPDATE restores r SET lease_until = now() + $3::interval
-FROM unnest($1::bigint[], $2::uuid[]) AS mine(restore_id, lease)
-WHERE r.restore_id = mine.restore_id AND r.lease = mine.lease
-RETURNING r.restore_id, r.lease, r.ended_at IS NOT NULL AS ended"""
+FROM held WHERE r.restore_id = held.restore_id
+RETURNING r.restore_id, r.lease, r.ended_at IS NOT NULL AS ended"""  # noqa: S608 - as above
 
 _MINE = """
 WITH known AS (SELECT * FROM unnest({columns}), mine AS (
@@ -118,13 +134,12 @@ _LEAVE = f"""
 {_mine("restore_id bigint")}
 UPDATE restores r SET lease = NULL, lease_until = NULL
 FROM mine WHERE r.restore_id = mine.restore_id"""  # noqa: S608 - as above
-_LEAVE_ENDED = """
-UPDATE restores SET lease = NULL, lease_until = NULL
-WHERE restore_id = ANY ($2::bigint[]) AND lease = $1 AND ended_at IS NOT NULL"""
-_LET_GO = """
+_LEAVE_ENDED = f"""{_OURS.format(condition="AND ended_at IS NOT NULL")}
+UPDATE restores r SET lease = NULL, lease_until = NULL
+FROM ours WHERE r.restore_id = ours.restore_id"""  # noqa: S608 - as above
+_LET_GO = f"""{_HELD}
 UPDATE restores r SET lease_until = now() + $3::interval, error = coalesce($4, r.error)
-FROM unnest($1::bigint[], $2::uuid[]) AS mine(restore_id, lease)
-WHERE r.restore_id = mine.restore_id AND r.lease = mine.lease"""
+FROM held WHERE r.restore_id = held.restore_id"""  # noqa: S608 - as above
 _REQUEUE = f"""
 {_mine("restore_id bigint")}
 UPDATE restores r SET state = 'QUEUED', due_at = least(r.due_at, now() + $3::interval), error = $4,
@@ -135,11 +150,11 @@ _POLL = f"""
 UPDATE restores r SET due_at = least(r.due_at, now() + make_interval(secs => known.seconds)),
     lease = NULL, lease_until = NULL
 FROM mine JOIN known USING (restore_id) WHERE r.restore_id = mine.restore_id"""  # noqa: S608 - as above
-_EXPECT = """
-UPDATE restores r SET ready_at = told.ready_at
-FROM unnest($2::bigint[], $3::timestamptz[]) AS told(restore_id, ready_at)
-WHERE r.restore_id = told.restore_id AND r.lease = $1 AND r.ended_at IS NULL
-  AND r.ready_at IS DISTINCT FROM told.ready_at"""
+_EXPECT = f"""
+{_mine("restore_id bigint, ready_at timestamptz")}
+UPDATE restores r SET ready_at = known.ready_at
+FROM mine JOIN known USING (restore_id)
+WHERE r.restore_id = mine.restore_id AND r.ready_at IS DISTINCT FROM known.ready_at"""  # noqa: S608 - as above
 
 # In place. What the storage takes back before it is wanted is asked for again in time.
 _RESTORED = f"""
@@ -168,9 +183,9 @@ WHERE restore_id = $2 AND lease = $1 AND state = 'STAGING' RETURNING expires_at"
 _PIN = """
 UPDATE restore_wishes SET pinned_until = now() + $2::interval
 WHERE restore_id = $1 AND order_file_id <> 0 AND pinned_until IS NULL"""
-_RELEASED = """
-UPDATE restores SET asked = false, lease = NULL, lease_until = NULL
-WHERE restore_id = ANY ($2::bigint[]) AND lease = $1 AND state = 'RESTORED'"""
+_RELEASED = f"""{_OURS.format(condition="AND state = 'RESTORED'")}
+UPDATE restores r SET asked = false, lease = NULL, lease_until = NULL
+FROM ours WHERE r.restore_id = ours.restore_id"""  # noqa: S608 - as above
 
 _EXTEND_CACHED = f"""
 {_mine("restore_id bigint")}, done AS (

@@ -147,6 +147,9 @@ class Station:
             except StorageError as error:
                 log.warning("storage %s does not tell where copies lie: %s", self.name, error)
                 return
+            except Exception:
+                log.exception("the plug-in of storage %s failed", self.name)
+                return
             found = [(number, places.get(location)) for number, location in waiting]
             await self._queue.place(
                 [(number, place.tape if place else "", place.position if place else None) for number, place in found]

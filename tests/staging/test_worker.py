@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.storage import StageState, ToStage
+from gateway.storage import StageState, TapePosition, ToStage
+from tests.proxy import counting_proxy
 from tests.staging.library import Library, content, open_library
 from tests.staging.robot import DOWN, Glacier, OrderedRobot, Robot
 
@@ -427,3 +428,57 @@ async def untold(library: Library, restore: int) -> None:
     async with asyncio.timeout(20):
         while (row := await library.row(restore))["state"] != "RESTORED" or row["asked"] or row["lease"]:
             await asyncio.sleep(0.02)
+
+
+async def test_where_copies_lie_need_not_be_told(
+    library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    robot = OrderedRobot(tmp_path / "library")
+
+    async def failing(_: Sequence[str]) -> dict[str, TapePosition]:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(robot, "positions", failing)
+    (file,) = await library.files(robot, 1)
+    async with library.working(robot):
+        (restore,) = await library.ask(file)
+        await library.become(restore, "RESTORED")
+
+
+async def test_postgresql_goes_away_and_comes_back(library: Library, robot: Robot, tmp_path: Path) -> None:
+    files = await library.files(robot, 12)
+    robot.seconds, robot.fetch_seconds = 0.2, 0.4
+    async with (
+        counting_proxy(library.dsn) as (proxy, url),
+        open_library(url, tmp_path / "cache", fetches=2) as through,
+        through.working(robot, fetches=2),
+    ):
+        restores = await library.ask(*files)
+        async with asyncio.timeout(30):
+            while len(robot.asked_for("fetch")) < 3:
+                await asyncio.sleep(0.02)
+        for _ in range(2):
+            proxy.shut = True
+            proxy.cut()
+            # All leases end meanwhile, and whoever works on something lets go of it.
+            async with asyncio.timeout(30):
+                while await library.pool.fetchval("SELECT count(*) FROM restores WHERE lease_until > now()"):
+                    await asyncio.sleep(0.05)
+            proxy.shut = False
+            done = (await library.states()).get("RESTORED", 0)
+            async with asyncio.timeout(30):
+                while (await library.states()).get("RESTORED", 0) < min(done + 2, len(files)):
+                    await asyncio.sleep(0.02)
+        for restore in restores:
+            row = await library.become(restore, "RESTORED")
+            assert row["tries"] == 0
+        await asyncio.gather(*(untold(library, restore) for restore in restores))
+    for file in files:
+        assert await library.readable(file) == [content(file, 1000)]
+    assert await library.pool.fetchval("SELECT used FROM caches") == 12_000
+    assert len(list(library.folder.rglob("*-*"))) == 12
+    begun = set[str]()
+    for what, edge, key, _, _ in robot.journal():
+        if what == "fetch":  # never twice at a time
+            assert (key in begun) == (edge == "end")
+            (begun.add if edge == "begin" else begun.remove)(key)
