@@ -54,6 +54,18 @@ WHERE ended_at < now() - $2::interval AND (asked OR roomed) AND storage <> ALL (
 ORDER BY restore_id LIMIT {_MOST}"""  # noqa: S608 - as above
 _NOT_LEFT = "UPDATE restores SET asked = false, roomed = false WHERE restore_id = ANY ($1::bigint[])"
 
+# In place, and an ingest changed or replaced the copy since. What lies in the cache `Cache.upkeep` looks after.
+_UNREADABLE = f"""
+UPDATE restores SET state = 'EXPIRED', expires_at = least(expires_at, now()), ended_at = now(), due_at = NULL,
+    lease = NULL, lease_until = NULL
+WHERE restore_id IN (
+    SELECT r.restore_id FROM restores r
+    WHERE r.state = 'RESTORED' AND NOT r.roomed AND coalesce(r.lease_until, '-infinity') <= now() AND NOT EXISTS (
+        SELECT FROM copies c WHERE c.copy_id = r.copy_id AND c.storage = r.storage AND c.location = r.location
+        AND (c.restored_until IS NOT NULL OR c.state = 'ONLINE'))
+    ORDER BY r.restore_id LIMIT {_MOST} FOR NO KEY UPDATE SKIP LOCKED
+) RETURNING restore_id"""  # noqa: S608 - as above
+
 # From one order to the next, past all wishes of each.
 _ORDERS_OF_WISHES = """
 WITH RECURSIVE wishing AS (
@@ -128,6 +140,8 @@ async def clean(database: Database, storages: Sequence[str], cache: Cache | None
         pass
     names = list(storages)
     while len(await database.fetch(_WITHOUT_STORAGE, names, _LOST_AFTER)) == _MOST:
+        pass
+    while len(await database.fetch(_UNREADABLE)) == _MOST:
         pass
     while left := [row["restore_id"] for row in await database.fetch(_LEFT, names, _LOST_AFTER)]:
         if cache is not None:
