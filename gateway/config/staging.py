@@ -49,7 +49,10 @@ class Staging(Section):
     retry: Seconds = 60
     """Seconds after which it is tried again for the first time; each further time after twice as long, to an hour."""
     timeout: Seconds = 60
-    """Seconds that a storage may take to answer a call; fetching a copy may take longer."""
+    """Seconds that a storage may take to answer a call other than to fetch a copy."""
+    fetch_timeout: Annotated[float, Field(gt=0, le=30 * 86400)] = 3600
+    """Seconds that fetching a copy into the cache may take, and one more for each megabyte: it may wait its turn for a
+    drive before its first byte comes."""
     keep_days: Annotated[float, Field(gt=0, le=3660)] = 30
     """That restores that ended are remembered: estimates are made of them."""
     cache: Text | None = None

@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import logging
 import uuid
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
 from gateway.errors import GatewayError
@@ -60,7 +60,7 @@ class Leases:
             self._entries.pop((one.restore_id, one.lease), None)
 
     async def keep(self, held: Sequence[Held], doing: Coroutine[Any, Any, None], *, until_ended: bool = False) -> bool:
-        """Do something with what is held; stop once a lease is lost, or with ``until_ended`` once a restore has ended.
+        """Do something with what is held; stop once no lease is left, or with ``until_ended`` once a restore has ended.
 
         What `wait` was told of meanwhile is kept; all else is not held any more after that. False if it was stopped.
         """
@@ -99,7 +99,7 @@ class Leases:
                     self._stop(entries.values())
                 continue
             alive = began
-            self._stop(entry for key, entry in entries.items() if key not in ours)
+            self._lost({key: entry for key, entry in entries.items() if key not in ours}, entries)
             for key, entry in entries.items():
                 if ours.get(key) and entry.work is not None and entry.work.until_ended:
                     entry.work.stop()
@@ -112,6 +112,17 @@ class Leases:
             with contextlib.suppress(GatewayError, TimeoutError):
                 async with asyncio.timeout(_HAND_BACK_SECONDS):
                     await self._queue.let_go(held)
+
+    def _lost(
+        self, lost: Mapping[tuple[int, uuid.UUID], _Entry], known: Mapping[tuple[int, uuid.UUID], _Entry]
+    ) -> None:
+        """Stop whoever has nothing left: what he let go himself is not ours, either, but he goes on with the rest."""
+        going_on = {id(entry.work) for key, entry in known.items() if key not in lost}
+        for key, entry in lost.items():
+            if self._entries.get(key) is entry:
+                del self._entries[key]
+            if entry.work is not None and id(entry.work) not in going_on:
+                entry.work.stop()
 
     def _stop(self, entries: Iterable[_Entry]) -> None:
         for entry in list(entries):

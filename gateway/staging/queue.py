@@ -75,24 +75,40 @@ WITH taken AS (
       AND coalesce(r.lease_until, '-infinity') <= now()
     ORDER BY r.restore_id LIMIT $5 FOR NO KEY UPDATE SKIP LOCKED
 ){_TAKE}"""  # noqa: S608 - as above
-_CLEANED = """
-UPDATE restores SET asked = false, roomed = false, lease = NULL, lease_until = NULL
-WHERE restore_id = ANY ($2::bigint[]) AND lease = $1"""
+# Several are locked in the order of their ids before anything of them is changed, as by everybody else.
+_OURS = """
+WITH ours AS (
+    SELECT restore_id FROM restores
+    WHERE restore_id = ANY ($2::bigint[]) AND lease = $1 {condition} ORDER BY restore_id FOR NO KEY UPDATE
+)"""
+_HELD = """
+WITH held AS (
+    SELECT r.restore_id FROM unnest($1::bigint[], $2::uuid[]) AS known(restore_id, lease)
+    JOIN restores r ON r.restore_id = known.restore_id AND r.lease = known.lease
+    ORDER BY r.restore_id FOR NO KEY UPDATE OF r
+)"""
+
+_CLEANED = f"""{_OURS.format(condition="")}
+UPDATE restores r SET asked = false, roomed = false, lease = NULL, lease_until = NULL
+FROM ours WHERE r.restore_id = ours.restore_id"""  # noqa: S608 - as above
 
 _UNPLACED = f"""
 SELECT restore_id, location FROM restores WHERE storage = $1 AND state = 'QUEUED' AND tape IS NULL
 ORDER BY restore_id LIMIT {_MOST_POSITIONS}"""  # noqa: S608 - as above
 _PLACE = """
+WITH placed AS (
+    SELECT r.restore_id, told.tape, told.position
+    FROM unnest($1::bigint[], $2::text[], $3::bigint[]) AS told(restore_id, tape, position)
+    JOIN restores r USING (restore_id) WHERE r.state = 'QUEUED' ORDER BY r.restore_id FOR NO KEY UPDATE OF r
+)
 UPDATE restores r SET tape = placed.tape, position = placed.position
-FROM unnest($1::bigint[], $2::text[], $3::bigint[]) AS placed(restore_id, tape, position)
-WHERE r.restore_id = placed.restore_id AND r.state = 'QUEUED'"""
+FROM placed WHERE r.restore_id = placed.restore_id"""
 
 WAKE = f"SELECT pg_notify('gateway', '{json.dumps({'topic': WORK, 'tenant': None, 'id': None})}')"
-_PROLONG = """
+_PROLONG = f"""{_HELD}
 UPDATE restores r SET lease_until = now() + $3::interval
-FROM unnest($1::bigint[], $2::uuid[]) AS mine(restore_id, lease)
-WHERE r.restore_id = mine.restore_id AND r.lease = mine.lease
-RETURNING r.restore_id, r.lease, r.ended_at IS NOT NULL AS ended"""
+FROM held WHERE r.restore_id = held.restore_id
+RETURNING r.restore_id, r.lease, r.ended_at IS NOT NULL AS ended"""  # noqa: S608 - as above
 
 _MINE = """
 WITH known AS (SELECT * FROM unnest({columns}), mine AS (
@@ -118,13 +134,12 @@ _LEAVE = f"""
 {_mine("restore_id bigint")}
 UPDATE restores r SET lease = NULL, lease_until = NULL
 FROM mine WHERE r.restore_id = mine.restore_id"""  # noqa: S608 - as above
-_LEAVE_ENDED = """
-UPDATE restores SET lease = NULL, lease_until = NULL
-WHERE restore_id = ANY ($2::bigint[]) AND lease = $1 AND ended_at IS NOT NULL"""
-_LET_GO = """
+_LEAVE_ENDED = f"""{_OURS.format(condition="AND ended_at IS NOT NULL")}
+UPDATE restores r SET lease = NULL, lease_until = NULL
+FROM ours WHERE r.restore_id = ours.restore_id"""  # noqa: S608 - as above
+_LET_GO = f"""{_HELD}
 UPDATE restores r SET lease_until = now() + $3::interval, error = coalesce($4, r.error)
-FROM unnest($1::bigint[], $2::uuid[]) AS mine(restore_id, lease)
-WHERE r.restore_id = mine.restore_id AND r.lease = mine.lease"""
+FROM held WHERE r.restore_id = held.restore_id"""  # noqa: S608 - as above
 _REQUEUE = f"""
 {_mine("restore_id bigint")}
 UPDATE restores r SET state = 'QUEUED', due_at = least(r.due_at, now() + $3::interval), error = $4,
@@ -135,11 +150,11 @@ _POLL = f"""
 UPDATE restores r SET due_at = least(r.due_at, now() + make_interval(secs => known.seconds)),
     lease = NULL, lease_until = NULL
 FROM mine JOIN known USING (restore_id) WHERE r.restore_id = mine.restore_id"""  # noqa: S608 - as above
-_EXPECT = """
-UPDATE restores r SET ready_at = told.ready_at
-FROM unnest($2::bigint[], $3::timestamptz[]) AS told(restore_id, ready_at)
-WHERE r.restore_id = told.restore_id AND r.lease = $1 AND r.ended_at IS NULL
-  AND r.ready_at IS DISTINCT FROM told.ready_at"""
+_EXPECT = f"""
+{_mine("restore_id bigint, ready_at timestamptz")}
+UPDATE restores r SET ready_at = known.ready_at
+FROM mine JOIN known USING (restore_id)
+WHERE r.restore_id = mine.restore_id AND r.ready_at IS DISTINCT FROM known.ready_at"""  # noqa: S608 - as above
 
 # In place. What the storage takes back before it is wanted is asked for again in time.
 _RESTORED = f"""
@@ -159,19 +174,23 @@ _RESTORED = f"""
     WHERE c.copy_id = done.copy_id AND c.storage = done.storage AND c.location = done.location
 )
 SELECT restore_id FROM done"""  # noqa: S608 - as above
+# It stays in hand until the storage was told that it need not keep it (asked).
 _PUBLISHED = """
-UPDATE restores SET state = 'RESTORED', restored_at = now(), tries = 0, error = NULL, lease = NULL, lease_until = NULL,
+UPDATE restores SET state = 'RESTORED', restored_at = now(), tries = 0, error = NULL,
     expires_at = greatest(wanted_until, now() + hours * interval '1 h')
 WHERE restore_id = $2 AND lease = $1 AND state = 'STAGING' RETURNING expires_at"""
 # A statement of its own: it sees the wishes of those who had the restore's row before.
 _PIN = """
 UPDATE restore_wishes SET pinned_until = now() + $2::interval
 WHERE restore_id = $1 AND order_file_id <> 0 AND pinned_until IS NULL"""
-_RELEASED = "UPDATE restores SET asked = false WHERE restore_id = ANY ($1::bigint[]) AND state = 'RESTORED'"
+_RELEASED = f"""{_OURS.format(condition="AND state = 'RESTORED'")}
+UPDATE restores r SET asked = false, lease = NULL, lease_until = NULL
+FROM ours WHERE r.restore_id = ours.restore_id"""  # noqa: S608 - as above
 
 _EXTEND_CACHED = f"""
 {_mine("restore_id bigint")}, done AS (
-    UPDATE restores r SET expires_at = greatest(r.expires_at, r.wanted_until), lease = NULL, lease_until = NULL
+    UPDATE restores r SET expires_at = greatest(r.expires_at, r.wanted_until),
+        lease = CASE WHEN r.asked THEN r.lease END, lease_until = CASE WHEN r.asked THEN r.lease_until END
     FROM mine WHERE r.restore_id = mine.restore_id RETURNING r.restore_id, r.expires_at
 )
 UPDATE copies c SET restored_until = done.expires_at FROM done JOIN cache_entries e USING (restore_id)
@@ -369,12 +388,12 @@ class Queue:
                 return "done"
         return return_value
 
-    async def released(self, restore_ids: Sequence[int]) -> None:
+    async def released(self, held: Sequence[Held]) -> None:
         """The storage was told that it needs to keep nothing more of what lies in the cache."""
-        await self._database.fetch(_RELEASED, list(restore_ids))
+        await self._database.fetch(_RELEASED, held[0].lease, _ids(held))
 
     async def extend_cached(self, held: Sequence[Held]) -> None:
-        """What lies in the cache stays as long as it is wanted."""
+        """What lies in the cache stays as long as it is wanted. In hand is still what the storage is to be told of."""
         await self._database.fetch(_EXTEND_CACHED, held[0].lease, _ids(held))
 
     async def not_extended(self, held: Sequence[Held], error: str) -> None:

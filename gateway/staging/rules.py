@@ -35,6 +35,6 @@ def pause_after(tries: int, retry: float) -> float:
     return pause * (1 + _SPREAD * (2 * random.random() - 1))  # noqa: S311 - no secret
 
 
-def fetch_deadline(size: int | None, timeout: float) -> float:
-    """Seconds that the bytes of a copy may take to come: ten calls, or a megabyte a second if that is longer."""
-    return max(10 * timeout, (size or 0) / 1e6)
+def fetch_deadline(size: int | None, fetch_timeout: float) -> float:
+    """Seconds that the bytes of a copy may take to come: a drive has to be had first, then a megabyte a second."""
+    return fetch_timeout + (size or 0) / 1e6

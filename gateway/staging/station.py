@@ -147,6 +147,9 @@ class Station:
             except StorageError as error:
                 log.warning("storage %s does not tell where copies lie: %s", self.name, error)
                 return
+            except Exception:
+                log.exception("the plug-in of storage %s failed", self.name)
+                return
             found = [(number, places.get(location)) for number, location in waiting]
             await self._queue.place(
                 [(number, place.tape if place else "", place.position if place else None) for number, place in found]
@@ -217,6 +220,8 @@ class Station:
             await self._ask(self._storage.stage, extended)
         elif extended:
             await self._queue.extend_cached(extended)
+            if untold := [one for one in extended if one.asked]:
+                await self._is_cached(untold)
         # Who had it in hand may have died before he asked.
         unsure = [one for one in staged if one.was_held]
         if unsure and not in_place:
@@ -327,7 +332,7 @@ class Station:
         copy = held.to_stage
 
         async def fetch(target: Path) -> None:
-            async with answering_within(rules.fetch_deadline(held.size, self._settings.timeout)):
+            async with answering_within(rules.fetch_deadline(held.size, self._settings.fetch_timeout)):
                 await storage.fetch(copy, state, target)
 
         try:
@@ -369,13 +374,20 @@ class Station:
         published = await self._queue.publish(held, kept)
         if published == "done":
             self._around.ended([held.restore_id])
-            if await self._release([held]):
-                await self._queue.released([held.restore_id])
+            await self._is_cached([held])
         elif published == "other file":
             await self._failed(held, "its file was changed meanwhile")
         else:
             await self._queue.let_go([held])
             await self._queue.leave_ended([held])
+
+    async def _is_cached(self, held: Sequence[Held]) -> None:
+        """Tell the storage that it need not keep what lies in the cache, by and by if that cannot be done now."""
+        if await self._release(held):
+            await self._queue.released(held)
+        else:
+            oldest = max(one.age for one in held)
+            await self._queue.let_go(held, rules.next_poll(self._settings.retry, oldest))
 
     async def _is_silent(self, copy: ToStage) -> bool:
         """Whether all of the storage does not answer, rather than that one copy cannot be had."""

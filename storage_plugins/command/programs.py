@@ -20,6 +20,8 @@ _ERROR_LINES = 5
 _ERROR_CHARACTERS = 1000
 _DRAIN_SECONDS = 1.0
 """That what a program wrote may take to come once it has ended: a child that it left behind may keep the pipes open."""
+_DYING_SECONDS = 5.0
+"""That a program is waited for after SIGKILL."""
 _HANDED_DOWN = ("PATH", "LANG")
 
 
@@ -163,7 +165,8 @@ class _Run(asyncio.SubprocessProtocol):
                 self._signal(signal.SIGTERM)
                 await asyncio.wait((self._exited,), timeout=grace)
             self._signal(signal.SIGKILL)  # To those that outlive it, too.
-            await asyncio.wait((self._exited,))
+            # One that waits for a disk or a network file system does not even die of that before its call is over.
+            await asyncio.wait((self._exited,), timeout=_DYING_SECONDS)
         self._started().close()
 
     def complaint(self) -> str:

@@ -17,7 +17,7 @@ import pytest
 from tests.staging.library import Library, content, open_library
 from tests.staging.robot import Robot
 
-FILES, KILLS = (400, 50) if os.environ.get("GATEWAY_TEST_FULL") else (60, 5)
+FILES, KILLS = (400, 50) if os.environ.get("GATEWAY_TEST_FULL") else (40, 3)
 PROCESSES = 2
 SEED = 11
 SIZE = 4000

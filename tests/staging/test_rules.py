@@ -35,3 +35,9 @@ def test_first_files_of_an_order_come_before_later_ones_of_another(order: int, n
     assert 5 <= priority <= 32767
     assert priority == priority_of(number)
     assert priority >= priority_of(1)
+
+
+@given(st.none() | st.integers(0, 10**15), st.floats(0.05, 30 * 86400))
+def test_a_fetch_may_wait_for_its_drive_and_take_a_second_for_each_megabyte(size: int | None, wait: float) -> None:
+    assert rules.fetch_deadline(size, wait) >= wait
+    assert rules.fetch_deadline(size, wait) >= (size or 0) / 1e6

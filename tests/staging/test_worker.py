@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from gateway.storage import StageState
+from gateway.storage import StageState, TapePosition, ToStage
+from tests.proxy import counting_proxy
 from tests.staging.library import Library, content, open_library
 from tests.staging.robot import DOWN, Glacier, OrderedRobot, Robot
+
+FULL = bool(os.environ.get("GATEWAY_TEST_FULL"))
 
 
 @pytest.fixture
@@ -55,8 +59,8 @@ async def test_in_place_a_copy_is_readable_where_it_lies(library: Library, tmp_p
         assert copy["restored_until"] == row["expires_at"]
         assert glacier.asked_for("fetch") == []
         # It ends: the copy is not readable any more, and the storage is told.
-        await library.pool.execute("UPDATE restores SET expires_at = now()")
         await library.pool.execute("UPDATE copies SET restored_until = now()")
+        await library.pool.execute("UPDATE restores SET expires_at = now()")
         await library.become(restore, "EXPIRED", clean=True)
         assert glacier.asked_for("release") == [f"{restore}:{file}"]
         assert await library.pool.fetchval("SELECT restored_until FROM copies") is None
@@ -371,3 +375,127 @@ async def test_a_file_that_cannot_be_read_fails_though_its_storage_answers(libra
         (restore,) = await library.ask(file)
         row = await library.become(restore, "FAILED", clean=True)
         assert (row["tries"], row["error"]) == (3, "the library is closed")
+
+
+async def test_a_storage_is_told_at_once_that_the_cache_has_it_however_long_that_takes(
+    library: Library, robot: Robot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    released = robot.release
+
+    async def slowly(copies: Sequence[ToStage]) -> None:
+        await asyncio.sleep(1)  # signs of life are shown meanwhile
+        await released(copies)
+
+    monkeypatch.setattr(robot, "release", slowly)
+    (file,) = await library.files(robot, 1)
+    async with library.working(robot, lease=1):
+        (restore,) = await library.ask(file)
+        await untold(library, restore)
+    assert robot.asked_for("release") == [f"{restore}:{file}"]
+
+
+async def test_a_storage_that_could_not_be_told_is_told_later(
+    library: Library, robot: Robot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = 0
+
+    async def refusing(_: Sequence[ToStage]) -> None:
+        nonlocal refused
+        refused += 1
+        raise DOWN
+
+    (file,) = await library.files(robot, 1)
+    async with library.working(robot, retry=0.2):
+        with monkeypatch.context() as patched:
+            patched.setattr(robot, "release", refusing)
+            (restore,) = await library.ask(file)
+            async with asyncio.timeout(20):
+                while refused < 2:
+                    await asyncio.sleep(0.02)
+            assert (await library.row(restore))["state"] == "RESTORED"
+            assert await library.readable(file) == [content(file, 1000)]
+        await untold(library, restore)
+        assert (await library.row(restore))["state"] == "RESTORED"
+    assert robot.asked_for("release") == robot.asked_for("stage") == [f"{restore}:{file}"]
+
+
+async def test_a_worker_that_dies_before_the_storage_is_told_leaves_that_to_others(
+    library: Library, robot: Robot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = asyncio.Event()
+
+    async def hanging(_: Sequence[ToStage]) -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    (file,) = await library.files(robot, 1)
+    with monkeypatch.context() as patched:
+        patched.setattr(robot, "release", hanging)
+        async with library.working(robot, lease=600):
+            (restore,) = await library.ask(file)
+            async with asyncio.timeout(20):
+                await asked.wait()
+    async with library.working(robot):
+        await untold(library, restore)
+    assert robot.asked_for("release") == [f"{restore}:{file}"]
+
+
+async def untold(library: Library, restore: int) -> None:
+    """Wait until the storage has been told."""
+    async with asyncio.timeout(20):
+        while (row := await library.row(restore))["state"] != "RESTORED" or row["asked"] or row["lease"]:
+            await asyncio.sleep(0.02)
+
+
+async def test_where_copies_lie_need_not_be_told(
+    library: Library, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    robot = OrderedRobot(tmp_path / "library")
+
+    async def failing(_: Sequence[str]) -> dict[str, TapePosition]:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(robot, "positions", failing)
+    (file,) = await library.files(robot, 1)
+    async with library.working(robot):
+        (restore,) = await library.ask(file)
+        await library.become(restore, "RESTORED")
+
+
+async def test_postgresql_goes_away_and_comes_back(library: Library, robot: Robot, tmp_path: Path) -> None:
+    files = await library.files(robot, 12 if FULL else 6)
+    robot.seconds, robot.fetch_seconds = 0.2, 0.4
+    async with (
+        counting_proxy(library.dsn) as (proxy, url),
+        open_library(url, tmp_path / "cache", fetches=2) as through,
+        through.working(robot, fetches=2),
+    ):
+        restores = await library.ask(*files)
+        async with asyncio.timeout(30):
+            while len(robot.asked_for("fetch")) < 3:
+                await asyncio.sleep(0.02)
+        for _ in range(2 if FULL else 1):
+            proxy.shut = True
+            proxy.cut()
+            # All leases end meanwhile, and whoever works on something lets go of it.
+            async with asyncio.timeout(30):
+                while await library.pool.fetchval("SELECT count(*) FROM restores WHERE lease_until > now()"):
+                    await asyncio.sleep(0.05)
+            proxy.shut = False
+            done = (await library.states()).get("RESTORED", 0)
+            async with asyncio.timeout(30):
+                while (await library.states()).get("RESTORED", 0) < min(done + 2, len(files)):
+                    await asyncio.sleep(0.02)
+        for restore in restores:
+            row = await library.become(restore, "RESTORED")
+            assert row["tries"] == 0
+        await asyncio.gather(*(untold(library, restore) for restore in restores))
+    for file in files:
+        assert await library.readable(file) == [content(file, 1000)]
+    assert await library.pool.fetchval("SELECT used FROM caches") == 1000 * len(files)
+    assert len(list(library.folder.rglob("*-*"))) == len(files)
+    begun = set[str]()
+    for what, edge, key, _, _ in robot.journal():
+        if what == "fetch":  # never twice at a time
+            assert (key in begun) == (edge == "end")
+            (begun.add if edge == "begin" else begun.remove)(key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime
 import errno
 import json
@@ -361,6 +362,24 @@ class TestPrograms:
             await storage.stage([copy_of("a")])
         await until(lambda: not any(map(runs, library.children())))
         assert not any(map(is_alive, library.started()))
+
+    async def test_one_that_cannot_be_killed_holds_nobody_up(
+        self, library: Library, make: Make, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        library.behave("hang with a child")
+        storage = make(timeout=1.5)
+        storage._commands._programs._grace = 0.1
+        open_before = descriptors()
+        with monkeypatch.context() as patched:
+            patched.setattr("storage_plugins.command.programs._DYING_SECONDS", 0.1)
+            patched.setattr("storage_plugins.command.programs._Run._signal", lambda *_: None)
+            with pytest.raises(ProgramError, match=r"did not end within 1.5 s"):
+                async with asyncio.timeout(30):
+                    await storage.stage([copy_of("a")])
+        for process in (*library.started(), *library.children()):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        await until(lambda: not any(map(is_alive, library.started())) and descriptors() <= open_before)
 
     async def test_one_that_is_cancelled_is_ended_with_its_children(self, library: Library, make: Make) -> None:
         library.behave("hang with a child")
