@@ -76,7 +76,7 @@ from gateway.sources import Resting
 from gateway.stac.roots import places, roots
 from gateway.stac.searching import searching
 from gateway.staging.model import TOPIC as RESTORES
-from gateway.staging.opening import open_staging, staging_database
+from gateway.staging.opening import open_staging
 from gateway.staging.pins import reading_from
 from gateway.staging.requests import open_requests
 from gateway.staging.waiting import Waiting
@@ -213,8 +213,7 @@ async def neighbours(config: Config, identity: OpenIdentities) -> AsyncIterator[
         summing(config, database, verifier, locations) as sums,
         open_requests(database, config.staging) as requests,
         reading_from(database, config.staging.cache) as pins,
-        staging_database(config) as restores,
-        open_staging(config, restores, notifications, locations) as staging,
+        open_staging(config, notifications, locations) as staging,
         open_orders(config, policies, notifications, staging.stager, sums) as ordering,
     ):
         downloads = Downloads(

@@ -35,7 +35,7 @@ async def _work(config: Config, workers: int) -> None:
     from gateway.orders.sums import summing  # noqa: PLC0415
     from gateway.orders.worker import working  # noqa: PLC0415
     from gateway.server import until_stopped  # noqa: PLC0415
-    from gateway.staging.opening import open_staging, staging_database  # noqa: PLC0415
+    from gateway.staging.opening import open_staging  # noqa: PLC0415
     from gateway.verification import verifying  # noqa: PLC0415
 
     # ``workers = 0`` of [staging] leaves all to this command.
@@ -48,8 +48,7 @@ async def _work(config: Config, workers: int) -> None:
         summing(config, database, verifier, locations) as sums,
         listening(config.database) as notifications,
         sending_notices(config, database, notifications, order_tokens(config)),
-        staging_database(config) as restores,
-        open_staging(as_worker, restores, notifications, locations) as staging,
+        open_staging(as_worker, notifications, locations) as staging,
         working(
             *(database, notifications, config.orders, staging.stager, sums),
             workers=workers,

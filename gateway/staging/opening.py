@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 
 import gateway.db
 from gateway.config import Config
-from gateway.db import STAGING_POOL, Database
+from gateway.db import STAGING_POOL
 from gateway.locations import Location
 from gateway.notifications import Notifications
 from gateway.orders.model import NoStager, Stager
@@ -28,8 +28,6 @@ hundreds of thousands of rows. Every row that is asked for here is found by an i
 class Staging:
     """What the rest of the gateway asks."""
 
-    database: Database
-    """For what takes longer than a look-up."""
     stager: Stager
     """For orders."""
     workers: Workers | None
@@ -52,43 +50,30 @@ def restoring(locations: Mapping[str, Location]) -> dict[str, Location]:
 
 
 @contextlib.asynccontextmanager
-async def staging_database(config: Config) -> AsyncIterator[Database]:
-    """The database, for restores.
-
-    Raises:
-        ConfigurationError: it cannot be reached.
-    """
-    settings = config.database.model_copy(update={"pool_size": STAGING_POOL, "timeout": config.orders.timeout})
-    async with gateway.db.connect(settings, BY_INDEX) as database:
-        yield database
-
-
-@contextlib.asynccontextmanager
 async def open_staging(
-    config: Config,
-    database: Database,
-    notifications: Notifications,
-    locations: Mapping[str, Location],
+    config: Config, notifications: Notifications, locations: Mapping[str, Location]
 ) -> AsyncIterator[Staging]:
     """Restore what is asked for while the block runs, with as many workers as the settings say.
 
+    Where no location can restore nothing is opened.
+
     Args:
         config: of the gateway.
-        database: as `staging_database` gives it.
         notifications: wake the workers.
         locations: all that there are.
 
     Raises:
-        ConfigurationError: the cache cannot lie where it shall.
+        ConfigurationError: the database cannot be reached, or the cache cannot lie where it shall.
     """
     able, settings = restoring(locations), config.staging
     if not able:
-        yield Staging(database, NoStager(), None)
+        yield Staging(NoStager(), None)
         return
-    stager = RestoringStager(database, settings, list(able))
+    own_pool = config.database.model_copy(update={"pool_size": STAGING_POOL, "timeout": config.orders.timeout})
     async with contextlib.AsyncExitStack() as stack:
+        database = await stack.enter_async_context(gateway.db.connect(own_pool, BY_INDEX))
         cache = await stack.enter_async_context(opened_cache(config, locations, database))
         workers = Workers(database, settings, able, cache)
         if settings.workers:
             await stack.enter_async_context(working(workers, notifications))
-        yield Staging(database, stager, workers)
+        yield Staging(RestoringStager(database, settings, list(able)), workers)

@@ -17,7 +17,8 @@ from gateway.staging import upkeep
 from gateway.staging.cache import Cache
 from gateway.staging.leases import Leases
 from gateway.staging.orders import wake_orders
-from gateway.staging.queue import WORK, Queue
+from gateway.staging.queue import Queue
+from gateway.staging.statements import WORK
 from gateway.staging.station import Station, Surroundings
 from gateway.storage import CanStage
 

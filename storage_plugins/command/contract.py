@@ -1,4 +1,4 @@
-"""What is said to an operator's programs, and what they answer: JSON, described in docs/nearline.md."""
+"""What is said to an operator's programs, and what they answer: JSON, described in docs/nearline-storages.md."""
 
 from __future__ import annotations
 
