@@ -27,7 +27,7 @@ def is_open(number: int) -> bool:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 20
     while not holds():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.005)
