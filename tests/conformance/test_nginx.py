@@ -95,7 +95,10 @@ def test_a_request_id_is_kept_if_it_is_sane(proxy: Proxy, stand: Stand) -> None:
 
 def test_the_access_log_holds_no_query(proxy: Proxy, stand: Stand) -> None:
     fetch(proxy, f"{stand.files['small'].stac}?secret=hidden", "-H", "X-Request-ID: logged-1")
-    log = proxy.directory / "access.log"
+    log, deadline = proxy.directory / "access.log", time.monotonic() + 20
+    # nginx writes it after its answer.
+    while "logged-1" not in log.read_text(encoding="utf-8") and time.monotonic() < deadline:
+        time.sleep(0.05)
     lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     (line,) = [line for line in lines if line["request_id"] == "logged-1"]
     assert line["path"] == stand.files["small"].stac
