@@ -57,7 +57,16 @@ def remaining(places: set[Path]) -> set[Path]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_demo_ends_clean_and_soon(tmp_path: Path, number: signal.Signals) -> None:
+def test_the_demo_ends_clean_within_three_seconds(tmp_path: Path, number: signal.Signals) -> None:
+    # The promise is about the demo: a machine that is busy with something else gets two more tries.
+    for attempt in ("first", "second", "third"):
+        (tmp_path / attempt).mkdir()
+        if _seconds_to_end(tmp_path / attempt, number) < 3:
+            return
+    pytest.fail("three times it took longer")
+
+
+def _seconds_to_end(tmp_path: Path, number: signal.Signals) -> float:
     with start_demo(tmp_path) as demo:
         processes = children(demo.process.pid)
         assert len(processes) >= 4
@@ -72,11 +81,11 @@ def test_the_demo_ends_clean_and_soon(tmp_path: Path, number: signal.Signals) ->
             started = time.monotonic()
             demo.process.send_signal(number)
             assert demo.process.wait(20) == 0
-            # Below 3 s where it has a core for itself; it is not told to end by force before 10 s.
-            assert time.monotonic() - started < 8
+            seconds = time.monotonic() - started
     assert not alive(processes)
     assert not remaining(places)
     assert (tmp_path / "ready.json").stat().st_mode & 0o077 == 0
+    return seconds
 
 
 def test_a_demo_that_is_killed_leaves_nothing_running_and_nothing_on_disk(tmp_path: Path) -> None:
